@@ -1,0 +1,1 @@
+"""Rows: readers, operations and synthetic worlds."""

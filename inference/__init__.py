@@ -1,0 +1,1 @@
+"""Search at inference time, on any rollout engine."""

@@ -1,0 +1,1 @@
+"""Launch scripts, their configurations and how these are loaded."""

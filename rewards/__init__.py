@@ -1,0 +1,1 @@
+"""Verifiable rewards, plugin loading and the task router."""

@@ -1,0 +1,1 @@
+"""Fully on-policy reinforcement learning: the loop, its objective and its update."""

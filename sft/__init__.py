@@ -1,0 +1,1 @@
+"""Structured traces and cross-entropy training on them."""

@@ -1,0 +1,21 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import vlm  # noqa: F401  declares torchvision's operators before anything imports it
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of small real data sets beside the repository; tests that need it skip where it is absent."""
+    path = Path(os.environ.get("ONSIGHT_SHARED", REPOSITORY.parent / "shared")) / "data"
+    if not path.is_dir():
+        pytest.skip(f"real data sets not found at {path} (set ONSIGHT_SHARED to the folder that holds data/)")
+    return path
