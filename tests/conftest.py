@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import vlm  # noqa: F401  declares torchvision's operators before anything imports it
+import vlm  # noqa: F401  adapts torchvision and torchaudio to a CPU torch first
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -1,6 +1,6 @@
 """The model: Qwen2.5-ViT + MLP projector + causal LM, and how rows become its tensors."""
 
-from vlm.torchvision_ops import declare_torchvision_ops
+from vlm.torch_companions import adapt_torch_companions
 
-# Must run before anything imports torchvision (transformers' video processor does).
-declare_torchvision_ops()
+# Must run before anything imports torchvision or torchaudio (transformers' processors do).
+adapt_torch_companions()

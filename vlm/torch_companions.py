@@ -1,0 +1,50 @@
+"""Let PyPI's torchvision and torchaudio live beside a CPU build of torch.
+
+PyPI's wheels of both are compiled against CUDA torch, and beside a CPU torch their compiled parts cannot be loaded:
+`import torchvision` raises "operator torchvision::nms does not exist", `import torchaudio` an OSError; transformers
+imports both for its processors. None of torchvision's operators is used here, so declaring the schemas of the two it
+registers for is enough; audio is not used at all, so torchaudio is reported as not installed. CPU builds of the two
+(version `…+cpu`), where they are installed, are left alone. Child processes need the same: they import `vlm` first.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+_TORCHVISION_OPS = ("nms", "qnms")
+
+
+class _DeclareOpsFirst(importlib.abc.MetaPathFinder):
+    """Waits for the first import of torchvision, so that torch is imported only when it is needed anyway."""
+
+    library = None  # torch.library.Library: the declarations live as long as this object
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == "torchvision":
+            sys.meta_path.remove(self)
+            import torch
+
+            library = torch.library.Library("torchvision", "DEF")
+            for op in _TORCHVISION_OPS:
+                library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _DeclareOpsFirst.library = library
+        return None
+
+
+def _mismatched(package: str) -> bool:
+    """True if torch is a CPU build and `package` is installed, but not as a CPU build."""
+    try:
+        return version("torch").endswith("+cpu") and not version(package).endswith("+cpu")
+    except PackageNotFoundError:
+        return False
+
+
+def adapt_torch_companions() -> None:
+    """Make torchvision importable and torchaudio invisible where their builds do not fit torch's; idempotent."""
+    if "torchvision" not in sys.modules and _mismatched("torchvision"):
+        if not any(isinstance(finder, _DeclareOpsFirst) for finder in sys.meta_path):
+            sys.meta_path.insert(0, _DeclareOpsFirst())
+    if "torchaudio" not in sys.modules and _mismatched("torchaudio"):
+        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # `import torchaudio` raises ModuleNotFoundError
