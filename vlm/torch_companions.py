@@ -1,10 +1,11 @@
-"""Let PyPI's torchvision and torchaudio live beside a CPU build of torch.
+"""Let PyPI's torchvision, torchaudio and torchcodec live beside a CPU build of torch.
 
-PyPI's wheels of both are compiled against CUDA torch, and beside a CPU torch their compiled parts cannot be loaded:
-`import torchvision` raises "operator torchvision::nms does not exist", `import torchaudio` an OSError; transformers
-imports both for its processors. None of torchvision's operators is used here, so declaring the schemas of the two it
-registers for is enough; audio is not used at all, so torchaudio is reported as not installed. CPU builds of the two
-(version `…+cpu`), where they are installed, are left alone. Child processes need the same: they import `vlm` first.
+PyPI's wheels of the three are compiled against CUDA torch, and beside a CPU torch their compiled parts cannot be
+loaded: `import torchvision` raises "operator torchvision::nms does not exist", the other two an OSError; transformers
+and vLLM import them all. None of torchvision's operators is used here, so declaring the schemas of the two it
+registers for is enough. Audio is not used and videos are decoded by PyAV, so the other two are reported as not
+installed. CPU builds (version `…+cpu`), where they are installed, are left alone. Child processes need the same: they
+import `vlm` first.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ def _mismatched(package: str) -> bool:
 
 
 def adapt_torch_companions() -> None:
-    """Make torchvision importable and torchaudio invisible where their builds do not fit torch's; idempotent."""
+    """Make torchvision importable and the others invisible where their builds do not fit torch's; idempotent."""
     if "torchvision" not in sys.modules and _mismatched("torchvision"):
         if not any(isinstance(finder, _DeclareOpsFirst) for finder in sys.meta_path):
             sys.meta_path.insert(0, _DeclareOpsFirst())
-    if "torchaudio" not in sys.modules and _mismatched("torchaudio"):
-        sys.modules["torchaudio"] = None  # type: ignore[assignment]  # `import torchaudio` raises ModuleNotFoundError
+    for package in ("torchaudio", "torchcodec"):
+        if package not in sys.modules and _mismatched(package):
+            sys.modules[package] = None  # type: ignore[assignment]  # importing it raises ModuleNotFoundError
