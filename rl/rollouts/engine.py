@@ -1,0 +1,43 @@
+"""What a rollout engine is: three verbs around weights, one for text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from rl.rollouts.types import Request, Rollout, Sampling
+
+
+class Engine(Protocol):
+    """Generates rollouts with the weights of one policy version.
+
+    Implementations: vLLM in process (default), transformers (the reference the others are tested against).
+    """
+
+    version: int
+    """Version of the weights now loaded; every rollout carries it."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Rollout]:
+        """`request.n` rollouts for each request, next to each other and in the order of the requests."""
+        ...
+
+    def sync(self, named_weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Load the policy's weights (names as in transformers, tied ones under both names) and drop every cache that
+        was computed with the old ones: prefix, multimodal and encoder cache."""
+        ...
+
+    def fingerprint(self) -> dict[str, float]:
+        """A few sums over the weights that the engine really computes with, by parameter name."""
+        ...
+
+    def sleep(self) -> None:
+        """Free the accelerator's memory for the update."""
+        ...
+
+    def wake(self) -> None:
+        """Take it back before the next `generate`."""
+        ...
+
+    def close(self) -> None: ...

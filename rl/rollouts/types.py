@@ -1,0 +1,61 @@
+"""The nouns of generation: what is asked of an engine, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vlm.inputs import Encoded
+
+Finish = Literal["stop", "length", "over_turn", "error"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample. Temperature is the only shaping there is: top-p, top-k or penalties would make the trainer's
+    log-probs those of another distribution.
+
+    temperature: 0 is greedy. max_tokens: per completion. seed: of the whole call; None draws afresh.
+    """
+
+    temperature: float = 1.0
+    max_tokens: int = 256
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """`n` completions of one row's prompt."""
+
+    row_id: str
+    prompt: Encoded
+    n: int = 1
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled completion, token for token as the engine sampled it.
+
+    completion_ids: sampled ids (never re-tokenised), with the end token if `finish` is "stop".
+    loss_mask: 1 where the policy sampled the token, 0 where an environment wrote it; as long as completion_ids.
+    logprobs: the engine's log-probability of each token at the sampling temperature; 0.0 where loss_mask is 0.
+    text: completion without special tokens.
+    policy_version: version of the weights that sampled it.
+    """
+
+    row_id: str
+    prompt: Encoded
+    completion_ids: tuple[int, ...]
+    loss_mask: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    policy_version: int
+    finish: Finish
+    turns: int = 1
+
+    def __post_init__(self):
+        if not len(self.completion_ids) == len(self.loss_mask) == len(self.logprobs):
+            raise ValueError(
+                f"rollout of row {self.row_id!r}: {len(self.completion_ids)} ids, {len(self.loss_mask)} loss mask, "
+                f"{len(self.logprobs)} log-probs; all three must be equally long"
+            )

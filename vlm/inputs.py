@@ -1,0 +1,198 @@
+"""Messages + images + videos → token ids, pixel tensors and M-RoPE positions: the one way in, for SFT, RL, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vlm.media import Video, load_media
+from vlm.positions import mrope_positions
+
+IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
+MEDIA_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", IMAGE, VIDEO)
+"""Tokens that stand for media; a policy must never sample them."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sequence, unpadded: what the model is given, and what a rollout engine needs to be given the same.
+
+    input_ids: (T,) int64, one placeholder per merged visual token.
+    position_ids: (3, T) int64, temporal / height / width (`vlm.positions`).
+    pixel_values, pixel_values_videos: (patches, channels x 2 x 14 x 14) float, or None.
+    image_grid_thw, video_grid_thw: (media, 3) int64 in patches, or None.
+    engine_ids: the ids before expansion, one placeholder per medium (an engine expands them itself).
+    images, videos: the decoded media, in reading order.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    engine_ids: tuple[int, ...]
+    pixel_values: Tensor | None = None
+    image_grid_thw: Tensor | None = None
+    pixel_values_videos: Tensor | None = None
+    video_grid_thw: Tensor | None = None
+    images: tuple[Image.Image, ...] = ()
+    videos: tuple[Video, ...] = ()
+
+    @property
+    def next_position(self) -> int:
+        """Position, on all three axes, of a text token that follows."""
+        return int(self.position_ids.max()) + 1
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+def encode(
+    processor: Any,
+    messages: Sequence[Mapping[str, Any]],
+    images: Sequence[Image.Image] = (),
+    videos: Sequence[Video] = (),
+    *,
+    add_generation_prompt: bool = True,
+) -> Encoded:
+    """Chat messages with media placeholders, and the media that fill them in order, as one sequence.
+
+    Raises:
+        ValueError: the number of placeholders differs from the number of media, or a text part contains a media token
+            (it would be taken for a placeholder).
+    """
+    _check_placeholders(messages, images, videos)
+    text = processor.apply_chat_template(
+        [_plain(m) for m in messages], add_generation_prompt=add_generation_prompt, tokenize=False
+    )
+    engine_ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    fields: dict[str, Any] = {}
+    lengths: dict[int, list[int]] = {}
+    merge = processor.image_processor.merge_size**2
+    image_id, video_id = (processor.tokenizer.convert_tokens_to_ids(t) for t in (IMAGE, VIDEO))
+    seconds: list[float] = []
+    if images:
+        out = processor.image_processor(list(images), return_tensors="pt")
+        fields |= {"pixel_values": out["pixel_values"], "image_grid_thw": out["image_grid_thw"]}
+        lengths[image_id] = (out["image_grid_thw"].prod(-1) // merge).tolist()
+    if videos:
+        out = processor.video_processor(
+            videos=[v.frames for v in videos],
+            video_metadata=[_without_sampling(v) for v in videos],
+            do_sample_frames=False,
+            return_tensors="pt",
+        )
+        fields |= {"pixel_values_videos": out["pixel_values_videos"], "video_grid_thw": out["video_grid_thw"]}
+        lengths[video_id] = (out["video_grid_thw"].prod(-1) // merge).tolist()
+        # float32, as vLLM carries it: positions are truncated from products of this value.
+        seconds = [float(np.float32(processor.video_processor.temporal_patch_size / v.fps)) for v in videos]
+
+    input_ids = _expand(engine_ids, lengths)
+    positions = mrope_positions(
+        input_ids,
+        image_token_id=image_id,
+        video_token_id=video_id,
+        image_grids=fields["image_grid_thw"].tolist() if images else (),
+        video_grids=fields["video_grid_thw"].tolist() if videos else (),
+        seconds_per_grid=seconds,
+        tokens_per_second=getattr(processor, "tokens_per_second", 2),
+        merge_size=processor.image_processor.merge_size,
+    )
+    return Encoded(
+        input_ids=torch.tensor(input_ids),
+        position_ids=positions,
+        engine_ids=tuple(engine_ids),
+        images=tuple(images),
+        videos=tuple(videos),
+        **fields,
+    )
+
+
+def encode_row(processor: Any, row: Mapping[str, Any], *, max_frames: int = 256) -> Encoded:
+    """The prompt of a row, media loaded, ready for generation."""
+    images, videos = load_media(row, max_frames=max_frames)
+    try:
+        return encode(processor, row["prompt"], images, videos)
+    except ValueError as error:
+        raise ValueError(f"row {row.get('id')!r}: {error}") from None
+
+
+def extend(encoded: Encoded, token_ids: Sequence[int]) -> Encoded:
+    """The sequence with plain text tokens (a completion) behind it; positions go on from the prompt's largest."""
+    positions = torch.arange(len(token_ids)) + encoded.next_position
+    return replace(
+        encoded,
+        input_ids=torch.cat([encoded.input_ids, torch.tensor(token_ids, dtype=torch.long)]),
+        position_ids=torch.cat([encoded.position_ids, positions.expand(3, -1)], dim=1),
+        engine_ids=encoded.engine_ids + tuple(token_ids),
+    )
+
+
+def collate(sequences: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
+    """Right-padded keyword arguments for the model: text-only, multi-image and video rows mix.
+
+    Returns input_ids (B, T), attention_mask (B, T), position_ids (3, B, T), and, where any row has them, pixel_values,
+    image_grid_thw, pixel_values_videos, video_grid_thw, concatenated over the batch.
+    """
+    longest = max(len(s) for s in sequences)
+    batch = {
+        "input_ids": torch.full((len(sequences), longest), pad_id),
+        "attention_mask": torch.zeros(len(sequences), longest, dtype=torch.long),
+        "position_ids": torch.zeros(3, len(sequences), longest, dtype=torch.long),
+    }
+    for i, sequence in enumerate(sequences):
+        batch["input_ids"][i, : len(sequence)] = sequence.input_ids
+        batch["attention_mask"][i, : len(sequence)] = 1
+        batch["position_ids"][:, i, : len(sequence)] = sequence.position_ids
+    return batch | collate_media(sequences)
+
+
+def collate_media(sequences: Sequence[Encoded]) -> dict[str, Tensor]:
+    """Pixel tensors and grids of all sequences, concatenated in order; fields that none has are left out."""
+    batch = {}
+    for field in ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"):
+        tensors = [getattr(s, field) for s in sequences if getattr(s, field) is not None]
+        if tensors:
+            batch[field] = torch.cat(tensors)
+    return batch
+
+
+def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Message without the empty fields that columnar files add to content parts (`{"type": "text", "image": None}`)."""
+    content = message["content"]
+    if not isinstance(content, str):
+        content = [
+            {"type": "text", "text": part["text"]} if part["type"] == "text" else {"type": part["type"]}
+            for part in content
+        ]
+    return {"role": message["role"], "content": content}
+
+
+def _check_placeholders(messages: Sequence[Mapping], images: Sequence, videos: Sequence) -> None:
+    parts = [part for m in messages if not isinstance(m["content"], str) for part in m["content"]]
+    for kind, media in (("image", images), ("video", videos)):
+        expected = sum(part["type"] == kind for part in parts)
+        if expected != len(media):
+            raise ValueError(f"the prompt has {expected} {kind} placeholder(s), the row has {len(media)} {kind}(s)")
+    texts = [m["content"] for m in messages if isinstance(m["content"], str)]
+    texts += [part["text"] for part in parts if part["type"] == "text"]
+    for token in MEDIA_TOKENS:
+        if any(token in text for text in texts):
+            raise ValueError(f"a text of the prompt contains {token}, which would be taken for a medium")
+
+
+def _without_sampling(video: Video) -> dict[str, Any]:
+    return {k: v for k, v in video.metadata().items() if k != "do_sample_frames"}
+
+
+def _expand(ids: Sequence[int], lengths: Mapping[int, Sequence[int]]) -> list[int]:
+    """Each media placeholder repeated once per merged visual token of its medium."""
+    remaining = {token: iter(counts) for token, counts in lengths.items()}
+    expanded: list[int] = []
+    for token in ids:
+        expanded += [token] * (next(remaining[token]) if token in remaining else 1)
+    return expanded
