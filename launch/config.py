@@ -235,7 +235,8 @@ def _explain(
     path: KeyPath = ()
     here: Any = data
     for part in mistake["loc"]:
-        if (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int)):
+        inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
+        if inside:
             here, path = here[part], (*path, part)
     where = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), origin)
     if kind == "missing":
@@ -252,10 +253,6 @@ def _explain(
     hint = ""
     if kind == "string_type" and where.startswith("command line"):
         hint = f"; as a string: '{_dotted(path)}=\"{mistake['input']}\"'"
-        "; quote it twice for a string: key='\"…\"'"
-        if kind == "string_type" and "command line" in where
-        else ""
-    )
     value = mistake["input"]
     return (
         f"{where}: key '{_dotted(path)}': expected {expected}, got {value!r} ({type(value).__name__}){hint}"
