@@ -1,0 +1,80 @@
+"""Checkpoint folders: finding them, and saying clearly what is wrong with one before any weight is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+
+class CheckpointError(ValueError):
+    """A model folder that cannot be used: the message names the folder, what was expected and what was found."""
+
+
+def resolve_checkpoint(path: str | Path) -> Path:
+    """Folder of a checkpoint: `path` itself, or the local Hugging Face cache of a Hub id `owner/name`.
+
+    Nothing is downloaded here (a mistyped path must not reach for the network): `hf download owner/name` does that.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"{path}: expected the folder of a checkpoint, this is a file")
+    parts = str(path).split("/")
+    if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(str(path), local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise CheckpointError(
+                f"{path}: no such folder, and no model of that name in the local Hugging Face cache"
+                f" (if it is a Hub id, `hf download {path}` fetches it)"
+            ) from None
+    raise CheckpointError(f"{path}: no such folder")
+
+
+def read_config(folder: Path) -> dict:
+    """The checkpoint's `config.json` as a plain dict."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise CheckpointError(f"{folder}: not a checkpoint, config.json is missing")
+    try:
+        config = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{file}: not valid JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file}: expected a JSON object, got {type(config).__name__}")
+    return config
+
+
+def weight_files(folder: Path) -> dict[str, Path]:
+    """Which safetensors file holds each tensor: `{tensor name: file}`, from the index or the single file's header.
+
+    Raises CheckpointError if there are no weights, or if a file that the index names is missing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / INDEX_FILE
+    if index.is_file():
+        weight_map = json.loads(index.read_text())["weight_map"]
+        absent = sorted({name for name in weight_map.values() if not (folder / name).is_file()})
+        if absent:
+            raise CheckpointError(f"{folder}: {INDEX_FILE} names files that are missing: {', '.join(absent)}")
+        return {tensor: folder / name for tensor, name in weight_map.items()}
+    single = folder / SINGLE_FILE
+    if not single.is_file():
+        others = sorted(
+            file.name for pattern in ("*.safetensors", "*.bin", "*.gguf") for file in folder.glob(pattern)
+        )
+        found = f"; found only {', '.join(others[:5])}" if others else ""
+        raise CheckpointError(f"{folder}: no weights (expected {SINGLE_FILE} or {INDEX_FILE}{found})")
+    try:
+        with safe_open(single, framework="pt") as tensors:
+            return {tensor: single for tensor in tensors.keys()}
+    except SafetensorError as error:
+        raise CheckpointError(f"{single}: not a readable safetensors file ({error})") from None

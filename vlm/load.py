@@ -1,0 +1,192 @@
+"""Loading a model and its processor: one config section for SFT, RL, inference and evaluation.
+
+The pixel limits live in the processor and must be the same everywhere: the number of visual tokens of an image follows
+from them. transformers 5 keeps them as `size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}`, which are
+areas in pixels in spite of their names, and the video processor's are separate (its default lower limit, 128 tokens of
+28x28 pixels, enlarges small frames: 112 px become 336).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint, weight_files
+from vlm.lora import LoraSettings
+from vlm.parts import Preset, set_trainable
+
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+MODEL_TYPE = "qwen2_5_vl"
+_MIN_AREA = 28 * 28  # pixels: one visual token
+
+
+class ModelConfig(BaseModel):
+    """Which model, how it is loaded, which of its parts train, how large its images become."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(
+        description="Folder of a Qwen2_5_VLForConditionalGeneration checkpoint (as `python -m vlm.assemble`, SFT and"
+        " GRPO write it), or a Hub id that is already in the local Hugging Face cache."
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="Type of the loaded weights. With bfloat16 the optimiser must keep float32 master weights"
+        " (DeepSpeed does): steps at learning rates near 1e-6 are lost in bfloat16 weights.",
+    )
+    trainable: Preset = Field(
+        "all",
+        description="Which parts train: projector, vision+projector, language or all (see vlm/parts.py).",
+    )
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa",
+        description="Attention implementation of transformers; flash_attention_2 needs that package and a GPU.",
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Recompute activations in the backward pass: about a third more time, far less memory.",
+    )
+    lora: LoraSettings | None = Field(
+        None,
+        description="Train low-rank adapters instead of full weights (vlm/lora.py); null trains full weights.",
+    )
+    min_pixels: int | None = Field(
+        None,
+        ge=_MIN_AREA,
+        description="Images with a smaller area, in pixels, are enlarged; null: the checkpoint's.",
+    )
+    max_pixels: int | None = Field(
+        None,
+        ge=_MIN_AREA,
+        description="Images with a larger area, in pixels, are shrunk; null: the checkpoint's.",
+    )
+    video_min_pixels: int | None = Field(
+        None, ge=_MIN_AREA, description="The same for one frame of a video; null: the checkpoint's."
+    )
+    video_max_pixels: int | None = Field(
+        None, ge=_MIN_AREA, description="The same for one frame of a video; null: the checkpoint's."
+    )
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> ModelConfig:
+        for kind, low, high in (
+            ("", self.min_pixels, self.max_pixels),
+            ("video_", self.video_min_pixels, self.video_max_pixels),
+        ):
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"{kind}min_pixels ({low}) is larger than {kind}max_pixels ({high})")
+        return self
+
+
+def check_checkpoint(path: str | Path) -> Path:
+    """Folder of a usable Qwen2.5-VL checkpoint, without reading weights; CheckpointError says what is wrong with it."""
+    folder = resolve_checkpoint(path)
+    config = read_config(folder)
+    if config.get("model_type") != MODEL_TYPE:
+        raise CheckpointError(
+            f"{folder}: expected a {MODEL_TYPE} model (Qwen2_5_VLForConditionalGeneration), config.json says model_type"
+            f" {config.get('model_type')!r}, architectures {config.get('architectures')}"
+            " (`python -m vlm.assemble` joins a Qwen2.5 ViT and a language model into one)"
+        )
+    weight_files(folder)
+    return folder
+
+
+def load_processor(
+    model: ModelConfig | str | Path,
+    *,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    video_min_pixels: int | None = None,
+    video_max_pixels: int | None = None,
+) -> Qwen2_5_VLProcessor:
+    """Processor (tokenizer, image and video processors, chat template) of a checkpoint with the given pixel limits.
+
+    `model` is a path or a config; keyword limits win over the config's, and None keeps what the checkpoint says. Pixel
+    limits are areas: of one image (`min_pixels`, `max_pixels`) or of one video frame (`video_*`).
+    """
+    from transformers import Qwen2_5_VLProcessor
+
+    if isinstance(model, ModelConfig):
+        min_pixels = model.min_pixels if min_pixels is None else min_pixels
+        max_pixels = model.max_pixels if max_pixels is None else max_pixels
+        video_min_pixels = model.video_min_pixels if video_min_pixels is None else video_min_pixels
+        video_max_pixels = model.video_max_pixels if video_max_pixels is None else video_max_pixels
+    folder = resolve_checkpoint(model.path if isinstance(model, ModelConfig) else model)
+    try:
+        processor = Qwen2_5_VLProcessor.from_pretrained(folder)
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # transformers' own text suggests Hub names; say which folder and what
+        raise CheckpointError(
+            f"{folder}: no usable Qwen2.5-VL processor and tokenizer there ({error})"
+        ) from error
+    if processor.chat_template is None:
+        raise CheckpointError(
+            f"{folder}: the processor has no chat template (chat_template.jinja is missing)"
+        )
+    processor.image_processor.size = _limits(
+        processor.image_processor, min_pixels, max_pixels, f"{folder}: images"
+    )
+    processor.video_processor.size = _limits(
+        processor.video_processor, video_min_pixels, video_max_pixels, f"{folder}: video frames"
+    )
+    return processor
+
+
+def _limits(media_processor, low: int | None, high: int | None, where: str):
+    """The processor's own limits with the given ones in their place, as transformers' SizeDict."""
+    from transformers.image_utils import SizeDict
+
+    low = media_processor.size["shortest_edge"] if low is None else low
+    high = media_processor.size["longest_edge"] if high is None else high
+    if low > high:
+        raise ValueError(
+            f"{where}: the lower pixel limit ({low}) is larger than the upper one ({high}); set both"
+        )
+    return SizeDict(shortest_edge=low, longest_edge=high)
+
+
+def load_model(model: ModelConfig | str | Path, **settings) -> Qwen2_5_VLForConditionalGeneration:
+    """Load the weights, in `dtype`, with the chosen parts trainable (counts are printed by the first process).
+
+    `model` is a config, or a path with ModelConfig's other fields as keyword arguments. LoRA is not applied here,
+    because TRL wraps by itself: pass `lora_config(config.lora)` to TRL, or call `add_lora(model, config.lora)`, then
+    `set_trainable(model, config.trainable)` again. Raises CheckpointError for a folder that does not exist, has no
+    weights, is of another architecture, or whose weights do not cover the model.
+    """
+    import torch
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    config = model if isinstance(model, ModelConfig) else ModelConfig(path=str(model), **settings)
+    if isinstance(model, ModelConfig) and settings:
+        config = ModelConfig.model_validate({**model.model_dump(), **settings})
+    folder = check_checkpoint(config.path)
+    loaded, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        folder,
+        dtype=getattr(torch, config.dtype),
+        attn_implementation=config.attention,
+        output_loading_info=True,
+    )
+    # transformers would initialise what is missing at random and go on with a warning
+    if info["missing_keys"] or info["unexpected_keys"]:
+        raise CheckpointError(
+            f"{folder}: weights do not fit config.json; missing: {_some(info['missing_keys'])};"
+            f" unexpected: {_some(info['unexpected_keys'])}"
+        )
+    if config.gradient_checkpointing:
+        loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    set_trainable(loaded, config.trainable)
+    return loaded
+
+
+def _some(names) -> str:
+    names = sorted(names)
+    return (
+        ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "none"
+    )

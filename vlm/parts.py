@@ -1,0 +1,103 @@
+"""Which parts of the model train: presets by name, as in published recipes.
+
+| preset | trains | where it is from |
+|---|---|---|
+| `projector` | the MLP projector | MiMo-VL stage 1 (projector warm-up) |
+| `vision+projector` | ViT and projector | MiMo-VL stage 2 (vision-language alignment) |
+| `language` | the language model | Mini-o3's SFT (vision tower and projector frozen) |
+| `all` | everything | MiMo-VL stages 3, 4 and RL |
+
+The embedding and the LM head, tied or not, belong to the language model.
+
+With LoRA (a PEFT-wrapped model) one rule decides: **a part that carries adapters trains through them only**, its own
+weights stay frozen; a part without adapters trains in full if the preset names it. `get_peft_model` freezes all base
+weights, so call `set_trainable` again after wrapping.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import nn
+
+Preset = Literal["projector", "vision+projector", "language", "all"]
+Part = Literal["vision", "projector", "language"]
+
+PARTS: tuple[Part, ...] = get_args(Part)
+PRESETS: dict[str, tuple[Part, ...]] = {
+    "projector": ("projector",),
+    "vision+projector": ("vision", "projector"),
+    "language": ("language",),
+    "all": PARTS,
+}
+
+
+@dataclass(frozen=True)
+class PartCount:
+    """Parameters of one part of the model (numbers of scalars; a tied matrix counts once)."""
+
+    trained: int
+    frozen: int
+
+
+def part_of(name: str) -> Part:
+    """Part that a parameter belongs to, from its name in `Qwen2_5_VLForConditionalGeneration` (PEFT-wrapped or not)."""
+    path = f".{name}"
+    if ".visual.merger." in path:
+        return "projector"
+    if ".visual." in path:
+        return "vision"
+    if ".language_model." in path or ".lm_head." in path:
+        return "language"
+    raise ValueError(
+        f"parameter {name!r} is in no part of the model: expected a Qwen2_5_VLForConditionalGeneration, whose names"
+        " contain 'visual.', 'visual.merger.', 'language_model.' or 'lm_head.'"
+    )
+
+
+def is_adapter(name: str) -> bool:
+    """True for the weights that PEFT's LoRA adds."""
+    return ".lora_" in name
+
+
+def set_trainable(model: nn.Module, preset: str, *, quiet: bool = False) -> dict[Part, PartCount]:
+    """Set `requires_grad` of every parameter by `preset`, print a small table (first process only), return the counts.
+
+    Raises ValueError for an unknown preset, or for a model with parameters outside the known parts.
+    """
+    if preset not in PRESETS:
+        raise ValueError(
+            f"unknown preset of trainable parts {preset!r}; the presets are {', '.join(PRESETS)}"
+        )
+    named = list(model.named_parameters())
+    adapted = {part_of(name) for name, _ in named if is_adapter(name)}
+    for name, parameter in named:
+        part = part_of(name)
+        parameter.requires_grad_(part in PRESETS[preset] and (part not in adapted or is_adapter(name)))
+    counts = count_parameters(model)
+    if not quiet and os.environ.get("RANK", "0") == "0":
+        print(f"Trainable parts: {preset}\n{format_counts(counts)}", flush=True)
+    return counts
+
+
+def count_parameters(model: nn.Module) -> dict[Part, PartCount]:
+    """Trained and frozen parameters of each part, in the order of PARTS."""
+    trained = dict.fromkeys(PARTS, 0)
+    frozen = dict.fromkeys(PARTS, 0)
+    for name, parameter in model.named_parameters():
+        size = getattr(
+            parameter, "ds_numel", parameter.numel()
+        )  # ZeRO-3 leaves an empty tensor and the true size
+        (trained if parameter.requires_grad else frozen)[part_of(name)] += size
+    return {part: PartCount(trained[part], frozen[part]) for part in PARTS}
+
+
+def format_counts(counts: dict[Part, PartCount]) -> str:
+    """Table of `count_parameters`, one line per part and a total."""
+    rows = [(part, count.trained, count.frozen) for part, count in counts.items()]
+    rows.append(("total", sum(row[1] for row in rows), sum(row[2] for row in rows)))  # type: ignore[arg-type]
+    lines = [f"  {'part':<10}{'trained':>16}{'frozen':>16}"]
+    lines += [f"  {part:<10}{trained:>16,}{frozen:>16,}" for part, trained, frozen in rows]
+    return "\n".join(lines)
