@@ -1,0 +1,58 @@
+# make demo   the main job from nothing to a report      make test   all tests
+# make lint   formatting, lint, types                    make clean  remove .venv, runs and caches
+#
+# Every target makes .venv first, and again when pyproject.toml changes. Variables:
+#   PYTHON       interpreter for .venv, 3.11 or later
+#   EXTRA        gpu or cpu; chosen by whether an NVIDIA driver answers
+#   TORCH_INDEX  URL of PyTorch's CPU wheel index, for a machine whose pip finds no CPU wheel of torch
+#                (an error "no matching distribution found for torch==2.13.0+cpu" says so)
+#   ARGS         more arguments for the demo or for pytest
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+EXTRA ?= $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
+TORCH_INDEX ?=
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed-$(EXTRA)
+PACKAGES := vlm sft rl rewards data_recipes inference evaluation launch
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or name it, make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON): Python 3.11 or later is needed"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$(EXTRA),dev]'
+	@touch $@
+
+install: $(STAMP)
+
+demo: install
+	$(BIN)/python -m launch.demo $(ARGS)
+
+# Two workers with one thread each: the tests wait on engines and subprocesses more than they compute. A file's tests
+# stay in one worker, so that its engine is started once.
+test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# sft.py stands beside the package sft/, which wins on import; mypy gets that entry point as text.
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	$(BIN)/mypy grpo.py evaluate.py
+	$(BIN)/mypy -c "$$(cat sft.py)"
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
