@@ -1,0 +1,136 @@
+"""The evaluation's table: one row per task, one column per checkpoint. For terminals, logs and Markdown.
+
+All functions take the value that `evaluation.run.evaluate` returns and that `eval.json` holds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+OVERALL = "overall"
+NOTHING = "–"
+
+
+def cell(entry: Mapping[str, Any] | None, *, signed: bool = False) -> str:
+    """`0.53 [0.47, 0.59]`, or a dash where nothing was scored."""
+    if not entry or entry.get("mean") is None:
+        return NOTHING
+    form = "+.2f" if signed else ".2f"
+    text = format(entry["mean"], form)
+    low, high = entry.get("ci95") or (None, None)
+    return text if low is None or high is None else f"{text} [{low:{form}}, {high:{form}}]"
+
+
+def percent(share: float | None) -> str:
+    """`97 %`; a rate that is not exactly 1 never prints as 100 %, nor one above 0 as 0 %."""
+    if share is None:
+        return NOTHING
+    rounded = round(100 * share)
+    if share < 1 and rounded == 100:
+        return "> 99 %"
+    return "< 1 %" if share > 0 and rounded == 0 else f"{rounded} %"
+
+
+def task_names(evaluation: Mapping[str, Any]) -> list[str]:
+    """All tasks of all checkpoints, alphabetically."""
+    return sorted({task for one in evaluation["checkpoints"].values() for task in one["greedy"]["tasks"]})
+
+
+def entry_of(evaluation: Mapping[str, Any], name: str, mode: str, task: str) -> dict[str, Any] | None:
+    """The summary of one checkpoint, decoding mode and task (`OVERALL` = all rows), or None."""
+    scores = evaluation["checkpoints"][name].get(mode)
+    if scores is None:
+        return None
+    return scores["overall"] if task == OVERALL else scores["tasks"].get(task)
+
+
+def difference_of(evaluation: Mapping[str, Any], before: str, after: str, task: str) -> dict[str, Any] | None:
+    """The paired difference `after - before` (greedy) of one task, or None."""
+    for one in evaluation.get("differences", []):
+        if (one["before"], one["after"]) == (before, after):
+            return one["overall"] if task == OVERALL else one["tasks"].get(task)
+    return None
+
+
+def table_cells(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and body of the table: greedy mean with interval, T = 1 mean, grammar rate, last difference."""
+    names = list(evaluation["checkpoints"])
+    sampled = any(one.get("sampled") for one in evaluation["checkpoints"].values())
+    header = ["task", "rows"]
+    for name in names:
+        header += [name, *([f"{name} T=1"] if sampled else []), f"{name} in grammar"]
+    if len(names) > 1:
+        header.append(f"{names[-1]} − {names[-2]}")
+    body = []
+    for task in [*task_names(evaluation), OVERALL]:
+        entries = [entry_of(evaluation, name, "greedy", task) for name in names]
+        line = [task, str(max((entry["n"] for entry in entries if entry), default=0))]
+        for name, entry in zip(names, entries, strict=True):
+            line.append(cell(entry))
+            if sampled:
+                line.append(cell(entry_of(evaluation, name, "sampled", task)))
+            line.append(percent(entry["in_grammar"]) if entry else NOTHING)
+        if len(names) > 1:
+            line.append(cell(difference_of(evaluation, names[-2], names[-1], task), signed=True))
+        body.append(line)
+    return header, body
+
+
+def caption(evaluation: Mapping[str, Any]) -> str:
+    """One sentence that says what the numbers are, and how many answers had no reward."""
+    settings = evaluation["settings"]
+    unscored = sum(
+        one[mode]["overall"]["unscored"]
+        for one in evaluation["checkpoints"].values()
+        for mode in ("greedy", "sampled")
+        if one.get(mode)
+    )
+    sampled = settings["samples"]
+    parts = [
+        "Mean reward with 95 % confidence interval",
+        f"greedy{f' and {sampled} sample{"s" * (sampled > 1)} per row at T = 1' if sampled else ''}",
+        f"at most {settings['max_tokens']} tokens",
+    ]
+    return ", ".join(parts) + (f"; {unscored} answers could not be scored." if unscored else ".")
+
+
+def markdown(evaluation: Mapping[str, Any]) -> str:
+    """The table for a README: numbers right-aligned, last row in bold."""
+    header, body = table_cells(evaluation)
+    body[-1] = [f"**{text}**" if text else text for text in body[-1]]
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def plain(evaluation: Mapping[str, Any]) -> str:
+    """The table as aligned plain text, for logs and files."""
+    header, body = table_cells(evaluation)
+    widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
+    lines = []
+    for line in [header, *body]:
+        cells = [text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(line, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*lines, caption(evaluation)]) + "\n"
+
+
+def print_table(evaluation: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Print the table: with colours and lines on a terminal wide enough, as plain text otherwise."""
+    file = file or sys.stdout
+    header, body = table_cells(evaluation)
+    console = Console(file=file)
+    needed = sum(max(len(line[i]) for line in [header, *body]) + 3 for i in range(len(header))) + 1
+    if not console.is_terminal or console.width < needed:
+        file.write(plain(evaluation))
+        return
+    table = Table(caption=caption(evaluation), caption_justify="left")
+    for i, title in enumerate(header):
+        table.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
+    for line in body:
+        table.add_row(*line, style="bold" if line[0] == OVERALL else None, end_section=line is body[-2])
+    console.print(table)
