@@ -1,0 +1,93 @@
+"""Imports go downwards only, nobody imports an entry point, and every package used is declared."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+ROOMS = ("vlm", "rewards", "data_recipes", "sft", "rl", "inference", "evaluation", "launch")
+BELOW: dict[str, set[str]] = {
+    "vlm": set(),
+    "rewards": set(),
+    "data_recipes": {"vlm", "rewards"},
+    "sft": {"vlm", "rewards"},
+    "rl": {"vlm", "rewards"},
+    "inference": {"vlm", "rewards"},
+    "evaluation": set(ROOMS),
+    "launch": set(ROOMS),
+}
+ENTRY_POINTS = {
+    "sft",
+    "grpo",
+    "evaluate",
+}  # `import sft` is the package: beside it, sft.py cannot be imported
+
+CARRIED = {"torchvision", "huggingface-hub", "tokenizers", "jinja2", "starlette", "uvicorn", "pydantic-core"}
+"""Packages that come with declared ones, at the release those choose."""
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """(absolute dotted module, line) of every import in a file, those inside functions too."""
+    package = path.relative_to(REPOSITORY).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            yield ".".join([*base, *([node.module] if node.module else [])]), node.lineno
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (REPOSITORY / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_rooms_below_it(room):
+    for path in sources(room):
+        for module, line in imports(path):
+            top = module.split(".")[0]
+            if top in ROOMS and top != room:
+                assert top in BELOW[room], (
+                    f"{path.relative_to(REPOSITORY)}:{line}: {room} may not import {module}"
+                )
+
+
+def test_reading_a_config_needs_no_room():
+    tops = {module.split(".")[0] for module, _ in imports(REPOSITORY / "launch/config.py")}
+    assert not tops & (set(ROOMS) - {"launch"})
+
+
+def test_nobody_imports_the_entry_points():
+    for path in sources(*ROOMS, "tests", "benchmarks"):
+        for module, line in imports(path):
+            assert module.split(".")[0] not in ENTRY_POINTS - {"sft"}, f"{path}:{line} imports {module}"
+
+
+def test_every_third_party_import_is_declared():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = project["dependencies"] + [
+        r for extra in project["optional-dependencies"].values() for r in extra
+    ]
+    declared = {normal(re.match(r"[\w.-]+", requirement).group()) for requirement in requirements}
+    distributions = packages_distributions()
+    missing = set()
+    for path in [*sources(*ROOMS, "tests", "benchmarks"), *REPOSITORY.glob("*.py")]:
+        for module, line in imports(path):
+            top = module.split(".")[0]
+            if top in sys.stdlib_module_names or top in {*ROOMS, "tests", "benchmarks"} or not top:
+                continue
+            if not {normal(name) for name in distributions.get(top, [top])} & (declared | CARRIED):
+                missing.add(f"{path.relative_to(REPOSITORY)}:{line}: {module}")
+    assert not missing, "not in pyproject.toml: " + ", ".join(sorted(missing))
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
