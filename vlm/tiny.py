@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
-    Qwen2TokenizerFast,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
 )
@@ -33,11 +33,11 @@ SPECIAL_TOKENS = [
     "<|video_pad|>",
 ]
 PIXELS_PER_TOKEN = 28 * 28
-# Digits one by one (as Qwen does), words with their leading space, everything else character by character.
-WORD_PATTERN = r"\d| ?[A-Za-z]+|[^A-Za-z\d]"
+# Digits one by one (as Qwen does); stage tags, words and signs whole, with their leading space.
+WORD_PATTERN = r"</?[A-Z]+>|\d| ?[A-Za-z]+| ?[^A-Za-z\d\s]|\s"
 
 
-def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> Qwen2TokenizerFast:
+def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> PreTrainedTokenizerFast:
     """A byte-level BPE trained on `corpus`, with Qwen2.5-VL's special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -53,8 +53,9 @@ def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> Qwen2T
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(corpus, trainer)
-    wrapped = Qwen2TokenizerFast(
+    tokenizer.train_from_iterator([*corpus, "system user assistant"], trainer)
+    # Not Qwen2TokenizerFast: that class splits text by Qwen's own pattern, whatever the tokenizer was trained with.
+    wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token=None
     )
     wrapped.add_special_tokens({"additional_special_tokens": SPECIAL_TOKENS[1:]})
@@ -62,7 +63,9 @@ def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> Qwen2T
     return wrapped
 
 
-def build_processor(tokenizer: Qwen2TokenizerFast, *, max_visual_tokens: int = 64) -> Qwen2_5_VLProcessor:
+def build_processor(
+    tokenizer: PreTrainedTokenizerFast, *, max_visual_tokens: int = 64
+) -> Qwen2_5_VLProcessor:
     """Processor that leaves images and frames of one to `max_visual_tokens` visual tokens (28 px) as they are."""
     size = {"shortest_edge": PIXELS_PER_TOKEN, "longest_edge": max_visual_tokens * PIXELS_PER_TOKEN}
     return Qwen2_5_VLProcessor(
@@ -73,7 +76,9 @@ def build_processor(tokenizer: Qwen2TokenizerFast, *, max_visual_tokens: int = 6
     )
 
 
-def tiny_config(tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, layers: int = 4) -> Qwen2_5_VLConfig:
+def tiny_config(
+    tokenizer: PreTrainedTokenizerFast, *, hidden: int = 128, layers: int = 4
+) -> Qwen2_5_VLConfig:
     """Sizes of a model of about 1 to 3 M parameters; heads are 32 wide."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     vision_hidden = max(64, hidden // 2)
