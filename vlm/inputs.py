@@ -75,6 +75,8 @@ def encode(
     merge = processor.image_processor.merge_size**2
     image_id, video_id = (processor.tokenizer.convert_tokens_to_ids(t) for t in (IMAGE, VIDEO))
     seconds: list[float] = []
+    if videos and not hasattr(processor, "tokens_per_second"):
+        raise ValueError("the processor does not know the model's tokens_per_second: load it by vlm.load.load_processor")
     if images:
         out = processor.image_processor(list(images), return_tensors="pt")
         fields |= {"pixel_values": out["pixel_values"], "image_grid_thw": out["image_grid_thw"]}
@@ -99,7 +101,7 @@ def encode(
         image_grids=fields["image_grid_thw"].tolist() if images else (),
         video_grids=fields["video_grid_thw"].tolist() if videos else (),
         seconds_per_grid=seconds,
-        tokens_per_second=getattr(processor, "tokens_per_second", 2),
+        tokens_per_second=getattr(processor, "tokens_per_second", 0.0),
         merge_size=processor.image_processor.merge_size,
     )
     return Encoded(

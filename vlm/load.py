@@ -130,6 +130,8 @@ def load_processor(
         raise CheckpointError(
             f"{folder}: the processor has no chat template (chat_template.jinja is missing)"
         )
+    # Positions of video tokens follow from it; the processor's own files do not hold it (vlm/inputs.py reads it here).
+    processor.tokens_per_second = read_config(folder).get("vision_config", {}).get("tokens_per_second", 4)
     processor.image_processor.size = _limits(
         processor.image_processor, min_pixels, max_pixels, f"{folder}: images"
     )
