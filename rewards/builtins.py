@@ -1,0 +1,17 @@
+"""Short names of the library's rewards. The plugin loader resolves a name without a colon here first."""
+
+from __future__ import annotations
+
+BUILTINS: dict[str, str] = {
+    "math": "rewards.math_answer:math_reward",
+    "counting": "rewards.counting:counting_reward",
+    "choice": "rewards.choice:choice_reward",
+    "giou": "rewards.grounding:giou_reward",
+    "iou": "rewards.grounding:iou_reward",
+    "box_set": "rewards.grounding:box_set_reward",
+    "point_in_box": "rewards.pointing:point_in_box_reward",
+    "point_distance": "rewards.pointing:point_distance_reward",
+    "point_set": "rewards.pointing:point_set_reward",
+    "temporal_iou": "rewards.temporal:temporal_iou_reward",
+}
+"""Short name -> "module:function"."""

@@ -1,0 +1,221 @@
+r"""Reward for mathematical answers: numbers and texts compared exactly here, everything else by math-verify in the pool.
+
+What is read: the last complete `\boxed{…}` of the text if there is one (so of several boxed answers the last counts), else the
+whole text. How it is judged depends on what the truth is:
+
+    letter   the truth is one capital letter, or the row has options: as in `choice` (letter or exact option text)
+    number   both are plain numbers: equal values; thousands separators, currency signs and trailing zeros do not matter; a
+             percent may be written as 28 %, 28 or 0.28; decimals are equal up to 1e-6 absolute and relative (0.333333 is 1/3)
+    text     the truth is words (`Wednesday`, `4:30 p.m.`): equal words, see `reading.plain_text`
+    math     the rest (fractions, units, expressions, sets, intervals, equations, matrices): math-verify, truth first (it is not
+             symmetric), in a killable process with a wall-clock limit; a time-out scores 0 and is counted in `pool().stats`
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Literal
+
+from rewards.choice import gold_letter, options_of, read_choice
+from rewards.gold import field, gold_check, number
+from rewards.math_pool import MathPool
+from rewards.reading import PlainNumber, last_boxed, plain_number, plain_text, tail, without_lead
+
+MAX_ANSWER_CHARS = 2_000
+"""An answer longer than this is not sent to math-verify whole: a boxed one scores 0, of a text the end is read."""
+
+Kind = Literal["letter", "number", "text", "math"]
+
+
+@dataclass(frozen=True)
+class Gold:
+    """A true answer, read once: what kind it is, its text, value (numbers) and the forms math-verify may parse it from."""
+
+    kind: Kind
+    text: str
+    value: PlainNumber | None
+    forms: tuple[str, ...]
+
+
+_pool: MathPool | None = None
+_pool_lock = threading.Lock()
+
+
+def pool() -> MathPool:
+    """The pool that math rewards of this process share, made on first use. See `use_pool` for other settings."""
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = MathPool()
+        return _pool
+
+
+def use_pool(new: MathPool) -> None:
+    """Judge with this pool from now on; the old one is closed."""
+    global _pool
+    with _pool_lock:
+        old, _pool = _pool, new
+    if old is not None and old is not new:
+        old.close()
+
+
+_COMMAND = re.compile(r"\\(?!text|mathrm|textbf|mbox)[A-Za-z]+|[=^_{}<>|+*/\\]")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_DIGITS = re.compile(r"[0-9][0-9.,:]*")
+
+
+@lru_cache(maxsize=65536)
+def read_gold(value: str) -> Gold:
+    """Classify a true answer. ValueError if it is empty or too long; whether math parses is asked by `check_gold`."""
+    text = value.strip()
+    if not text or len(text) > MAX_ANSWER_CHARS:
+        raise ValueError(f"answer.value: expected 1 to {MAX_ANSWER_CHARS} characters, got {len(text)}")
+    boxed = last_boxed(text)
+    inner = boxed.strip() if boxed is not None else text
+    plain = plain_number(inner)
+    if plain:
+        return Gold("number", inner, plain, _forms(inner))
+    bare = plain_text(inner)
+    if re.fullmatch(r"\(?[a-z]\)?", bare) and re.fullmatch(
+        r"[($\s]*(?:\\text\s?\{)?\(?[A-Z]\)?[}$)\s.]*", inner
+    ):
+        return Gold("letter", bare.strip("()").upper(), None, _forms(inner))
+    digits = _DIGITS.findall(bare)
+    number_with_unit = len(digits) == 1 and bare.startswith(digits[0]) and ":" not in digits[0]
+    if (
+        _WORD.search(bare)
+        and not number_with_unit
+        and not _COMMAND.search(_unwrapped(inner))
+        and "$" not in inner.strip("$")
+    ):
+        return Gold("text", bare, None, ())
+    return Gold(
+        "math", inner, None, _forms(inner) if boxed is not None or len(text) == len(inner) else _forms(text)
+    )
+
+
+def gold_of(answer: Mapping[str, Any]) -> Gold:
+    """The true answer `{"value": "4,656"}` (a string or a number); ValueError if it is broken."""
+    value = field(answer, "value")
+    if isinstance(value, str):
+        return read_gold(value)
+    parsed = number(value, "answer.value", limit=1e300)
+    return read_gold(str(int(parsed)) if parsed.is_integer() else repr(parsed))
+
+
+def _check_math(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    options = options_of(answer, row)
+    if options:
+        gold_letter(answer, options)
+        return
+    gold = gold_of(answer)
+    if gold.kind != "math":
+        return
+    judged = pool().judge(gold.forms, None)
+    if not judged.gold_parses:
+        why = (
+            "math-verify finds no mathematics in it"
+            if judged.outcome == "ok"
+            else f"parsing ended by {judged.outcome}"
+        )
+        raise ValueError(f"answer.value: expected a mathematical answer, got {gold.text!r:.120} ({why})")
+
+
+@gold_check(_check_math)
+def math_reward(completion: str, answer: Mapping[str, Any], **row: Any) -> float:
+    """1 if the answer in the text equals the true one, else 0 (see the module's docstring)."""
+    decided = _decide(completion, answer, row)
+    if isinstance(decided, float):
+        return decided
+    return 1.0 if pool().judge(*decided).equal else 0.0
+
+
+def math_many(
+    completions: Sequence[str], answers: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> list[float | None]:
+    """`math_reward` of a batch, with all workers of the pool busy and each distinct question asked once."""
+    decided = [_decide(*item) for item in zip(completions, answers, rows, strict=True)]
+    questions = list(dict.fromkeys(item for item in decided if not isinstance(item, float)))
+    verdicts = dict(zip(questions, pool().judge_many(questions), strict=True))
+    return [item if isinstance(item, float) else float(verdicts[item].equal) for item in decided]
+
+
+math_reward.many = math_many  # type: ignore[attr-defined]
+
+
+def _decide(
+    completion: object, answer: Mapping[str, Any], row: Mapping[str, Any]
+) -> float | tuple[tuple[str, ...], tuple[str, ...]]:
+    """The score where it needs no mathematics, else the question for the pool: (forms of the truth, of the prediction)."""
+    options = options_of(answer, row)
+    if options:
+        return float(read_choice(completion, options) == gold_letter(answer, options))
+    gold = gold_of(answer)
+    text = tail(completion).strip()
+    boxed = last_boxed(text)
+    candidate = (boxed if boxed is not None else without_lead(text)).strip()
+    if not candidate:
+        return 0.0
+    if gold.kind == "letter":
+        letter = read_choice(completion, None)
+        return float(letter == gold.text) if letter else _judge_words(candidate, gold)
+    if gold.kind == "text":
+        return _judge_words(candidate, gold)
+    plain = plain_number(candidate)
+    if gold.value and plain:
+        return float(same_number(gold.value, plain))
+    if len(candidate) > MAX_ANSWER_CHARS:
+        if boxed is not None:
+            return 0.0
+        candidate = candidate[-MAX_ANSWER_CHARS:]
+    if plain_text(candidate) == plain_text(gold.text):
+        return 1.0
+    return gold.forms, _forms(candidate, boxed is not None)
+
+
+def same_number(gold: PlainNumber, predicted: PlainNumber) -> bool:
+    """Equal values; see `number` in the module's docstring."""
+    if gold.percent == predicted.percent:
+        return _equal(gold.value, predicted.value, gold.decimal or predicted.decimal)
+    return any(
+        _equal(gold.value, predicted.value * factor, True) for factor in _percent_factors(gold.percent)
+    )
+
+
+def _percent_factors(gold_is_percent: bool) -> tuple[Fraction, ...]:
+    """28 % = 28 and 28 % = 0.28, whichever of the two carries the sign."""
+    return (Fraction(1), Fraction(100)) if gold_is_percent else (Fraction(1), Fraction(1, 100))
+
+
+def _equal(gold: Fraction, predicted: Fraction, decimal: bool) -> bool:
+    difference = abs(gold - predicted)
+    return difference == 0 or (decimal and difference * 10**6 <= min(Fraction(1), abs(gold)))
+
+
+def _judge_words(candidate: str, gold: Gold) -> float:
+    return float(len(candidate) <= MAX_ANSWER_CHARS and plain_text(candidate) == plain_text(gold.text))
+
+
+def _unwrapped(text: str) -> str:
+    return re.sub(r"\\(?:text|mathrm|textbf|mbox)\s?\{([^{}]*)\}", r"\1", text.replace("\\ ", " ").strip("$"))
+
+
+def _forms(text: str, boxed: bool = False) -> tuple[str, ...]:
+    """Ways to write an answer for math-verify, best first.
+
+    A bare expression (`x+12`, `\\frac12`) must be read as LaTeX whole: math-verify's search in plain text would find the 12 in it.
+    """
+    if boxed:
+        return (f"\\boxed{{{text}}}",)
+    has_environment = "$" in text or "\\(" in text or "\\[" in text
+    words = _WORD.search(re.sub(r"\\[A-Za-z]+", "", _unwrapped(text)))
+    if has_environment:
+        return (text,)
+    if words:
+        return (text, f"${text}$") if "\\" in text else (text,)
+    return (f"${text}$",)

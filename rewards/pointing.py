@@ -1,0 +1,127 @@
+"""Rewards for points: point in box (half-open), distance to a point, and a set of points against a set of boxes.
+
+Read from the answer text: `(x, y)`, `[x, y]` (so JSON `{"point_2d": [x, y]}`, fenced or bare, and `click(x, y)`), a JSON or
+keyword pair `"x": 1, "y": 2` / `x=1, y=2` / `x="1" y="2"`, or two numbers that are the whole text. A box is not a point.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rewards.frames import check_frames, extent, frames_of, sizes_of, to_gold_frame
+from rewards.geometry import Box, Point, best_matching
+from rewards.gold import MAX_COORDINATE, field, gold_check, number, numbers
+from rewards.grounding import gold_boxes
+from rewards.reading import NUMBER, tail
+
+MAX_POINTS = 512
+"""More points than this in one answer are no answer: score 0."""
+
+_N = rf"\s{{0,40}}({NUMBER})\s{{0,40}}"
+_POINT = re.compile(
+    rf"\[{_N},{_N}\]|\({_N},{_N}\)|[\"']?\bx[\"']?\s?[:=]\s?\"?{_N}\"?[,;]?\s?[\"']?\by[\"']?\s?[:=]\s?\"?{_N}"
+    rf"|\A{_N}[,\s]{_N}\.?\s{{0,40}}\Z|<point>{_N}[,\s]{_N}</point>"
+)
+
+
+def read_points(completion: object) -> list[Point]:
+    """All points in an answer text, as written, in order; equal ones once. At most MAX_POINTS + 1."""
+    found: dict[Point, None] = {}
+    for match in _POINT.finditer(tail(completion)):
+        x, y = (float(group) for group in match.groups() if group is not None)
+        found[x, y] = None
+        if len(found) > MAX_POINTS:
+            break
+    return list(found)
+
+
+def inside(point: Point, box: Box) -> bool:
+    """Half-open test x1 <= x < x2 and y1 <= y < y2: reproduces all 1,581 verdicts of ScreenSpot-Pro's published log."""
+    return box[0] <= point[0] < box[2] and box[1] <= point[1] < box[3]
+
+
+def _check_boxes(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    if not gold_boxes(answer):
+        raise ValueError("answer.boxes: expected at least one box to point at, got none")
+    check_frames(answer, row, row.get("frame_out"))
+
+
+def _check_point(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    numbers(field(answer, "point"), 2, "answer.point")
+    check_frames(answer, row, row.get("frame_out"))
+    _radius(answer, row, row.get("radius"))
+
+
+@gold_check(_check_boxes)
+def point_in_box_reward(
+    completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
+) -> float:
+    """1 if the one point in the text lies in the true box (in any of them, where the answer has several), else 0."""
+    boxes = gold_boxes(answer)
+    point = _one_point(completion, answer, frame_out, row)
+    return 1.0 if point and any(inside(point, box) for box in boxes) else 0.0
+
+
+@gold_check(_check_point)
+def point_distance_reward(
+    completion: str,
+    answer: Mapping[str, Any],
+    *,
+    frame_out: str | None = None,
+    radius: float | None = None,
+    **row: Any,
+) -> float:
+    """exp(-distance / radius) to the true point `{"point": [x, y]}`, in [0, 1]: 1 only at the point, 0.37 one radius away.
+
+    `radius` (the option, else `answer.radius`, in units of the answer's frame) defaults to 5 % of the frame's diagonal.
+    0 if the text holds no point or several different ones.
+    """
+    x, y = numbers(field(answer, "point"), 2, "answer.point")
+    scale = _radius(answer, row, radius)
+    point = _one_point(completion, answer, frame_out, row)
+    if point is None:
+        return 0.0
+    if point == (x, y):
+        return 1.0
+    return min(math.exp(-math.hypot(point[0] - x, point[1] - y) / scale), math.nextafter(1.0, 0.0))
+
+
+@gold_check(_check_boxes)
+def point_set_reward(
+    completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
+) -> float:
+    """F1 of pointing at each of several boxes: 2 hits / (points + boxes), hits under the best one-to-one matching."""
+    boxes = gold_boxes(answer)
+    points = read_points(completion)
+    if not points or not boxes or len(points) > MAX_POINTS:
+        return 0.0
+    moved = [(x, y) for x, y in to_gold_frame(points, answer, row, frame_out)]
+    hits = np.array([[float(inside(point, box)) for box in boxes] for point in moved])
+    return 2.0 * sum(float(hits[i, j]) for i, j in best_matching(hits)) / (len(points) + len(boxes))
+
+
+def _one_point(
+    completion: str, answer: Mapping[str, Any], frame_out: str | None, row: Mapping[str, Any]
+) -> Point | None:
+    points = read_points(completion)
+    if len(points) != 1 or not all(abs(value) <= MAX_COORDINATE for value in points[0]):
+        return None
+    x, y = to_gold_frame(points, answer, row, frame_out)[0]
+    return x, y
+
+
+def _radius(answer: Mapping[str, Any], row: Mapping[str, Any], radius: float | None) -> float:
+    given = radius if radius is not None else answer.get("radius")
+    if given is None:
+        _, frame = frames_of(answer, row)
+        size, resized = sizes_of(answer, row) if frame in ("pixel", "resized") else (None, None)
+        return 0.05 * math.hypot(*extent(frame, size, resized))
+    value = number(given, "radius")
+    if value <= 0:
+        raise ValueError(f"radius: expected a positive number, got {given!r:.80}")
+    return value

@@ -1,0 +1,136 @@
+"""Reading what a model wrote: bounded, linear-time, ASCII-only; never evaluates and never raises.
+
+Only the last MAX_CHARS characters of a text are read, so a megabyte of output costs what a page costs. Digits are ASCII
+digits: `\\d` of other scripts, NaN, Infinity, true and quoted numbers are not numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+MAX_CHARS = 20_000
+"""Characters read from the end of a completion; a final answer that starts before them is not seen."""
+
+NUMBER = r"[-+]?(?:[0-9]{1,15}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][-+]?[0-9]{1,3})?"
+"""A plain decimal number; every quantifier is bounded, so matching cannot backtrack far."""
+
+
+class PlainNumber(NamedTuple):
+    """A number as written: exact value, whether a percent sign followed (value 28 for '28 %'), and if it had a point."""
+
+    value: Fraction
+    percent: bool
+    decimal: bool
+
+
+def tail(completion: object) -> str:
+    """The part of a completion that is read; anything that is not a string is read as empty."""
+    return completion[-MAX_CHARS:] if isinstance(completion, str) else ""
+
+
+_BOXED = re.compile(r"\\f?boxed\s{0,3}(\{|[0-9])")
+
+
+def last_boxed(text: str) -> str | None:
+    r"""Content of the last complete `\boxed{…}` (balanced braces) or `\boxed 7`; None if there is none.
+
+    Of several boxed answers the last one counts. One pass over the text, whatever its nesting.
+    """
+    depth = 0
+    open_boxes: list[tuple[int, int]] = []  # (depth at the opening brace, start of the content)
+    starts = {m.end() - 1: m for m in _BOXED.finditer(text)}
+    if not starts:
+        return None
+    result: tuple[int, str] | None = None
+    for match in re.finditer(r"\\.|[{}]", text):
+        # `\b` of `\boxed`, `\{` and `\}` are escapes: they never open or close a group.
+        token, at = match.group(), match.start()
+        if token == "{":
+            if at in starts:
+                open_boxes.append((depth, at + 1))
+            depth += 1
+        elif token == "}" and depth:
+            depth -= 1
+            if open_boxes and open_boxes[-1][0] == depth:
+                start = open_boxes.pop()[1]
+                if not open_boxes:  # an inner box belongs to the outer one
+                    result = (start, text[start:at])
+    for at, match in starts.items():
+        if match.group(1) != "{" and (result is None or at > result[0]):
+            result = (at, text[at])
+    return result[1] if result else None
+
+
+_PLAIN = re.compile(
+    r"(?:\\?[$€£¥₹]\s?)?([-+−]?)(?:\\?[$€£¥₹]\s?)?"
+    r"([0-9]{1,3}(?:(?:,|\{,\}|\\,|\\!|,\\!)[0-9]{3}){1,30}|[0-9]{1,100})?(\.[0-9]{0,100})?"
+    r"(?:(?:[eE]|\s?(?:\\times|×|\*|\\cdot)\s?10\s?(?:\^|\*\*)\s?)\{?([-+−]?[0-9]{1,3})\}?)?"
+    r"\s?(\\?%|percent|percentage|[$€£¥₹])?",
+    re.ASCII,
+)
+
+
+def plain_number(text: str) -> PlainNumber | None:
+    r"""The number that a text *is* (nothing else in it), or None.
+
+    Read: signs, thousands separators in groups of three (`4,656`, `4{,}656`), decimals, `1.5e3`, `1.5 \times 10^3`,
+    currency signs before or after, percent, surrounding `$…$`, `**…**` and one final full stop.
+    """
+    text = text.strip()
+    if len(text) > 400:
+        return None
+    for _ in range(3):
+        if len(text) >= 2 and text[0] == "$" == text[-1] and text[-2] != "\\" and text.count("$") == 2:
+            text = text[1:-1].strip()
+        text = text.strip("*").strip()
+        if text.endswith(".") and len(text) > 1:
+            text = text[:-1].strip()
+    match = _PLAIN.fullmatch(text)
+    if not match:
+        return None
+    sign, whole, decimals, exponent, suffix = match.groups()
+    whole = re.sub(r"[^0-9]", "", whole or "")
+    decimals = (decimals or "").lstrip(".")
+    if not whole and not decimals:
+        return None
+    value = Fraction(int(whole + decimals or "0"), 10 ** len(decimals))
+    if exponent:
+        power = int(exponent.replace("−", "-"))
+        if abs(power) > 400:  # 1e999 is no answer to anything; exact powers of ten stay small this way
+            return None
+        value *= Fraction(10) ** power
+    if sign in ("-", "−"):
+        value = -value
+    return PlainNumber(
+        value, bool(suffix) and ("%" in suffix or "percent" in suffix), bool(decimals or exponent)
+    )
+
+
+_TEXT_COMMAND = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]{0,400})\}"
+)
+_SPACE_COMMAND = re.compile(r"\\[,;:! ]|~|\\quad|\\qquad")
+
+
+def plain_text(text: str) -> str:
+    r"""A text for exact comparison of words: `\text{…}` unwrapped, `$`, `*` and quotes around it dropped, white space
+    collapsed, case folded, one final `.`, `,`, `;`, `:` or `!` dropped."""
+    text = _SPACE_COMMAND.sub(" ", _TEXT_COMMAND.sub(r"\1", text))
+    text = " ".join(text.split()).strip("$*\"'`“”‘’ ")
+    return text.rstrip(".,;:! ").casefold()
+
+
+_LEAD = re.compile(
+    r"(?:so|thus|therefore|hence)?,?\s{0,3}(?:the|my)?\s{0,3}(?:final|correct|right|best)?\s{0,3}"
+    r"(?:answer|option|choice|result)\s{0,3}(?:is|:|=)?\s{0,3}(?:option|choice|:)?\s{0,3}",
+    re.IGNORECASE,
+)
+
+
+def without_lead(text: str) -> str:
+    """The text without a leading 'The answer is', 'Final answer:', 'Option', … ."""
+    text = text.strip().lstrip("*").lstrip()
+    match = _LEAD.match(text)
+    return text[match.end() :].strip() if match else text
