@@ -1,0 +1,134 @@
+"""Configuration of the rewards of a run: which functions judge which task, with what weight and limits.
+
+rewards:
+  grammar: stages
+  tasks:
+    math: [math]
+    grounding:
+      - {function: giou, weight: 0.9}
+      - {function: my_rewards.py:concise, weight: 0.1, max_words: 40}
+    judged: [{function: http, url: "http://10.0.0.7:8600", name: judge}]
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a field, beside **kwargs
+    """One reward function of one task. Keys not listed here are handed to the function as keyword arguments."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True, frozen=True)
+
+    function: str
+    """Short name of a built-in, dotted path `package.module:function`, file `path/to/file.py:function`, or the
+    name of an entry point in the group `onsight.rewards` of an installed package."""
+    weight: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    """Share in the task's reward, which is the sum of weight x value. Weights that add up to 1 keep the
+    reward in [0, 1]. Weight 0: the value is logged and does not count, and its failures do not cost the rollout."""
+    component: str | None = None
+    """Name in logs and in `Score.components`; the function's own name (for `http` the remote one) unless given."""
+    text: Literal["conclusion", "full"] | None = None
+    """What the function reads under grammar `stages`: the text of the CONCLUSION stage, or the whole completion
+    (for functions that judge form). Not given: the function's own attribute `text` if it has one, else the
+    conclusion."""
+    style: Literal["auto", "sample", "batch", "easyr1", "verl"] = "auto"
+    """How the function is called: `sample` f(completion, answer, **row); `batch` f(prompts, completions,
+    completion_ids, **columns) as in TRL; `easyr1` compute_score(reward_inputs); `verl` compute_score(data_source,
+    solution_str, ground_truth, extra_info). `auto` tells them apart by the parameters' names."""
+    value_range: tuple[float, float] = (0.0, 1.0)
+    """Range of the values the function returns, mapped linearly onto [0, 1]; e.g. [-1, 1] for a function that
+    returns -1 for a wrong answer. A value outside the range counts as a failure."""
+    whole_groups: bool | None = None
+    """Batch functions only: true = every call holds all rollouts of exactly one prompt. Not given: the function's
+    own attribute `whole_groups` if it has one, else false."""
+    isolate: bool | None = None
+    """Run in a worker process that can be killed when it hangs. Not given: yes for everything but built-ins.
+    `false` saves some 0.1 ms per call and gives up the time limit: for functions you trust not to hang."""
+    timeout_s: float | None = Field(default=None, gt=0)
+    """Wall-clock limit of one call in seconds, instead of the common `timeout_s`."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments for the function, for names that this table uses itself."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"function": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> FunctionConfig:
+        low, high = self.value_range
+        if not low < high:
+            raise ValueError(
+                f"value_range: expected [low, high] with low < high, got {list(self.value_range)}"
+            )
+        twice = sorted(set(self.kwargs) & set(self.model_extra or {}))
+        if twice:
+            raise ValueError(f"arguments given twice, beside and inside kwargs: {', '.join(twice)}")
+        return self
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments handed to the function in every call."""
+        return {**(self.model_extra or {}), **self.kwargs}
+
+    @property
+    def name(self) -> str:
+        """Name of this component in logs."""
+        if self.component:
+            return self.component
+        remote = self.arguments.get("name") if self.function == "http" else None
+        return str(remote) if remote else self.function.replace(":", ".").rsplit(".", 1)[-1]
+
+
+class RewardsConfig(BaseModel):
+    """Rewards of a run, routed by the rows' `task`."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+    grammar: Literal["stages", "think", "none"] = "stages"
+    """`stages`: completions must follow the stage grammar and functions read the conclusion alone; a text that
+    breaks the grammar is worth 0. `think`: the same with <think>…</think><answer>…</answer>, where functions read
+    the answer. `none`: functions read the whole completion."""
+    tasks: dict[str, list[FunctionConfig]] = Field(min_length=1)
+    """Functions by task; one name or mapping may stand instead of a list of one."""
+    timeout_s: float = Field(default=10.0, gt=0)
+    """Wall-clock limit in seconds of one call of an isolated function (one rollout for per-sample functions, one
+    batch for batch functions). A call that exceeds it is killed and worth None."""
+    start_timeout_s: float = Field(default=120.0, gt=0)
+    """Wall-clock limit in seconds for starting a worker process and importing a plugin in it."""
+    workers: int = Field(default=2, ge=1)
+    """Worker processes for isolated functions, started when first needed, shared by all of them."""
+    max_failure_rate: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Largest share of failed rollouts (exception, time-out, crash, bad value) of one function among its last
+    `failure_window`; above it the run stops with the last traceback. 1.0 never stops."""
+    failure_window: int = Field(default=256, ge=1)
+    """Number of most recent rollouts of a function over which the share of failures is taken."""
+    failure_min: int = Field(default=16, ge=1)
+    """Rollouts of a function to see before its share of failures is judged."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        tasks = value.get("tasks") if isinstance(value, dict) else None
+        if not isinstance(tasks, dict):
+            return value
+        listed = {task: [f] if isinstance(f, str | dict | FunctionConfig) else f for task, f in tasks.items()}
+        return {**value, "tasks": listed}
+
+    @model_validator(mode="after")
+    def _check(self) -> RewardsConfig:
+        for task, functions in self.tasks.items():
+            if not functions:
+                raise ValueError(f"tasks.{task}: expected at least one reward function, got none")
+            names = [function.name for function in functions]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(
+                    f"tasks.{task}: two functions named {', '.join(twice)}; give each a `component` name"
+                )
+            if not any(function.weight for function in functions):
+                raise ValueError(f"tasks.{task}: every weight is 0, so no rollout could get a reward")
+        return self

@@ -1,0 +1,391 @@
+"""The router: which reward functions judge a rollout, and what becomes of their values.
+
+    with Router(config) as router:
+        router.check_rows(rows)                       # before the run: every task routed, every answer readable
+        scores = router.score(rows, completions)      # while it runs; thread-safe
+
+A rollout's reward is the sum of weight x value over its task's functions, as in TRL. A function that returns None
+does not apply and adds nothing; a function of positive weight that *fails* leaves the rollout without a reward
+(`None`, never 0), with the reason. A text that breaks the grammar is worth 0 to every function that reads the
+conclusion, without being shown to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from rewards.calls import Failure, Item, Limits, Outcome, check_gold, execute, failed
+from rewards.config import FunctionConfig, RewardsConfig
+from rewards.errors import PluginError, RewardDataError, RewardFailure
+from rewards.isolation import Metrics, Pool, Spec
+from rewards.plugins import Signature, bind, is_builtin
+from rewards.stages import STAGES, THINK, Parsed, parse
+
+log = logging.getLogger("rewards")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the router says about one rollout."""
+
+    reward: float | None  # None = no function applies, or one failed: the rollout must not be trained on
+    components: dict[str, float | None]  # value in [0, 1] by component, before weighting
+    in_grammar: bool
+    reason: str | None = None  # why reward is None, or which rule of the grammar broke
+    extra: dict[str, Any] = field(default_factory=dict)  # `component/key`: what functions returned beside
+
+
+class Runner(Protocol):
+    """Calls one function, here or in a worker."""
+
+    signature: Signature
+
+    def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]: ...
+
+    def check(self, rows: Sequence[dict[str, Any]]) -> list[str | None]: ...
+
+
+class InProcess:
+    """A trusted function, called in this process. No time limit."""
+
+    def __init__(self, config: FunctionConfig, limits: Limits, *, reentrant: bool) -> None:
+        self._bound = bind(config.function, config.style, config.arguments)
+        self.signature = self._bound.signature
+        self._limits = limits
+        self._runner = asyncio.Runner()
+        # Built-ins are pure or lock for themselves; others are not expected to be called from two threads at once.
+        self._lock = contextlib.nullcontext() if reentrant else threading.Lock()
+
+    def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
+        outcomes = [failed("crash", "not scored")] * len(items)
+        with self._lock:
+            metrics = execute(self._bound, items, self._limits, outcomes.__setitem__, self._runner)
+        return outcomes, metrics
+
+    def check(self, rows: Sequence[dict[str, Any]]) -> list[str | None]:
+        return [check_gold(self._bound, row) for row in rows]
+
+
+class Isolated:
+    """A function in the pool of worker processes."""
+
+    def __init__(self, config: FunctionConfig, limits: Limits, pool: Pool) -> None:
+        self._pool, self._limits = pool, limits
+        self._key, self.signature = pool.register(
+            Spec(_absolute(config.function), config.style, config.arguments)
+        )
+
+    def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
+        return self._pool.score(self._key, self.signature, [self._slim(item) for item in items], self._limits)
+
+    def check(self, rows: Sequence[dict[str, Any]]) -> list[str | None]:
+        return self._pool.check(self._key, rows, self._limits.timeout_s)
+
+    def _slim(self, item: Item) -> Item:
+        """The item with only the columns that the function reads, so that images are not copied for nothing."""
+        if self.signature.columns is None:
+            return item
+        names = {"id", *self.signature.columns, *(["prompt"] if "prompts" in self.signature.wants else [])}
+        return Item(item.text, {k: v for k, v in item.row.items() if k in names}, item.ids, item.group)
+
+
+@dataclass
+class _Component:
+    """One function of one task."""
+
+    task: str
+    config: FunctionConfig
+    runner: Runner
+    timeout_s: float
+    recent: deque[bool]  # True = failed, the last `failure_window` rollouts
+    inline: bool  # cheap enough to run in the caller's thread
+
+    @property
+    def full_text(self) -> bool:
+        return (self.config.text or self.runner.signature.text or "conclusion") == "full"
+
+    @property
+    def whole_groups(self) -> bool:
+        asked = self.config.whole_groups
+        return self.runner.signature.whole_groups if asked is None else asked
+
+    def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
+        if self.runner.signature.style == "sample":
+            return self.runner.score(items)
+        if self.whole_groups:
+            return _by_group(self.runner, items)
+        return _batch_then_singles(self.runner, items, 2 * self.timeout_s)
+
+
+class Router:
+    """Scores rollouts by the functions that a configuration names for their tasks. Thread-safe."""
+
+    def __init__(self, config: RewardsConfig) -> None:
+        self.config = config
+        self._pool = Pool(config.workers, config.start_timeout_s)
+        self._lock = threading.Lock()
+        self._failures: Counter[str] = Counter()
+        self._metrics: dict[str, list[float]] = {}
+        self._components: dict[str, list[_Component]] = {}
+        runners: dict[str, Runner] = {}
+        try:
+            for task, functions in config.tasks.items():
+                self._components[task] = [self._component(task, function, runners) for function in functions]
+        except BaseException:
+            self._pool.close()
+            raise
+        # One thread per function that may wait; several calls of `score` share them.
+        self._threads = ThreadPoolExecutor(max(1, len(runners)), thread_name_prefix="rewards-router")
+
+    def __enter__(self) -> Router:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker processes; calls under way finish first."""
+        self._threads.shutdown(wait=True)
+        self._pool.close()
+
+    @property
+    def needs_groups(self) -> bool:
+        """True if a function asks for whole groups: then `score` must be given complete groups and `group_ids`."""
+        return any(component.whole_groups for some in self._components.values() for component in some)
+
+    def components(self) -> dict[str, list[str]]:
+        """Names of the components by task."""
+        return {
+            task: [component.config.name for component in some] for task, some in self._components.items()
+        }
+
+    def check_rows(self, rows: Sequence[Row]) -> None:
+        """Refuse rows that could not be scored: RewardDataError names the row, the task, the function and why."""
+        by_task: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            self._route(row)
+            by_task.setdefault(str(row["task"]), []).append(dict(row))
+        for task, some in by_task.items():
+            for component in self._components[task]:
+                for row, problem in zip(some, component.runner.check(some), strict=True):
+                    if problem:
+                        raise RewardDataError(
+                            f"row '{row.get('id')}': task '{task}', reward '{component.config.name}': {problem}"
+                        )
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        completions: Sequence[str],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        group_ids: Sequence[str] | None = None,
+    ) -> list[Score]:
+        """Score one completion per row (rows of a group are repeated), in order.
+
+        `completion_ids` are needed by functions that read token ids. `group_ids` are equal for rollouts of one
+        prompt; needed, with complete groups, if `needs_groups`. Raises RewardDataError for a task without reward,
+        and RewardFailure when a function fails for more rollouts than the configuration allows.
+        """
+        for name, given in (
+            ("completions", completions),
+            ("completion_ids", completion_ids),
+            ("group_ids", group_ids),
+        ):
+            if given is not None and len(given) != len(rows):
+                raise ValueError(f"{name}: expected {len(rows)} entries, one per row, got {len(given)}")
+        parsed = [self._parse(text) for text in completions]
+        jobs: list[tuple[_Component, list[int], Future[tuple[list[Outcome], Metrics]] | None]] = []
+        inputs: list[list[Item]] = []
+        for component, members in self._members(rows):
+            if component.whole_groups and group_ids is None:
+                raise ValueError(
+                    f"reward '{component.config.name}' asks for whole groups: group_ids are needed"
+                )
+            shown = [i for i in members if component.full_text or parsed[i].broken is None]
+            items = [
+                Item(
+                    completions[i] if component.full_text else (parsed[i].conclusion or ""),
+                    dict(rows[i]),
+                    None if completion_ids is None else completion_ids[i],
+                    None if group_ids is None else group_ids[i],
+                )
+                for i in shown
+            ]
+            waits = bool(items) and not component.inline
+            jobs.append((component, shown, self._threads.submit(component.score, items) if waits else None))
+            inputs.append(items)
+        outcomes: list[dict[str, Outcome]] = [{} for _ in rows]
+        for (component, shown, future), items in zip(jobs, inputs, strict=True):
+            if not items:
+                continue
+            results, metrics = future.result() if future else component.score(items)
+            for i, outcome in zip(shown, results, strict=True):
+                outcomes[i][component.config.name] = outcome
+            self._account(component, [rows[i] for i in shown], results, metrics)
+        return [
+            self._combine(row, text, found) for row, text, found in zip(rows, parsed, outcomes, strict=True)
+        ]
+
+    def pop_metrics(self) -> dict[str, float]:
+        """Means of what functions returned or logged beside rewards (`component/name`), and counts of failures by
+        kind (`failures/component/kind`), since the last call."""
+        with self._lock:
+            means = {name: sum(values) / len(values) for name, values in self._metrics.items()}
+            counts = {f"failures/{name}": float(count) for name, count in self._failures.items()}
+            self._metrics, self._failures = {}, Counter()
+        return means | counts
+
+    def _component(self, task: str, config: FunctionConfig, runners: dict[str, Runner]) -> _Component:
+        timeout_s = config.timeout_s or self.config.timeout_s
+        limits = Limits(timeout_s, *config.value_range)
+        builtin = is_builtin(config.function)
+        isolate = not builtin if config.isolate is None else config.isolate
+        key = repr(
+            (config.function, config.style, sorted(config.arguments.items(), key=repr), limits, isolate)
+        )
+        if key not in runners:  # a function that serves several tasks is loaded once
+            runners[key] = (
+                Isolated(config, limits, self._pool)
+                if isolate
+                else InProcess(config, limits, reentrant=builtin)
+            )
+        runner = runners[key]
+        recent: deque[bool] = deque(maxlen=self.config.failure_window)
+        inline = not isolate and config.function != "http"
+        component = _Component(task, config, runner, timeout_s, recent, inline)
+        if component.whole_groups and runner.signature.style == "sample":
+            raise PluginError(f"reward '{config.function}': only batch functions can be given whole groups")
+        return component
+
+    def _parse(self, text: str) -> Parsed:
+        if self.config.grammar == "none":
+            return Parsed({"text": text}, None, ("text",))
+        return parse(text, THINK if self.config.grammar == "think" else STAGES)
+
+    def _route(self, row: Row) -> list[_Component]:
+        task = row.get("task")
+        if task not in self._components:
+            known = ", ".join(sorted(self._components))
+            raise RewardDataError(
+                f"row '{row.get('id')}': task '{task}' has no reward; configured tasks: {known}"
+            )
+        return self._components[str(task)]
+
+    def _members(self, rows: Sequence[Row]) -> list[tuple[_Component, list[int]]]:
+        """Every component with the indices of the rows it judges."""
+        by_task: dict[str, list[int]] = {}
+        for index, row in enumerate(rows):
+            self._route(row)
+            by_task.setdefault(str(row["task"]), []).append(index)
+        return [
+            (component, members) for task, members in by_task.items() for component in self._components[task]
+        ]
+
+    def _account(
+        self, component: _Component, rows: Sequence[Row], outcomes: Sequence[Outcome], metrics: Metrics
+    ) -> None:
+        """Count and log failures, collect metrics, and stop the run if the function fails too often."""
+        name, limit = component.config.name, self.config
+        last: tuple[Row, Failure] | None = None
+        with self._lock:
+            for key, value in metrics:
+                self._metrics.setdefault(f"{name}/{key}", []).append(value)
+            for row, outcome in zip(rows, outcomes, strict=True):
+                for key, value in outcome.extra.items():
+                    if isinstance(value, int | float):
+                        self._metrics.setdefault(f"{name}/{key}", []).append(float(value))
+                component.recent.append(outcome.failure is not None)
+                if outcome.failure:
+                    last = row, outcome.failure
+                    self._failures[f"{name}/{outcome.failure.kind}"] += 1
+                    log.warning(
+                        "reward '%s', row '%s': %s: %s",
+                        name,
+                        row.get("id"),
+                        outcome.failure.kind,
+                        outcome.failure.message,
+                    )
+            seen, count = len(component.recent), sum(component.recent)
+        if last and seen >= limit.failure_min and count > limit.max_failure_rate * seen:
+            row, failure = last
+            raise RewardFailure(
+                f"reward '{name}' of task '{component.task}' failed for {count} of its last {seen} rollouts, more than "
+                f"max_failure_rate = {limit.max_failure_rate:g} allows. Last: row '{row.get('id')}': {failure.kind}: "
+                f"{failure.message}" + (f"\n{failure.traceback}" if failure.traceback else "")
+            )
+
+    def _combine(self, row: Row, parsed: Parsed, outcomes: Mapping[str, Outcome]) -> Score:
+        values: dict[str, float | None] = {}
+        extra: dict[str, Any] = {}
+        total, applies, reasons = 0.0, False, []
+        for component in self._route(row):
+            name, weight = component.config.name, component.config.weight
+            outcome = outcomes.get(name, Outcome(0.0))  # not shown: the text breaks the grammar
+            values[name] = outcome.value
+            extra |= {f"{name}/{key}": value for key, value in outcome.extra.items()}
+            if outcome.failure and weight > 0:
+                reasons.append(f"{name}: {outcome.failure.kind}: {outcome.failure.message}")
+            if outcome.value is not None and weight > 0:
+                total += weight * outcome.value
+                applies = True
+        if not applies and not reasons:
+            reasons.append("no reward function applies")
+        if reasons:
+            return Score(None, values, parsed.broken is None, "; ".join(reasons), extra)
+        return Score(total, values, parsed.broken is None, parsed.broken, extra)
+
+
+def _by_group(runner: Runner, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
+    """One call per group, in the order of first appearance."""
+    groups: dict[str | None, list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault(item.group, []).append(index)
+    outcomes = [failed("crash", "not scored")] * len(items)
+    metrics: Metrics = []
+    for members in groups.values():
+        results, logged = runner.score([items[i] for i in members])
+        metrics += logged
+        for index, outcome in zip(members, results, strict=True):
+            outcomes[index] = outcome
+    return outcomes, metrics
+
+
+def _batch_then_singles(
+    runner: Runner, items: Sequence[Item], budget_s: float
+) -> tuple[list[Outcome], Metrics]:
+    """One call for all; if it fails as a whole, one call per item, so that one rollout cannot cost the others.
+
+    The second round starts no call after `budget_s` seconds: a function that always hangs must not hold up the run
+    once per rollout.
+    """
+    outcomes, metrics = runner.score(items)
+    whole = {outcome.failure.kind if outcome.failure else None for outcome in outcomes}
+    if len(items) == 1 or len(whole) != 1 or not whole <= {"exception", "timeout", "crash"}:
+        return outcomes, metrics
+    end = time.monotonic() + budget_s
+    for index, item in enumerate(items):
+        if time.monotonic() >= end:
+            break
+        (outcomes[index],), logged = runner.score([item])
+        metrics += logged
+    return outcomes, metrics
+
+
+def _absolute(name: str) -> str:
+    """File names as absolute paths: a worker may be started after the working directory has changed."""
+    file, _, attribute = name.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{attribute}" if file.endswith(".py") else name
