@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from rl.rollouts.fingerprint import Fingerprint
 from rl.rollouts.types import Request, Rollout, Sampling
 
 
@@ -28,8 +29,9 @@ class Engine(Protocol):
         was computed with the old ones: prefix, multimodal and encoder cache."""
         ...
 
-    def fingerprint(self) -> dict[str, float]:
-        """A few sums over the weights that the engine really computes with, by parameter name."""
+    def fingerprint(self) -> Fingerprint:
+        """Of the weights that the engine really computes with (`rl.rollouts.fingerprint`); equal to
+        `weights_fingerprint` of the weights last synced."""
         ...
 
     def sleep(self) -> None:
@@ -37,7 +39,7 @@ class Engine(Protocol):
         ...
 
     def wake(self) -> None:
-        """Take it back before the next `generate`."""
+        """Take it back; `sync` and `generate` also do so by themselves."""
         ...
 
     def close(self) -> None: ...

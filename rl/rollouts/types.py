@@ -41,6 +41,8 @@ class Rollout:
     logprobs: the engine's log-probability of each token at the sampling temperature; 0.0 where loss_mask is 0.
     text: completion without special tokens.
     policy_version: version of the weights that sampled it.
+    sequence: only where the completion carries media (observations of an environment): prompt and completion as one
+        Encoded; completion_ids are then the model's, placeholders expanded. None: the completion is text.
     """
 
     row_id: str
@@ -52,6 +54,7 @@ class Rollout:
     policy_version: int
     finish: Finish
     turns: int = 1
+    sequence: Encoded | None = None
 
     def __post_init__(self):
         if not len(self.completion_ids) == len(self.loss_mask) == len(self.logprobs):

@@ -1,0 +1,169 @@
+"""The three on-policy checks, always on: same version, same weights, same log-probs.
+
+A run that fails one of them is no longer on-policy: its gradient would be that of another objective, while reward and
+loss can look healthy for a long time. So each check ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from rl.rollouts.types import Rollout
+
+
+class OffPolicyError(RuntimeError):
+    """The rollouts are not samples of the policy that is being updated."""
+
+
+@dataclass(frozen=True)
+class LogprobGap:
+    """Difference between the engine's and the trainer's log-probs of the sampled tokens.
+
+    mean, max: of |trainer - engine|, in nats.
+    kl: estimate of KL(engine || trainer) per token, in nats: mean of w - 1 - log w with w = trainer/engine (the "k3"
+        estimator of J. Schulman, http://joschu.net/blog/kl-approx.html; never negative).
+    ess: effective sample size as a share, (sum w)^2 / (n sum w^2), in (0, 1]; 1 when both agree.
+    tokens: n.
+    """
+
+    mean: float
+    max: float
+    kl: float
+    ess: float
+    tokens: int
+
+    def metrics(self) -> dict[str, float]:
+        """For the log, under `logprob_gap/…`."""
+        return {f"logprob_gap/{name}": value for name, value in asdict(self).items() if name != "tokens"}
+
+
+@dataclass(frozen=True)
+class GapLimits:
+    """Largest gap that is still rounding.
+
+    In float32 a right set-up measures a mean of 1e-6 to 1e-5, and up to 7e-3 on single rare tokens of a trained model;
+    every known mistake (a stale head, stale image embeddings, other positions, another prompt) gives 1e-3 to 1e-1 in
+    the mean. Half precision rounds far more: mean 1e-2 is usual there (`GapLimits.for_dtype`).
+    """
+
+    mean: float = 1e-4
+    max: float = 5e-2
+
+    @classmethod
+    def for_dtype(cls, dtype: torch.dtype) -> GapLimits:
+        return cls() if dtype == torch.float32 else cls(mean=5e-2, max=float("inf"))
+
+
+def logprob_gap(engine_logprobs: Tensor, trainer_logprobs: Tensor, mask: Tensor | None = None) -> LogprobGap:
+    """The gap over all tokens with mask 1. All three of one shape; no gradient is kept.
+
+    A token that one side gives a probability of zero makes the gap infinite (or NaN, if both do).
+    """
+    return gap_from_moments(gap_moments(engine_logprobs, trainer_logprobs, mask))
+
+
+def gap_moments(engine_logprobs: Tensor, trainer_logprobs: Tensor, mask: Tensor | None = None) -> Tensor:
+    """What a gap is computed from, (6,) float64: n, max|d|, sum|d|, sum k3, sum w, sum w^2 of d = log w.
+
+    `join_moments` joins those of micro-batches, `reduce_moments` those of all processes.
+    """
+    if engine_logprobs.shape != trainer_logprobs.shape:
+        raise ValueError(
+            f"log-probs of the engine {tuple(engine_logprobs.shape)} and of the trainer"
+            f" {tuple(trainer_logprobs.shape)} must have one shape"
+        )
+    d = trainer_logprobs.detach().double() - engine_logprobs.detach().to(trainer_logprobs.device).double()
+    if mask is not None:
+        d = d[mask.bool()]
+    w, zero = d.exp(), d.new_zeros(())
+    return torch.stack(
+        [
+            zero + d.numel(),
+            d.abs().max() if d.numel() else zero,
+            d.abs().sum(),
+            (w - 1 - d).sum(),
+            w.sum(),
+            w.square().sum(),
+        ]
+    )
+
+
+def join_moments(a: Tensor, b: Tensor) -> Tensor:
+    """Moments of the tokens of both."""
+    joined = a + b
+    joined[1] = torch.maximum(a[1], b[1])
+    return joined
+
+
+def reduce_moments(moments: Tensor) -> Tensor:
+    """Moments of all processes' tokens, where torch.distributed runs."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return moments
+    total, largest = moments.clone(), moments[1].clone()
+    torch.distributed.all_reduce(total)
+    torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
+    total[1] = largest
+    return total
+
+
+def gap_from_moments(moments: Tensor) -> LogprobGap:
+    """The gap over the tokens that `moments` were taken of; of none, it is zero."""
+    n, largest, absolute, k3, w, w2 = moments.tolist()
+    if n == 0:
+        return LogprobGap(mean=0.0, max=0.0, kl=0.0, ess=1.0, tokens=0)
+    return LogprobGap(mean=absolute / n, max=largest, kl=k3 / n, ess=w * w / (n * w2), tokens=int(n))
+
+
+def check_versions(rollouts: Iterable[Rollout], version: int) -> None:
+    """Every rollout was sampled by weights of `version`, the trainer's."""
+    others = [r for r in rollouts if r.policy_version != version]
+    if others:
+        raise OffPolicyError(
+            f"off-policy: the trainer is at version {version}, but {len(others)} rollout(s) were sampled by others"
+            f" (row {others[0].row_id!r}: version {others[0].policy_version})"
+        )
+
+
+def check_fingerprint(engine: Mapping[str, int], trainer: Mapping[str, int]) -> None:
+    """The engine's weights are the trainer's, bit for bit (`rl.rollouts.fingerprint`)."""
+    missing = sorted(trainer.keys() ^ engine.keys())
+    if missing:
+        raise OffPolicyError(
+            f"off-policy: {len(missing)} weight(s) are known to only one of engine and trainer: {_some(missing)}"
+        )
+    stale = sorted(name for name in trainer if engine[name] != trainer[name])
+    if stale:
+        raise OffPolicyError(
+            f"off-policy: {len(stale)} of {len(trainer)} weights of the rollout engine are not the trainer's:"
+            f" {_some(stale)}{_hint(stale, len(trainer))}"
+        )
+
+
+def check_gap(gap: LogprobGap, limits: GapLimits) -> None:
+    """The engine's log-probs are the trainer's up to rounding; NaN fails."""
+    for name in ("mean", "max"):
+        value, limit = getattr(gap, name), getattr(limits, name)
+        if not value <= limit:
+            raise OffPolicyError(
+                f"off-policy: the {name} difference between the log-probs of engine and trainer is {value:.2e} over"
+                f" {gap.tokens} tokens; the limit is {limit:.0e} (KL {gap.kl:.1e}, ESS {gap.ess:.3f}). Engine and"
+                " trainer do not compute the same policy: stale weights or caches, another prompt, other positions, or"
+                " another sampling temperature or mask"
+            )
+
+
+def _hint(stale: list[str], total: int) -> str:
+    if stale == ["lm_head.weight"]:
+        return ". Only the LM head is old: a tied head must be sent under its own name too"
+    if all(name.startswith("model.visual.") for name in stale):
+        return ". Only the vision tower is old: it was left out of the sync"
+    return ". The last sync did not reach the engine" if len(stale) > total // 2 else ""
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
