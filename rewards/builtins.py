@@ -13,5 +13,11 @@ BUILTINS: dict[str, str] = {
     "point_distance": "rewards.pointing:point_distance_reward",
     "point_set": "rewards.pointing:point_set_reward",
     "temporal_iou": "rewards.temporal:temporal_iou_reward",
+    "anls": "rewards.text:anls_reward",
+    "exact_text": "rewards.text:exact_text_reward",
+    "relaxed_numeric": "rewards.numeric:relaxed_numeric_reward",
+    "stage_format": "rewards.format:stage_format_reward",
+    "soft_overlong": "rewards.penalties:soft_overlong_reward",
+    "repetition": "rewards.penalties:repetition_reward",
 }
 """Short name -> "module:function"."""
