@@ -93,7 +93,7 @@ def caption(evaluation: Mapping[str, Any]) -> str:
     sampled = settings["samples"]
     parts = [
         "Mean reward with 95 % confidence interval",
-        f"greedy{f' and {sampled} sample{"s" * (sampled > 1)} per row at T = 1' if sampled else ''}",
+        f"greedy and {sampled} per row sampled at T = 1" if sampled else "greedy",
         f"at most {settings['max_tokens']} tokens",
     ]
     return ", ".join(parts) + (f"; {unscored} answers could not be scored." if unscored else ".")
@@ -113,7 +113,10 @@ def plain(evaluation: Mapping[str, Any]) -> str:
     widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
     lines = []
     for line in [header, *body]:
-        cells = [text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(line, widths, strict=True))]
+        cells = [
+            text.ljust(width) if i == 0 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join([*lines, caption(evaluation)]) + "\n"

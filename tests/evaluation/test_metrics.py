@@ -21,7 +21,9 @@ from evaluation.metrics import (
 )
 
 
-def scored(row: str, reward: float | None, task: str = "math", in_grammar: bool = True, tokens: int = 10) -> Scored:
+def scored(
+    row: str, reward: float | None, task: str = "math", in_grammar: bool = True, tokens: int = 10
+) -> Scored:
     return Scored(row, task, reward, in_grammar, tokens)
 
 
@@ -116,7 +118,11 @@ def test_paired_difference_sees_what_two_means_do_not():
 def test_no_difference_anywhere_is_not_certainty_either():
     same = [scored(str(i), 1.0) for i in range(100)]
     got = paired_difference(same, same)
-    assert got.mean == 0.0 and got.low == pytest.approx(-0.0295, abs=1e-3) and got.high == pytest.approx(0.0295, abs=1e-3)
+    assert (
+        got.mean == 0.0
+        and got.low == pytest.approx(-0.0295, abs=1e-3)
+        and got.high == pytest.approx(0.0295, abs=1e-3)
+    )
 
 
 def test_paired_difference_refuses_other_rows_and_leaves_out_unscored_ones():
@@ -139,7 +145,10 @@ def test_differences_of_all_pairs_by_task():
 
 
 def test_tasks_are_in_alphabetical_order():
-    assert list(by_task([scored("1", 0.0, "temporal"), scored("2", 0.0, "grounding")])) == ["grounding", "temporal"]
+    assert list(by_task([scored("1", 0.0, "temporal"), scored("2", 0.0, "grounding")])) == [
+        "grounding",
+        "temporal",
+    ]
 
 
 def test_intervals_apart():

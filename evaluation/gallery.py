@@ -1,0 +1,149 @@
+"""The gallery of a report: groups of answers, drawn on their media and taken apart into stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.marks import answer_text, gold_marks, model_marks
+from evaluation.pictures import Marks, Shelf, describe, draw_image, draw_strip, outside
+from evaluation.run_folder import Group
+from rewards.stages import STAGES, THINK, parse
+
+LONGEST_TEXT = 8_000  # characters of one stage or answer that are shown
+
+
+def group_view(group: Group, shelf: Shelf, labels: Mapping[str, str]) -> dict[str, Any]:
+    """What the template needs to show a group. `labels`: checkpoint name -> name in the page."""
+    first = group.members[0]
+    return {
+        "kind": group.kind,
+        "task": group.task,
+        "row_id": group.row_id,
+        "why": group.why,
+        "left_out": group.left_out,
+        "prompt": _cut(_prompt_text(first.get("prompt"))),
+        "gold_text": _cut(answer_text(first.get("answer"))),
+        "wide": bool(first.get("videos")),
+        "members": [card_view(group, record, shelf, labels) for record in group.members],
+    }
+
+
+def card_view(
+    group: Group, record: Mapping[str, Any], shelf: Shelf, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the template needs to show one answer."""
+    text = str(record.get("completion") or "")
+    parsed = next((p for p in (parse(text, STAGES), parse(text, THINK)) if p.stages), parse(text))
+    reward, advantage = record.get("reward"), record.get("advantage")
+    # Under the grammar `none` the whole text is the answer, and it counts as in the grammar.
+    in_grammar = record.get("in_grammar", parsed.stages is not None or bool(reward))
+    conclusion = parsed.conclusion if parsed.stages else text if in_grammar else None
+    gold, model, problems = _marks(record, conclusion)
+    description = describe(gold, model)
+    figures, missing = _figures(record, gold, model, description, shelf)
+    checkpoint = record.get("checkpoint")
+    return {
+        "label": labels.get(str(checkpoint), str(checkpoint)) if group.kind == "held-out" else None,
+        "when": str(checkpoint) if group.kind == "held-out" else str(group.step),
+        "reward": reward,
+        "reward_text": "not scored" if reward is None else f"{reward:.2f}",
+        "percent": round(100 * min(1.0, max(0.0, reward or 0.0))),
+        "advantage": advantage or 0.0,
+        "advantage_text": None if advantage is None else f"{advantage:+.2f}".replace("-", "−"),
+        "conclusion": _cut(conclusion if conclusion is not None else _beginning(text)) or "(empty)",
+        "broken": not in_grammar,
+        "stages": [(stage, _cut(words)) for stage, words in (parsed.stages or {}).items()],
+        "text": _cut(text) or "(empty)",
+        "tokens": record.get("tokens", "?"),
+        "facts": _facts(record, None if in_grammar else parsed.broken),
+        "figures": figures,
+        "problems": [*problems, *missing],
+        "description": description,
+    }
+
+
+def _marks(record: Mapping[str, Any], conclusion: str | None) -> tuple[Marks, Marks, list[str]]:
+    """Gold marks, the model's marks, and what could not be drawn (a frame that needs an unknown image size)."""
+    root = record.get("_root")
+    located = dict(record)
+    if root:  # sizes may be read from image files, whose paths are relative to the run folder
+        located["images"] = [
+            str(Path(root) / i) if isinstance(i, str) else i for i in record.get("images") or ()
+        ]
+    try:
+        return gold_marks(located), model_marks(located, conclusion), []
+    except (ValueError, TypeError) as error:
+        return Marks(), Marks(), [f"not drawn: {error}"]
+
+
+def _figures(
+    record: Mapping[str, Any], gold: Marks, model: Marks, description: str, shelf: Shelf
+) -> tuple[list[Any], list[str]]:
+    """Figures of all media of a rollout, with marks on the one that the answer is about, and what is not shown."""
+    figures, problems = [], []
+    images: Sequence[Any] = record.get("images") or ()
+    videos: Sequence[Any] = record.get("videos") or ()
+    answer = record.get("answer") or {}
+    about = int(answer.get("image") or 0)
+    for i, source in enumerate(images):
+        picture = shelf.image(source)
+        marks = (gold, model) if i == about and not gold.spans else (Marks(), Marks())
+        if isinstance(picture, str):
+            problems.append(picture)
+            continue
+        figures.append(draw_image(picture, *marks, description))
+        if outside(picture, marks[1]):
+            problems.append("The model's answer reaches outside the image.")
+    for i, source in enumerate(videos):
+        picture = shelf.strip(source)
+        if isinstance(picture, str):
+            problems.append(picture)
+            continue
+        marks = (gold, model) if i == int(answer.get("video") or 0) else (Marks(), Marks())
+        figures.append(draw_strip(picture, *marks, description))
+        if outside(picture, marks[1]):
+            problems.append("The model's answer reaches beyond the end of the video.")
+    return figures, problems
+
+
+def _facts(record: Mapping[str, Any], broken: str | None) -> str:
+    """Components of the reward and how the answer ended, in one line."""
+    parts = []
+    for name, value in (record.get("components") or {}).items():
+        parts.append(f"{name} {'not scored' if value is None else f'{value:.3f}'}")
+    if broken:
+        parts.append(f"grammar: {broken}")
+    if record.get("reason") and record.get("reason") != broken:
+        parts.append(f"reason: {_cut(str(record['reason']), 300)}")
+    if record.get("finish"):
+        parts.append(
+            {"stop": "ended by itself", "length": "cut off at the token limit"}.get(
+                record["finish"], f"ended: {record['finish']}"
+            )
+        )
+    if record.get("policy_version") is not None:
+        parts.append(f"policy version {record['policy_version']}")
+    return " · ".join(parts)
+
+
+def _prompt_text(prompt: Any) -> str:
+    """Text of a prompt: a string as it is; of chat messages the texts, media named in brackets."""
+    if not isinstance(prompt, list):
+        return str(prompt or "")
+    parts = []
+    for message in prompt:
+        content = message.get("content")
+        pieces = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+        parts.append(" ".join(p["text"] if p.get("type") == "text" else f"[{p.get('type')}]" for p in pieces))
+    return "\n".join(parts)
+
+
+def _beginning(text: str) -> str:
+    text = text.strip()
+    return text if len(text) <= 160 else text[:160] + "…"
+
+
+def _cut(text: str, length: int = LONGEST_TEXT) -> str:
+    return text if len(text) <= length else f"{text[:length]} … ({len(text) - length} more characters)"

@@ -1,0 +1,253 @@
+"""Images and videos of rollouts as embedded SVG, with answers drawn on them in the medium's own coordinates.
+
+A medium is embedded once (as a data URI inside `<defs>`) and every figure refers to it with `<use>`, so eight
+rollouts of a prompt cost one image. A figure's viewBox is the original image in pixels: a box needs no conversion
+and lands on the right pixel at any size on screen or paper.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from vlm.media import MediaError, load_image, load_video
+
+LARGEST_SIDE = 560  # pixels of an embedded image
+STRIP_WIDTH, STRIP_FRAMES = 480, 6  # a video becomes this many frames side by side, in user units
+AXIS_HEIGHT, BAR_HEIGHT = 20, 13  # under a frame strip: time axis, one bar per answer
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What to draw on a medium for one answer, in pixels of the original image (boxes, points) or seconds (spans)."""
+
+    boxes: tuple[Box, ...] = ()
+    points: tuple[tuple[float, float], ...] = ()
+    spans: tuple[tuple[float, float], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.boxes or self.points or self.spans)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An embedded medium. width, height: user units of its figure; seconds: length of a video, None for an image."""
+
+    id: str
+    width: float
+    height: float
+    seconds: float | None
+    name: str
+
+
+@dataclass
+class Shelf:
+    """The media of one page: each embedded once, until `budget` bytes are used up."""
+
+    root: Path
+    budget: int
+    pictures: dict[str, Picture | str] = field(default_factory=dict)  # a str says why there is no picture
+    definitions: list[Markup] = field(default_factory=list)
+    used: int = 0
+
+    def image(self, source: Any) -> Picture | str:
+        """The picture of an image (path, absolute or relative to the run folder), or why it cannot be shown."""
+        return self._get(source, self._embed_image)
+
+    def strip(self, source: Any) -> Picture | str:
+        """The frame strip of a video: a path or `{path, start, end, fps}`; or why it cannot be shown."""
+        return self._get(source, self._embed_strip)
+
+    def _get(self, source: Any, embed: Any) -> Picture | str:
+        key = json.dumps(source, sort_keys=True, default=str)
+        if key not in self.pictures:
+            name = Path(str(source.get("path") if isinstance(source, Mapping) else source)).name
+            try:
+                self.pictures[key] = embed(source, f"m{len(self.pictures)}", name)
+            except (
+                MediaError,
+                ValueError,
+            ) as error:  # a run folder moved without its media is still worth a report
+                self.pictures[key] = str(error)
+        return self.pictures[key]
+
+    def _path(self, source: Any) -> Any:
+        if isinstance(source, Mapping):
+            return {**source, "path": str(self.root / source["path"])} if source.get("path") else source
+        return str(self.root / source)  # an absolute path stays as it is
+
+    def _embed_image(self, source: Any, id: str, name: str) -> Picture:
+        image = load_image(self._path(source))
+        self._define(id, image, image.width, image.height)
+        return Picture(id, image.width, image.height, None, name)
+
+    def _embed_strip(self, source: Any, id: str, name: str) -> Picture:
+        video = load_video(self._path(source), max_frames=64)
+        tile = STRIP_WIDTH / STRIP_FRAMES
+        height = round(tile * video.frames.shape[1] / video.frames.shape[2])
+        scale = 2  # sharper than one pixel per unit
+        strip = Image.new("RGB", (STRIP_WIDTH * scale, height * scale))
+        for i in range(STRIP_FRAMES):
+            at = (
+                (i + 0.5) / STRIP_FRAMES * video.duration
+            )  # a tile shows the middle of the time it stands for
+            frame = video.frames[min(int(at * video.fps), len(video.frames) - 1)]
+            resample = Image.Resampling.NEAREST if frame.shape[1] < tile else Image.Resampling.LANCZOS
+            size = (round(tile * scale), height * scale)
+            strip.paste(
+                Image.fromarray(np.ascontiguousarray(frame)).resize(size, resample),
+                (round(i * tile * scale), 0),
+            )
+        self._define(id, strip, STRIP_WIDTH, height)
+        return Picture(id, STRIP_WIDTH, height, video.duration, name)
+
+    def _define(self, id: str, image: Image.Image, width: float, height: float) -> None:
+        small = image.copy()
+        small.thumbnail(
+            (2 * STRIP_WIDTH, LARGEST_SIDE) if width == STRIP_WIDTH else (LARGEST_SIDE, LARGEST_SIDE)
+        )
+        content, kind = _encode(small)
+        if self.used + len(content) > self.budget:
+            raise ValueError("not embedded: the page's budget for media is used up")
+        self.used += len(content)
+        uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        pixelated = ' class="pixelated"' if max(image.size) < 200 else ""
+        self.definitions.append(
+            Markup('<image id="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"{}/>').format(
+                id, width, height, uri, Markup(pixelated)
+            )
+        )
+
+
+def _encode(image: Image.Image) -> tuple[bytes, str]:
+    """PNG where it is the smaller (drawings), JPEG otherwise (photographs)."""
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    image.save(png, "PNG", optimize=True)
+    if png.tell() < 6_000:
+        return png.getvalue(), "png"
+    image.save(jpeg, "JPEG", quality=82, optimize=True)
+    return (png.getvalue(), "png") if png.tell() <= jpeg.tell() else (jpeg.getvalue(), "jpeg")
+
+
+# ------------------------------------------------------------------------------------------------------------ figures
+
+
+def draw_image(picture: Picture, gold: Marks, model: Marks, description: str) -> Markup:
+    """The image with the gold boxes and points, and the model's on top. Marks outside the image are cut off there."""
+    unit = max(picture.width, picture.height) / 100
+    body = [Markup('<use href="#{}"/>').format(picture.id)]
+    # Dark halos below all else; the model's solid line below the gold dashes, so that equal boxes show as both.
+    for who in ("halo", "model", "gold"):
+        for marks in (gold, model) if who == "halo" else (model,) if who == "model" else (gold,):
+            body += [_box(box, who) for box in marks.boxes] + [
+                _point(x, y, 2.6 * unit, who) for x, y in marks.points
+            ]
+    return Markup('<svg class="figure" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        _n(picture.width), _n(picture.height), description, Markup("").join(body)
+    )
+
+
+def outside(picture: Picture, marks: Marks) -> bool:
+    """True if some of the marks lies beyond the medium, so that the drawing does not show all of it."""
+    xs = [v for box in marks.boxes for v in box[0::2]] + [x for x, _ in marks.points]
+    ys = [v for box in marks.boxes for v in box[1::2]] + [y for _, y in marks.points]
+    times = [t for span in marks.spans for t in span]
+    limits = ((xs, picture.width), (ys, picture.height), (times, picture.seconds or math.inf))
+    return any(not -0.5 <= value <= limit + 0.5 for values, limit in limits for value in values)
+
+
+def draw_strip(picture: Picture, gold: Marks, model: Marks, description: str) -> Markup:
+    """The frame strip over a time axis, with the gold spans and the model's as bars; one second has one width."""
+    seconds = picture.seconds or 1.0
+    scale = picture.width / seconds
+    rows = [("gold", gold)] + ([("model", model)] if model is not gold else [])
+    height = picture.height + AXIS_HEIGHT + len(rows) * (BAR_HEIGHT + 4)
+    body = [Markup('<use href="#{}"/>').format(picture.id)]
+    every = next((s for s in (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800) if seconds / s <= 8), 3600)
+    for i in range(int(seconds / every + 1e-6) + 1):
+        x = min(i * every * scale, picture.width)
+        anchor = "start" if i == 0 else "end" if x > picture.width - 16 else "middle"
+        body.append(
+            Markup(
+                '<line class="tick" x1="{x}" x2="{x}" y1="{}" y2="{}"/><text class="{}" x="{x}" y="{}">{}</text>'
+            ).format(
+                picture.height,
+                picture.height + 4,
+                anchor,
+                picture.height + 17,
+                clock(i * every, every),
+                x=_n(x),
+            )
+        )
+    for r, (who, marks) in enumerate(rows):
+        y = picture.height + AXIS_HEIGHT + r * (BAR_HEIGHT + 4) + 2
+        body.append(
+            Markup('<rect class="track" x="0" y="{}" width="{}" height="{}"/>').format(
+                y, picture.width, BAR_HEIGHT
+            )
+        )
+        for start, end in marks.spans:
+            a, b = max(0.0, min(start, seconds)), max(0.0, min(end, seconds))
+            body.append(
+                Markup('<rect class="{} span" x="{}" y="{}" width="{}" height="{}" rx="2"/>').format(
+                    who, _n(a * scale), y, _n(max(2.0, (b - a) * scale)), BAR_HEIGHT
+                )
+            )
+    return Markup('<svg class="figure" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        picture.width, height, description, Markup("").join(body)
+    )
+
+
+def clock(seconds: float, every: float = 1.0) -> str:
+    """`0:07`, `12:30`; with tenths where the axis has ticks at fractions of a second."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:04.1f}" if every < 1 else f"{int(minutes)}:{int(rest):02d}"
+
+
+def describe(gold: Marks, model: Marks) -> str:
+    """The drawing in words, for readers who do not see it."""
+    sides: Sequence[tuple[str, Marks]] = (("gold", gold), ("model", model))
+    words = []
+    for who, marks in sides:
+        for kind in ("boxes", "points", "spans"):
+            for values in getattr(marks, kind):
+                words.append(
+                    f"{who} {kind.rstrip('s') if kind != 'boxes' else 'box'} {', '.join(f'{v:.4g}' for v in values)}"
+                )
+    return "; ".join(words) or "no mark on it"
+
+
+def _box(box: Box, who: str) -> Markup:
+    x, y, right, bottom = box
+    return Markup('<rect class="{} line" x="{}" y="{}" width="{}" height="{}"/>').format(
+        who, _n(x), _n(y), _n(right - x), _n(bottom - y)
+    )
+
+
+def _point(x: float, y: float, radius: float, who: str) -> Markup:
+    """A ring with four ticks around the point, which itself stays visible."""
+    near, far = radius, 2.2 * radius
+    ticks = "".join(
+        f"M{_n(x + near * i)} {_n(y + near * j)}L{_n(x + far * i)} {_n(y + far * j)}"
+        for i, j in ((1, 0), (-1, 0), (0, 1), (0, -1))
+    )
+    return Markup(
+        '<g class="{} line point" data-x="{x}" data-y="{y}"><circle cx="{x}" cy="{y}" r="{}"/><path d="{}"/></g>'
+    ).format(who, _n(radius), ticks, x=_n(x), y=_n(y))
+
+
+def _n(value: float) -> float | int:
+    rounded = round(float(value), 2)
+    return int(rounded) if rounded == int(rounded) else rounded

@@ -1,0 +1,218 @@
+"""Reading a run folder: what each file holds, and which of its rollouts a page shows.
+
+Files, all optional except that one of the first three must be there:
+
+    summary.json         result of the whole run
+    metrics.jsonl        one object per GRPO step
+    eval.json            result of `evaluation.run.evaluate`; eval_rollouts.jsonl has its answers
+    rollouts.jsonl       one object per training rollout, with paths of its media
+    sft_metrics.jsonl    one object per logged SFT step
+    data_card.json       what the training data hold, and with which habits
+
+Each may also lie one folder deeper (`eval/eval.json`, `sft/metrics.jsonl`, `data/data_card.json`, …).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PLACES = {
+    "summary": ("summary.json",),
+    "metrics": ("metrics.jsonl", "grpo/metrics.jsonl", "rl/metrics.jsonl"),
+    "eval": ("eval.json", "eval/eval.json"),
+    "eval_rollouts": ("eval_rollouts.jsonl", "eval/eval_rollouts.jsonl"),
+    "rollouts": ("rollouts.jsonl", "grpo/rollouts.jsonl", "rl/rollouts.jsonl"),
+    "sft_metrics": ("sft_metrics.jsonl", "sft/sft_metrics.jsonl", "sft/metrics.jsonl"),
+    "data_card": ("data_card.json", "data/data_card.json"),
+}
+
+
+class RunFolderError(ValueError):
+    """A run folder that cannot be read; the message names the file and line."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Answers shown together: the rollouts of one prompt at one step, or one held-out row under each checkpoint."""
+
+    kind: str  # "training" or "held-out"
+    task: str
+    row_id: str
+    step: int | None  # training only
+    why: str  # how this prompt came to be shown, in plain words
+    members: tuple[dict[str, Any], ...]
+    left_out: int = 0  # further members that are not shown
+
+
+@dataclass
+class RunFolder:
+    """The content of a run folder; rollouts are read when picked, since a real run has millions."""
+
+    path: Path
+    summary: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    sft_metrics: list[dict[str, Any]] = field(default_factory=list)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    data_card: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # what a reader should know about the files
+
+
+def read_run_folder(path: str | Path) -> RunFolder:
+    """Read everything but the rollouts.
+
+    Raises:
+        RunFolderError: No such folder, none of the main files in it, or a file that is not what it should be.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise RunFolderError(f"run folder not found: {path}")
+    files = {
+        name: next(path / place for place in places if (path / place).is_file())
+        for name, places in PLACES.items()
+        if any((path / place).is_file() for place in places)
+    }
+    if not files.keys() & {"summary", "metrics", "eval"}:
+        raise RunFolderError(f"{path}: expected summary.json, metrics.jsonl or eval.json, found none of them")
+    run = RunFolder(path=path, files=files)
+    for name, attribute in (("summary", "summary"), ("eval", "evaluation"), ("data_card", "data_card")):
+        if name in files:
+            setattr(run, attribute, _read_json(files[name]))
+    for name in ("metrics", "sft_metrics"):
+        if name in files:
+            setattr(run, name, [record for _, record in _read_lines(files[name], run.notes)])
+    return run
+
+
+def pick_training_groups(
+    run: RunFolder, *, moments: int = 3, prompts: int = 2, members: int = 8
+) -> tuple[list[Group], int]:
+    """For each task the first prompts of `moments` steps spread over the run, and the number of rollouts in the file.
+
+    Not chosen by reward, so what is shown is what happened. A group larger than `members` shows its best, its worst
+    and others evenly between.
+    """
+    if "rollouts" not in run.files:
+        return [], 0
+    file, total = run.files["rollouts"], 0
+    steps_of: dict[str, set[int]] = {}
+    for _, record in _read_lines(file, run.notes):
+        total += 1
+        steps_of.setdefault(str(record["task"]), set()).add(int(record["step"]))
+    wanted = {task: set(_spread(sorted(steps), moments)) for task, steps in steps_of.items()}
+    found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = {}
+    for _, record in _read_lines(file, []):
+        task, step = str(record["task"]), int(record["step"])
+        if step in wanted[task]:
+            rows = found.setdefault((task, step), {})
+            if str(record["row_id"]) in rows or len(rows) < prompts:
+                rows.setdefault(str(record["row_id"]), []).append(record)
+    groups = []
+    for (task, step), rows in sorted(found.items()):
+        for i, (row_id, answers) in enumerate(rows.items()):
+            kept = _thin_by_reward(answers, members)
+            why = ("first", "second", "third")[i] if i < 3 else f"{i + 1}th"
+            groups.append(
+                Group(
+                    "training",
+                    task,
+                    row_id,
+                    step,
+                    f"{why} {task} prompt of step {step}",
+                    kept,
+                    len(answers) - len(kept),
+                )
+            )
+    return groups, total
+
+
+def pick_held_out_groups(run: RunFolder, *, drawn: int = 2, seed: int = 0) -> tuple[list[Group], int]:
+    """For each task: the row that gained most from the first trained checkpoint to the last, the one that lost most,
+    and `drawn` at random; each with its greedy answer under every checkpoint. Also the number of answers in the file."""
+    if "eval_rollouts" not in run.files:
+        return [], 0
+    tasks: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    total, order = 0, []
+    for _, record in _read_lines(run.files["eval_rollouts"], run.notes):
+        total += 1
+        if record.get("mode", "greedy") != "greedy":
+            continue
+        if record["checkpoint"] not in order:
+            order.append(record["checkpoint"])
+        tasks.setdefault(str(record["task"]), {}).setdefault(str(record["row_id"]), {})[
+            record["checkpoint"]
+        ] = record
+    groups = []
+    for task, rows in sorted(tasks.items()):
+        complete = {row_id: answers for row_id, answers in rows.items() if len(answers) == len(order)}
+        change = {
+            row_id: answers[order[-1]]["reward"] - answers[order[-2]]["reward"]
+            for row_id, answers in complete.items()
+            if len(order) > 1 and None not in (answers[order[-1]]["reward"], answers[order[-2]]["reward"])
+        }
+        picked: dict[str, str] = {}
+        if change:
+            best, worst = max(change, key=lambda r: change[r]), min(change, key=lambda r: change[r])
+            if change[best] > 0:
+                picked[best] = f"largest gain from {order[-2]} to {order[-1]} among {len(change)} {task} rows"
+            if change[worst] < 0:
+                picked[worst] = (
+                    f"largest loss from {order[-2]} to {order[-1]} among {len(change)} {task} rows"
+                )
+        rest = sorted(set(complete) - set(picked))
+        for row_id in random.Random(f"{seed} {task}").sample(rest, min(drawn, len(rest))):
+            picked[row_id] = f"drawn at random from {len(complete)} held-out {task} rows"
+        for row_id, why in picked.items():
+            groups.append(
+                Group("held-out", task, row_id, None, why, tuple(complete[row_id][name] for name in order))
+            )
+    return groups, total
+
+
+def _spread(items: Sequence[int], count: int) -> list[int]:
+    """First, last and evenly between: at most `count` items."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def _thin_by_reward(answers: Sequence[dict[str, Any]], count: int) -> tuple[dict[str, Any], ...]:
+    if len(answers) <= count:
+        return tuple(answers)
+    ranked = sorted(
+        range(len(answers)), key=lambda i: -1.0 if answers[i]["reward"] is None else answers[i]["reward"]
+    )
+    return tuple(answers[ranked[i]] for i in _spread(range(len(ranked)), count))
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{file}: expected JSON, got: {error}") from None
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{file}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _read_lines(file: Path, notes: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a JSONL file. A last line cut off by a crash is noted; any other is an error."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                if not line.endswith(b"\n"):
+                    notes.append(f"{file.name}: the last line ({number}) is cut off and was left out")
+                    return
+                raise RunFolderError(f"{file}:{number}: expected a JSON object, got: {error}") from None
+            if not isinstance(record, dict):
+                raise RunFolderError(f"{file}:{number}: expected a JSON object, got {type(record).__name__}")
+            yield number, record
