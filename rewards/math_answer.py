@@ -24,7 +24,16 @@ from typing import Any, Literal
 from rewards.choice import gold_letter, options_of, read_choice
 from rewards.gold import field, gold_check, number
 from rewards.math_pool import MathPool
-from rewards.reading import PlainNumber, last_boxed, plain_number, plain_text, tail, without_lead
+from rewards.reading import (
+    PlainNumber,
+    boxed_answers,
+    decimal_comma,
+    last_boxed_list,
+    plain_number,
+    plain_text,
+    tail,
+    without_lead,
+)
 
 MAX_ANSWER_CHARS = 2_000
 """An answer longer than this is not sent to math-verify whole: a boxed one scores 0, of a text the end is read."""
@@ -34,12 +43,14 @@ Kind = Literal["letter", "number", "text", "math"]
 
 @dataclass(frozen=True)
 class Gold:
-    """A true answer, read once: what kind it is, its text, value (numbers) and the forms math-verify may parse it from."""
+    """A true answer, read once: its kind, text, value (of numbers), the ways to write it that math-verify may parse (best first),
+    and whether it has several values (a list, a set, "1 or 2")."""
 
     kind: Kind
     text: str
     value: PlainNumber | None
     forms: tuple[str, ...]
+    several: bool = False
 
 
 _pool: MathPool | None = None
@@ -75,28 +86,45 @@ def read_gold(value: str) -> Gold:
     text = value.strip()
     if not text or len(text) > MAX_ANSWER_CHARS:
         raise ValueError(f"answer.value: expected 1 to {MAX_ANSWER_CHARS} characters, got {len(text)}")
-    boxed = last_boxed(text)
-    inner = boxed.strip() if boxed is not None else text
+    boxes = boxed_answers(text)
+    if len(boxes) > 1:
+        return Gold("math", text, None, (text,), several=True)
+    inner = boxes[0].content.strip() if boxes else text
+    forms = _forms(inner, boxed=bool(boxes))
     plain = plain_number(inner)
     if plain:
-        return Gold("number", inner, plain, _forms(inner))
+        return Gold("number", inner, plain, forms)
     bare = plain_text(inner)
-    if re.fullmatch(r"\(?[a-z]\)?", bare) and re.fullmatch(
-        r"[($\s]*(?:\\text\s?\{)?\(?[A-Z]\)?[}$)\s.]*", inner
-    ):
-        return Gold("letter", bare.strip("()").upper(), None, _forms(inner))
+    if re.fullmatch(r"[($\s]*(?:\\text\s?\{)?\(?[A-Z]\)?[}$)\s.]*", inner):
+        return Gold("letter", bare.strip("()").upper(), None, forms)
+    if _is_words(inner, bare):
+        return Gold("text", bare, None, ())
+    return Gold("math", inner, None, forms, several=_has_several(inner))
+
+
+def _is_words(inner: str, bare: str) -> bool:
+    """Words that are not mathematics: `Wednesday`, `4:30 p.m.`; not `12 apples`, `(1,2) or (2,1)`, `\\frac12`, `x`."""
+    words = [word for word in _WORD.findall(bare) if word not in ("and", "or")]
+    initials = re.search(r"\b[a-z]\.[a-z]\b", bare)
+    if not (words or initials) or _COMMAND.search(_unwrapped(inner)) or "$" in inner.strip("$"):
+        return False
     digits = _DIGITS.findall(bare)
     number_with_unit = len(digits) == 1 and bare.startswith(digits[0]) and ":" not in digits[0]
-    if (
-        _WORD.search(bare)
-        and not number_with_unit
-        and not _COMMAND.search(_unwrapped(inner))
-        and "$" not in inner.strip("$")
-    ):
-        return Gold("text", bare, None, ())
-    return Gold(
-        "math", inner, None, _forms(inner) if boxed is not None or len(text) == len(inner) else _forms(text)
-    )
+    return not number_with_unit
+
+
+def _has_several(inner: str) -> bool:
+    """Whether a true answer has several values: a comma, `and` or `or` outside brackets, or a set."""
+    inner = inner.strip("$ ")
+    if inner.startswith((r"\{", r"\left\{")) or re.search(r"\band\b|\bor\b|[)\d](?:and|or)[(\d]", inner):
+        return True
+    depth = 0
+    for char in inner:
+        depth += (char in "([{") - (char in ")]}")
+        if char in ",;" and depth <= 0:
+            return True
+    # A whole answer in braces without backslashes, as `$${1,2,3}$$`, is a set too.
+    return inner.startswith("{") and "," in inner
 
 
 def gold_of(answer: Mapping[str, Any]) -> Gold:
@@ -157,8 +185,12 @@ def _decide(
         return float(read_choice(completion, options) == gold_letter(answer, options))
     gold = gold_of(answer)
     text = tail(completion).strip()
-    boxed = last_boxed(text)
-    candidate = (boxed if boxed is not None else without_lead(text)).strip()
+    boxes = last_boxed_list(text)
+    if boxes:
+        # Connected boxes are one answer with several values, and only a truth with several values asks for one.
+        candidate = (", ".join(boxes) if gold.several else boxes[-1]).strip()
+    else:
+        candidate = without_lead(text)
     if not candidate:
         return 0.0
     if gold.kind == "letter":
@@ -166,16 +198,17 @@ def _decide(
         return float(letter == gold.text) if letter else _judge_words(candidate, gold)
     if gold.kind == "text":
         return _judge_words(candidate, gold)
-    plain = plain_number(candidate)
-    if gold.value and plain:
-        return float(same_number(gold.value, plain))
+    if gold.value:
+        plain = plain_number(candidate) or decimal_comma(candidate)
+        if plain:
+            return float(same_number(gold.value, plain))
     if len(candidate) > MAX_ANSWER_CHARS:
-        if boxed is not None:
+        if boxes:
             return 0.0
         candidate = candidate[-MAX_ANSWER_CHARS:]
     if plain_text(candidate) == plain_text(gold.text):
         return 1.0
-    return gold.forms, _forms(candidate, boxed is not None)
+    return gold.forms, _forms(candidate, boxed=bool(boxes))
 
 
 def same_number(gold: PlainNumber, predicted: PlainNumber) -> bool:

@@ -33,34 +33,66 @@ def tail(completion: object) -> str:
 _BOXED = re.compile(r"\\f?boxed\s{0,3}(\{|[0-9])")
 
 
-def last_boxed(text: str) -> str | None:
-    r"""Content of the last complete `\boxed{…}` (balanced braces) or `\boxed 7`; None if there is none.
+class Boxed(NamedTuple):
+    r"""One `\boxed{…}`: where it starts (its backslash) and ends in the text, and its content."""
 
-    Of several boxed answers the last one counts. One pass over the text, whatever its nesting.
-    """
-    depth = 0
-    open_boxes: list[tuple[int, int]] = []  # (depth at the opening brace, start of the content)
-    starts = {m.end() - 1: m for m in _BOXED.finditer(text)}
+    start: int
+    end: int
+    content: str
+
+
+def boxed_answers(text: str) -> list[Boxed]:
+    r"""All complete outermost `\boxed{…}` (balanced braces) and `\boxed 7` in order. One pass, whatever the nesting."""
+    starts = {match.end() - 1: match.start() for match in _BOXED.finditer(text)}
     if not starts:
-        return None
-    result: tuple[int, str] | None = None
+        return []
+    result = [Boxed(start, at + 1, text[at]) for at, start in starts.items() if text[at] != "{"]
+    depth = 0
+    opened: list[
+        tuple[int, int]
+    ] = []  # (depth outside, position of the opening brace) of boxes not yet closed
     for match in re.finditer(r"\\.|[{}]", text):
         # `\b` of `\boxed`, `\{` and `\}` are escapes: they never open or close a group.
         token, at = match.group(), match.start()
         if token == "{":
             if at in starts:
-                open_boxes.append((depth, at + 1))
+                opened.append((depth, at))
             depth += 1
         elif token == "}" and depth:
             depth -= 1
-            if open_boxes and open_boxes[-1][0] == depth:
-                start = open_boxes.pop()[1]
-                if not open_boxes:  # an inner box belongs to the outer one
-                    result = (start, text[start:at])
-    for at, match in starts.items():
-        if match.group(1) != "{" and (result is None or at > result[0]):
-            result = (at, text[at])
-    return result[1] if result else None
+            if opened and opened[-1][0] == depth:
+                brace = opened.pop()[1]
+                result.append(Boxed(starts[brace], at + 1, text[brace + 1 : at]))
+    result.sort()
+    outermost: list[Boxed] = []
+    for box in result:
+        if not outermost or box.start >= outermost[-1].end:
+            outermost.append(box)
+    return outermost
+
+
+def last_boxed(text: str) -> str | None:
+    r"""Content of the last complete `\boxed{…}`; None if there is none. Of several boxed answers the last one counts."""
+    boxes = boxed_answers(text)
+    return boxes[-1].content if boxes else None
+
+
+_CONNECTOR = re.compile(
+    r"(?:\s|\\[,;:! ()\[\]]|\\q?quad|\\text\s?\{[^{}]{0,40}\b(?:and|or)\s*\}|\\text\s?\{\s*,\s*\}|[$,;]|\band\b|\bor\b)*"
+)
+
+
+def last_boxed_list(text: str) -> list[str]:
+    r"""The last boxed answers that one list connects, as `\boxed{1}, \boxed{2} and \boxed{3}`: all of it is one answer with
+    several values. Boxes with other text, or nothing but space, between them are not connected."""
+    boxes = boxed_answers(text)
+    run = boxes[-1:]
+    for before, after in zip(reversed(boxes[:-1]), reversed(boxes[1:]), strict=True):
+        between = text[before.end : after.start]
+        if len(between) > 60 or not re.search(r"[,;]|and|or", between) or not _CONNECTOR.fullmatch(between):
+            break
+        run.insert(0, before)
+    return [box.content for box in run]
 
 
 _PLAIN = re.compile(
@@ -112,6 +144,12 @@ _TEXT_COMMAND = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]{0,400})\}"
 )
 _SPACE_COMMAND = re.compile(r"\\[,;:! ]|~|\\quad|\\qquad")
+
+
+def decimal_comma(text: str) -> PlainNumber | None:
+    """A number written with a decimal comma (`1000,99`; one comma, not before exactly three digits), or None."""
+    match = re.fullmatch(r"\s*([-+−]?[0-9]{1,20}),([0-9]{1,2}|[0-9]{4,20})\s*", text, re.ASCII)
+    return plain_number(f"{match.group(1)}.{match.group(2)}") if match else None
 
 
 def plain_text(text: str) -> str:
