@@ -1,1 +1,3 @@
-"""Structured traces and cross-entropy training on them."""
+"""Supervised fine-tuning on structured traces, on TRL's SFTTrainer."""
+
+import vlm  # noqa: F401  adapts torchvision to a CPU torch, before transformers and TRL import it

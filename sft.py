@@ -1,0 +1,21 @@
+"""SFT on structured traces.
+
+accelerate launch sft.py --config launch/configs/….yaml [key=value …] [--dry-run]
+"""
+
+from __future__ import annotations
+
+from launch.config import load_config
+from sft.config import SFTConfig
+
+
+def main() -> None:
+    config, dry_run = load_config(SFTConfig)
+    if not dry_run:
+        from sft.train import run
+
+        run(config)
+
+
+if __name__ == "__main__":
+    main()

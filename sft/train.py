@@ -1,0 +1,312 @@
+"""SFT on structured traces, top to bottom: rows, model, trainer, final checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from trl import SFTConfig as TRLConfig
+
+from sft.config import SFTConfig
+from sft.data import Collator, TraceError, encode_example, example_bytes, row_length, target
+from sft.progress import Metrics, Progress, say
+from sft.trainer import TRAINED_BASE, TraceTrainer
+from vlm.load import check_checkpoint, load_model, load_processor
+from vlm.lora import lora_config, merge_lora
+from vlm.parts import set_trainable
+from vlm.rows import Row, read_rows
+
+
+def run(config: SFTConfig) -> Path:
+    """Train as configured; returns the folder of the final checkpoint, which transformers and vLLM load as it is."""
+    arguments = training_arguments(config)  # first: under ZeRO-3 it decides how weights are loaded
+    check_checkpoint(config.model.path)
+    output = Path(config.output_dir)
+    resume = checkpoint_to_resume(config)
+
+    processor = load_processor(config.model)
+    rows = load_rows(config, processor, config.data.train, config.data.limit)
+    held_out = (
+        load_rows(config, processor, config.data.eval, config.data.eval_limit) if config.data.eval else None
+    )
+    say(
+        f"SFT: {len(rows):,} rows from {config.data.train}"
+        + (f", {len(held_out):,} held out" if held_out else "")
+    )
+
+    collator = Collator(
+        processor,
+        [*rows, *(held_out or [])],
+        max_frames=config.data.max_frames,
+        cache=cache_fits(config, processor, rows),
+    )
+    trainer = TraceTrainer(
+        model=load_model(config.model),
+        args=arguments,
+        data_collator=collator,
+        train_dataset=Dataset.from_dict({"row": range(len(rows))}),
+        eval_dataset=Dataset.from_dict({"row": range(len(rows), len(collator.rows))}) if held_out else None,
+        processing_class=processor,
+        peft_config=lora_config(config.model.lora) if config.model.lora else None,
+        row_lengths=lengths_for_sorting(config, arguments, processor, rows),
+        min_lr_ratio=config.optim.min_lr_ratio,
+        schedule=config.optim.schedule,
+    )
+    if config.model.lora:
+        set_trainable(trainer.model, config.model.trainable)  # PEFT has frozen all base weights
+    check_precision(config, trainer)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Progress())
+    trainer.add_callback(Metrics(output / "metrics.jsonl", resume))
+    trainer.add_callback(DataCheck(data_fingerprint(config, rows), resume))
+
+    if resume:
+        say(f"Resuming from {resume}")
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    return save_final(config, trainer, output)
+
+
+def training_arguments(config: SFTConfig) -> TRLConfig:
+    """The configuration in TRL's words."""
+    optim = config.optim
+    return TRLConfig(
+        output_dir=config.output_dir,
+        num_train_epochs=optim.epochs,
+        max_steps=optim.max_steps or -1,
+        per_device_train_batch_size=optim.per_device_batch_size,
+        per_device_eval_batch_size=optim.per_device_batch_size,
+        gradient_accumulation_steps=optim.gradient_accumulation_steps,
+        learning_rate=optim.learning_rate,
+        warmup_steps=optim.warmup_steps,
+        weight_decay=optim.weight_decay,
+        adam_beta1=optim.beta1,
+        adam_beta2=optim.beta2,
+        adam_epsilon=optim.epsilon,
+        max_grad_norm=optim.max_grad_norm,
+        bf16=optim.autocast == "bfloat16",
+        seed=optim.seed,
+        gradient_checkpointing=config.model.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False}
+        if config.model.gradient_checkpointing
+        else None,
+        max_length=None,  # TRL's default of 1024 cuts image tokens
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        average_tokens_across_devices=True,
+        # every batch uses every part (sft.data.Collator), so there is nothing to search for
+        ddp_find_unused_parameters=False,
+        ddp_backend="gloo" if processes() > 1 and not torch.cuda.is_available() else None,
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps or 500,
+        save_total_limit=config.save_total_limit,
+        eval_strategy="steps" if config.data.eval else "no",
+        eval_steps=config.eval_steps,
+        prediction_loss_only=True,
+        logging_steps=config.logging_steps,
+        logging_nan_inf_filter=False,  # a broken loss must be seen, and the filter waits for the device at every step
+        disable_tqdm=True,
+        report_to=config.report_to,
+        deepspeed=config.deepspeed,
+        dataloader_num_workers=config.data.workers,
+        dataloader_persistent_workers=config.data.workers > 0,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def processes() -> int:
+    """Processes that accelerate or torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def load_rows(config: SFTConfig, processor: Any, path: str, limit: int | None) -> list[Row]:
+    """Rows that can be trained on; every trace is rendered, every length checked, before the model is loaded.
+
+    Raises TraceError with the first 20 rows that cannot, and the count of the rest.
+    """
+    rows, wrong, long = read_rows(path, limit=limit), [], []
+    for row in rows:
+        try:
+            if not isinstance(row["trace"], list):
+                target(processor.tokenizer, row)
+        except TraceError as error:
+            wrong.append(str(error))
+            continue
+        if config.data.max_tokens:
+            length = row_length(processor, row, max_frames=config.data.max_frames)
+            if length > config.data.max_tokens:
+                long.append((row["id"], length))
+    if wrong:
+        raise TraceError(f"{path}: {len(wrong)} of {len(rows)} rows cannot be trained on:\n" + _listed(wrong))
+    if long:
+        listed = _listed([f"row {name!r}: {length} tokens" for name, length in long])
+        message = f"{path}: {len(long)} of {len(rows)} rows are longer than data.max_tokens = {config.data.max_tokens}"
+        if config.data.long_rows == "error":
+            raise TraceError(f"{message} (data.long_rows: drop leaves them out):\n{listed}")
+        say(f"{message} and left out:\n{listed}")
+        dropped = {name for name, _ in long}
+        rows = [row for row in rows if row["id"] not in dropped]
+        if not rows:
+            raise TraceError(
+                f"{path}: no row is left; expected some of at most {config.data.max_tokens} tokens"
+            )
+    return rows
+
+
+def _listed(lines: list[str]) -> str:
+    return "\n".join(f"  {line}" for line in lines[:20]) + (
+        f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
+    )
+
+
+def cache_fits(config: SFTConfig, processor: Any, rows: list[Row]) -> bool:
+    """Whether encoded rows stay in memory: as configured, or by the size of a few spread over the file."""
+    if config.data.cache_rows != "auto":
+        return config.data.cache_rows
+    sample = rows[:: math.ceil(len(rows) / 16)]
+    size = sum(
+        example_bytes(encode_example(processor, row, max_frames=config.data.max_frames)) for row in sample
+    )
+    return size / len(sample) * len(rows) <= config.data.cache_gb * 1e9
+
+
+def lengths_for_sorting(
+    config: SFTConfig, arguments: TRLConfig, processor: Any, rows: list[Row]
+) -> list[int] | None:
+    """Lengths of the rows where sorting a step's rows can save padding, else None."""
+    pieces = config.optim.gradient_accumulation_steps * arguments.world_size
+    if not config.data.sort_within_step or pieces == 1:
+        return None
+    return [row_length(processor, row, max_frames=config.data.max_frames) for row in rows]
+
+
+def check_precision(config: SFTConfig, trainer: TraceTrainer) -> None:
+    """Refuse steps that low-precision weights would round away."""
+    if config.model.dtype != "float32" and not (config.model.lora or trainer.is_deepspeed_enabled):
+        raise ValueError(
+            f"model.dtype: expected float32 where no DeepSpeed keeps float32 master weights, got {config.model.dtype}"
+            " (use optim.autocast: bfloat16 for speed, or launch with a DeepSpeed config)"
+        )
+
+
+def checkpoint_to_resume(config: SFTConfig) -> Path | None:
+    """The checkpoint to go on from. Raises where it is missing, or where a fresh run would mix with an old one."""
+    found = sorted(Path(config.output_dir).glob("checkpoint-*/trainer_state.json"), key=_step)
+    if config.resume == "auto":
+        return found[-1].parent if found else None
+    if config.resume:
+        if not (Path(config.resume) / "trainer_state.json").is_file():
+            raise FileNotFoundError(
+                f"resume: expected a checkpoint folder with trainer_state.json, got {config.resume}"
+            )
+        return Path(config.resume)
+    if found:
+        raise FileExistsError(
+            f"output_dir {config.output_dir} holds {found[-1].parent.name} of an earlier run:"
+            " set resume=auto to go on from it, or choose another output_dir"
+        )
+    return None
+
+
+def _step(state_file: Path) -> int:
+    return int(state_file.parent.name.rpartition("-")[2])
+
+
+def data_fingerprint(config: SFTConfig, rows: list[Row]) -> str:
+    """Hash of what decides which rows a step sees: ids in order, batch, seed."""
+    optim = config.optim
+    what = [
+        [row["id"] for row in rows],
+        optim.per_device_batch_size,
+        optim.gradient_accumulation_steps,
+        optim.seed,
+    ]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+class DataCheck(TrainerCallback):
+    """Writes the data's fingerprint into every checkpoint and refuses to resume on other data."""
+
+    FILE = "data_fingerprint.json"
+
+    def __init__(self, fingerprint: str, resume: Path | None) -> None:
+        self.fingerprint = fingerprint
+        if resume and (resume / self.FILE).is_file():
+            before = json.loads((resume / self.FILE).read_text())
+            if before != fingerprint:
+                raise ValueError(
+                    f"{resume}: was trained on other rows, another batch size or another seed; the steps it skips would"
+                    " not be the ones it has seen"
+                )
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / self.FILE).write_text(json.dumps(self.fingerprint))
+
+
+def save_final(config: SFTConfig, trainer: TraceTrainer, output: Path) -> Path:
+    """Model, processor and tokenizer in `final/`; with LoRA `adapter/`, and the whole model in `merged/`."""
+    folder = output / ("adapter" if config.model.lora else "final")
+    trainer.save_model(str(folder))
+    result = folder
+    if config.model.lora:
+        result = output / "merged"
+        if trainer.is_world_process_zero():
+            say("Merging the adapters into the model")
+            merge_adapter(config, folder, result)
+    if trainer.is_world_process_zero():
+        (folder / "training_args.bin").unlink(missing_ok=True)
+    trainer.accelerator.wait_for_everyone()
+    say(f"SFT done: {result}")
+    return result
+
+
+def merge_adapter(config: SFTConfig, adapter: Path, out: Path) -> None:
+    """Write base model + adapter (+ base weights trained beside it) as one plain checkpoint.
+
+    From the files, in one process: under ZeRO-3 no process holds the whole model.
+    """
+    import peft
+    from safetensors.torch import load_file
+
+    with _without_zero3(), _quiet():
+        model = load_model(config.model)
+        model = peft.PeftModel.from_pretrained(model, adapter)
+        if (adapter / TRAINED_BASE).is_file():
+            missing = model.load_state_dict(load_file(adapter / TRAINED_BASE), strict=False)
+            assert not missing.unexpected_keys, missing.unexpected_keys
+    merge_lora(model).save_pretrained(out)
+    load_processor(config.model).save_pretrained(out)
+
+
+@contextmanager
+def _without_zero3():
+    """from_pretrained would shard the weights over processes that do not take part."""
+    from transformers.integrations import deepspeed
+
+    config = deepspeed.deepspeed_config()
+    active = deepspeed.is_deepspeed_zero3_enabled()
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if active and config is not None:
+            deepspeed.HfDeepSpeedConfig(config)
+
+
+@contextmanager
+def _quiet():
+    import contextlib
+    import io
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

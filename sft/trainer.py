@@ -1,0 +1,193 @@
+"""TRL's SFTTrainer with our batches: loss by stage, our schedule and order of rows, and nothing else changed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import Sampler
+from trl import SFTTrainer
+
+from sft.data import STAGE_NAMES
+from vlm.parts import is_adapter
+
+TRAINED_BASE = "trained_base.safetensors"
+"""Beside an adapter: base weights that train in full (a preset may name parts without adapters)."""
+
+
+class TraceTrainer(SFTTrainer):
+    """SFTTrainer on `sft.data.Collator`'s batches.
+
+    Kept from TRL: the fused LM head (logits of the whole batch never exist), PEFT, the training loop, checkpoints.
+    Changed: the loss is summed by stage on the way (no second forward, no per-step gather), the learning rate has a
+    floor, rows come in a seeded order that does not depend on the random state.
+    """
+
+    def __init__(
+        self, *args: Any, row_lengths: Sequence[int] | None, min_lr_ratio: float, schedule: str, **kwargs: Any
+    ):
+        self.row_lengths, self.min_lr_ratio, self.schedule = row_lengths, min_lr_ratio, schedule
+        super().__init__(*args, **kwargs)
+        # [loss sum, tokens] by stage, and all tokens seen: kept on the device, read only when logged
+        device = self.accelerator.device
+        self.stage_sums = {
+            mode: torch.zeros(len(STAGE_NAMES), 2, device=device) for mode in ("train", "eval")
+        }
+        self.seen = {mode: torch.zeros((), device=device) for mode in ("train", "eval")}
+        self.last_log = time.perf_counter()
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Cross-entropy summed over the labels, divided by the labels of the whole step on all ranks."""
+        mode = "train" if model.training else "eval"
+        stage_ids = inputs.pop("stage_ids")[:, 1:]
+        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        losses = -outputs.log_probs  # (B, T-1), zero where there is no label
+        labels = outputs.label_mask.sum()
+        total = losses.sum() / (labels if num_items_in_batch is None else num_items_in_batch)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            total = total * self.accelerator.num_processes  # DDP and ZeRO average gradients over ranks
+        self.stage_sums[mode] += stage_sums(losses.detach(), stage_ids)
+        self.seen[mode] += inputs["attention_mask"].sum()
+        return total
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the loss by stage and the speed; the total becomes the mean over all target tokens since the last log."""
+        mode = "eval" if any(key.startswith("eval_") for key in logs) else "train"
+        prefix = "eval_" if mode == "eval" else ""
+        if f"{prefix}loss" in logs:
+            packed = torch.cat([self.stage_sums[mode].flatten(), self.seen[mode][None]])
+            packed = self.accelerator.reduce(packed, "sum")
+            sums, seen = packed[:-1].view(-1, 2).tolist(), float(packed[-1])
+            logs |= {f"{prefix}{key}": value for key, value in stage_losses(sums).items()}
+            self.stage_sums[mode].zero_()
+            self.seen[mode].zero_()
+            now = time.perf_counter()
+            if mode == "train":
+                logs["tokens_per_second"] = round(seen / (now - self.last_log), 1)
+            self.last_log = now
+            if not math.isfinite(logs[f"{prefix}loss"]):
+                raise FloatingPointError(
+                    f"expected a finite loss, got {logs[f'{prefix}loss']} at step {self.state.global_step}"
+                    " (a lower optim.learning_rate or a longer optim.warmup_steps usually helps)"
+                )
+        super().log(logs, start_time)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """0: the estimate walks all modules at every step and ignores the vision tower."""
+        return 0
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Linear warm-up, then the schedule down to `min_lr_ratio`."""
+        if self.lr_scheduler is None:
+            warmup = int(self.args.warmup_steps)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                self.optimizer if optimizer is None else optimizer,
+                lambda step: lr_factor(step, warmup, num_training_steps, self.schedule, self.min_lr_ratio),
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
+        rows_per_step = (
+            self.args.train_batch_size
+            * self.args.gradient_accumulation_steps
+            * self.accelerator.num_processes
+        )
+        return StepSampler(len(self.train_dataset), rows_per_step, self.args.seed, self.row_lengths)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: a checkpoint's origin is its run folder's config."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if trained := trained_base(self.model):
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in trained.items()},
+                Path(output_dir) / TRAINED_BASE,
+            )
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if trained := trained_base(self.model):
+            saved = load_file(Path(resume_from_checkpoint) / TRAINED_BASE)
+            with torch.no_grad():
+                for name, parameter in trained.items():
+                    parameter.copy_(saved[name])
+
+
+def trained_base(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Base weights of a PEFT-wrapped model that train in full beside its adapters; {} for a plain model."""
+    named = list(model.named_parameters())
+    if not any(is_adapter(name) for name, _ in named):
+        return {}
+    return {name: p for name, p in named if p.requires_grad and not is_adapter(name)}
+
+
+def stage_sums(losses: Tensor, stage_ids: Tensor) -> Tensor:
+    """(stages, 2): sum of the token losses (B, T) and number of tokens, by `sft.data.STAGE_NAMES`."""
+    values = torch.stack(
+        [losses.float().flatten(), torch.ones_like(losses, dtype=torch.float32).flatten()], dim=1
+    )
+    return torch.zeros(len(STAGE_NAMES), 2, device=losses.device).index_add_(0, stage_ids.flatten(), values)
+
+
+def stage_losses(sums: Sequence[Sequence[float]]) -> dict[str, float]:
+    """`loss` over all target tokens and `loss/<stage>` for each stage that occurs, from (loss sum, tokens) by stage."""
+    targets = list(zip(STAGE_NAMES, sums, strict=True))[1:]
+    losses = {"loss": sum(s for _, (s, _) in targets) / max(1.0, sum(n for _, (_, n) in targets))}
+    return losses | {f"loss/{name}": s / n for name, (s, n) in targets if n}
+
+
+def lr_factor(step: int, warmup: int, total: int, schedule: str, floor: float) -> float:
+    """Learning rate at `step` (from 0) as a share of its peak: linear warm-up, then down to `floor` at `total`."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    decay = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[schedule]
+    return floor + (1 - floor) * decay if schedule != "constant" else 1.0
+
+
+class StepSampler(Sampler[int]):
+    """A seeded permutation per epoch; with lengths, each step's rows sorted by length (longest first).
+
+    Sorting moves no row to another step: micro-batches and ranks get rows of like length, so padding shrinks while
+    the step's gradient stays the same.
+    """
+
+    def __init__(
+        self, rows: int, rows_per_step: int, seed: int, lengths: Sequence[int] | None = None
+    ) -> None:
+        self.rows, self.rows_per_step, self.seed, self.lengths, self.epoch = (
+            rows,
+            rows_per_step,
+            seed,
+            lengths,
+            0,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.rows, generator=generator).tolist()
+        for start in range(0, self.rows, self.rows_per_step):
+            step = order[start : start + self.rows_per_step]
+            yield from step if self.lengths is None else sorted(step, key=lambda i: -self.lengths[i])
