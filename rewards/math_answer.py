@@ -93,12 +93,13 @@ def read_gold(value: str) -> Gold:
     forms = _forms(inner, boxed=bool(boxes))
     plain = plain_number(inner)
     if plain:
-        return Gold("number", inner, plain, forms)
+        written = inner.replace("$", "").replace("\\", "").strip("% ") + (r"\%" if plain.percent else "")
+        return Gold("number", inner, plain, (f"${written}$",))
     bare = plain_text(inner)
     if re.fullmatch(r"[($\s]*(?:\\text\s?\{)?\(?[A-Z]\)?[}$)\s.]*", inner):
         return Gold("letter", bare.strip("()").upper(), None, forms)
     if _is_words(inner, bare):
-        return Gold("text", bare, None, ())
+        return Gold("text", bare, None, forms)
     return Gold("math", inner, None, forms, several=_has_several(inner))
 
 
@@ -195,8 +196,10 @@ def _decide(
         return 0.0
     if gold.kind == "letter":
         letter = read_choice(completion, None)
-        return float(letter == gold.text) if letter else _judge_words(candidate, gold)
-    if gold.kind == "text":
+        if letter:
+            return float(letter == gold.text)
+    # Words are only looked for inside running text where a math environment marks them: "so $\\text{even}$".
+    if gold.kind == "text" and not _ENVIRONMENT.search(candidate):
         return _judge_words(candidate, gold)
     if gold.value:
         plain = plain_number(candidate) or decimal_comma(candidate)
@@ -238,17 +241,21 @@ def _unwrapped(text: str) -> str:
     return re.sub(r"\\(?:text|mathrm|textbf|mbox)\s?\{([^{}]*)\}", r"\1", text.replace("\\ ", " ").strip("$"))
 
 
-def _forms(text: str, boxed: bool = False) -> tuple[str, ...]:
-    """Ways to write an answer for math-verify, best first.
+_ENVIRONMENT = re.compile(r"(?<!\\)\$|\\\(|\\\[")
+_CLUTTER = re.compile(r"\A\s*(?:#{1,6}|=|:)\s*|(?<!\\)[€£¥₹]|[`*]")
+_LENGTH = r"(?:[kcdmµn]?m|in|ft|yd|mi)(?:\^?\{?[23]\}?|[²³])?"
+_UNIT = re.compile(rf"(?<=[0-9}}])\s?(?:{_LENGTH}|[kmµ]?g|m?s|°[CF]?|[mc]?[lL])\.?\Z")
 
-    A bare expression (`x+12`, `\\frac12`) must be read as LaTeX whole: math-verify's search in plain text would find the 12 in it.
+
+def _forms(text: str, boxed: bool = False) -> tuple[str, ...]:
+    r"""Ways to write an answer for math-verify, best first.
+
+    A bare expression (`x+12`, `\frac12`) must be read as LaTeX whole: math-verify's search in plain text would find the 12 in it.
     """
     if boxed:
         return (f"\\boxed{{{text}}}",)
-    has_environment = "$" in text or "\\(" in text or "\\[" in text
-    words = _WORD.search(re.sub(r"\\[A-Za-z]+", "", _unwrapped(text)))
-    if has_environment:
+    if _ENVIRONMENT.search(text):
         return (text,)
-    if words:
+    if _WORD.search(re.sub(r"\\[A-Za-z]+", "", _unwrapped(text))) and not _UNIT.search(text):
         return (text, f"${text}$") if "\\" in text else (text,)
-    return (f"${text}$",)
+    return (f"${_UNIT.sub('', _CLUTTER.sub('', text)).strip()}$",)

@@ -143,7 +143,7 @@ def plain_number(text: str) -> PlainNumber | None:
 _TEXT_COMMAND = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]{0,400})\}"
 )
-_SPACE_COMMAND = re.compile(r"\\[,;:! ]|~|\\quad|\\qquad")
+_SPACE_COMMAND = re.compile(r"\\[,;:! ()\[\]]|~|\\quad|\\qquad")
 
 
 def decimal_comma(text: str) -> PlainNumber | None:
