@@ -1,0 +1,19 @@
+"""Fully on-policy GRPO: `accelerate launch grpo.py --config launch/configs/….yaml [key=value …] [--dry-run]`."""
+
+from __future__ import annotations
+
+from launch.config import load_config
+from rl.config import GRPOConfig
+
+
+def main() -> None:
+    config, dry_run = load_config(GRPOConfig)
+    if dry_run:
+        return
+    from rl.loop import train  # after the config is known to be right: importing torch takes seconds
+
+    train(config)
+
+
+if __name__ == "__main__":
+    main()

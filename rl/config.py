@@ -1,0 +1,112 @@
+"""Configuration of on-policy GRPO; every field is explained where it stands."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rewards.config import RewardsConfig
+from rl.advantages import Estimator
+from rl.rollouts.config import EngineConfig
+from vlm.load import ModelConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class PromptsConfig(_Section):
+    """Which rows are trained on."""
+
+    rows: str
+    """Rows with typed answers: a JSONL file, Parquet, or a `datasets` folder (docs/data_format.md)."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first so many rows."""
+    max_frames: int = Field(default=256, ge=2)
+    """Most frames of one video; longer clips are sampled more thinly."""
+
+
+class RolloutConfig(_Section):
+    """What is generated in a step. Temperature is the only shaping of the distribution: see design of the update."""
+
+    prompts_per_step: int = Field(default=32, ge=1)
+    """Prompts of one optimizer step over all processes; a multiple of the number of processes."""
+    completions_per_prompt: int = Field(default=8, ge=2)
+    """Group size G."""
+    max_tokens: int = Field(default=1024, ge=1)
+    """Longest completion, in tokens."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of sampling, and of the log-probs that are trained."""
+
+
+class OptimizerConfig(_Section):
+    """AdamW and its schedule."""
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """After warm-up; constant from then on."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly from 0."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's two averages."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+
+
+class ChecksConfig(_Section):
+    """Limits of the gap between the engine's and the trainer's log-probs; null: by dtype (`rl.checks.GapLimits`)."""
+
+    max_mean_gap: float | None = Field(default=None, gt=0)
+    """Limit of the mean absolute difference over the tokens of a step, in nats."""
+    max_gap: float | None = Field(default=None, gt=0)
+    """Limit of the largest difference on any token, in nats."""
+
+
+class GRPOConfig(_Section):
+    """Fully on-policy GRPO: every step samples from the current weights and takes one gradient."""
+
+    model: ModelConfig
+    """The policy and which of its parts train."""
+    prompts: PromptsConfig
+    """The rows."""
+    rewards: RewardsConfig
+    """Reward functions by task."""
+    engine: EngineConfig = EngineConfig()
+    """What generates the rollouts."""
+    rollout: RolloutConfig = RolloutConfig()
+    """How much is generated."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """How the gradient is applied."""
+    advantage: Estimator = "group_std"
+    """How a reward becomes an advantage: group_std (GRPO, MiMo-VL), no_std (Dr.GRPO), task_std (EMA-GRPO)."""
+    max_tokens_per_microbatch: int = Field(default=16384, ge=1)
+    """Tokens (each prompt once, and its completions) that go through the model at a time; the result does not depend
+    on it, memory does."""
+    checks: ChecksConfig = ChecksConfig()
+    """When the run stops because engine and trainer no longer agree."""
+    steps: int = Field(ge=1)
+    """Optimizer steps."""
+    seed: int = 0
+    """Of the order of prompts and of sampling."""
+    output_dir: str
+    """Run folder: metrics.jsonl, rollouts.jsonl, checkpoint-*/ and final/."""
+    save_every: int = Field(default=50, ge=1)
+    """Steps between checkpoints; the last step is always saved."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Older checkpoints are deleted."""
+    resume: Literal["auto", "never"] | str = "auto"
+    """auto: from the last checkpoint in output_dir, if there is one; never: start afresh (an old run in output_dir is
+    then an error); or the path of a checkpoint."""
+    report_to: list[Literal["tensorboard", "wandb"]] = []
+    """Trackers, through accelerate, beside metrics.jsonl."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> GRPOConfig:
+        if self.rollout.max_tokens >= self.engine.max_model_len:
+            raise ValueError(
+                f"rollout.max_tokens ({self.rollout.max_tokens}) leaves no room for a prompt within"
+                f" engine.max_model_len ({self.engine.max_model_len})"
+            )
+        return self

@@ -1,0 +1,381 @@
+"""Fully on-policy GRPO: the loop.
+
+Every step samples from the current weights and takes exactly one gradient there, so there is no importance ratio, no
+clipping, no KL term and no second forward (MiMo-VL, arXiv 2506.03569, §3.3; docs/algorithm.md):
+
+    rollouts  from the engine, by weights of version v
+    rewards   from the router, by task
+    groups    of rollouts of one prompt; those without a signal leave
+    update    one gradient over all groups, each prompt and its images computed once
+    sync      the engine gets version v + 1; its weights are compared with the trainer's
+
+On a laptop:     accelerate launch grpo.py --config launch/configs/….yaml
+On eight GPUs:   bash launch/grpo_8xh100.sh
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
+from tqdm import tqdm
+
+import vlm  # noqa: F401  adapts torch's companions before transformers imports them
+from rewards.router import Router, Score
+from rl.advantages import Group, TaskStd, group_advantages
+from rl.checkpoints import checkpoints, find_resume, load_checkpoint, save_checkpoint, save_model
+from rl.checks import (
+    GapLimits,
+    LogprobGap,
+    check_fingerprint,
+    check_gap,
+    check_versions,
+    gap_from_moments,
+    gap_moments,
+    join_moments,
+    reduce_moments,
+)
+from rl.config import GRPOConfig
+from rl.packing import fill, pack
+from rl.prompts import PromptStream
+from rl.rollouts.config import build_engine
+from rl.rollouts.engine import Engine
+from rl.rollouts.tokens import suppressed_token_ids
+from rl.rollouts.types import Request, Rollout, Sampling
+from rl.run_files import append, keep_until, rollout_record, step_metrics
+from rl.setup import build_policy, optimizer_for, prepare
+from rl.update import policy_gradient
+from rl.weights import FingerprintedWeights, named_weights
+from vlm.inputs import encode_row
+from vlm.rows import Row, read_rows
+
+
+@dataclass
+class Run:
+    """Everything the loop holds on to. version: of the policy's weights, raised by every optimizer step."""
+
+    config: GRPOConfig
+    accelerator: Accelerator
+    processor: Any
+    policy: torch.nn.Module
+    optimizer: Any
+    engine: Engine
+    router: Router
+    prompts: PromptStream
+    suppressed: tuple[int, ...]
+    media: tuple[str, ...]
+    task_std: TaskStd = field(default_factory=TaskStd)
+    step: int = 0
+    version: int = 0
+
+    @property
+    def ranks(self) -> int:
+        return self.accelerator.num_processes
+
+
+def train(config: GRPOConfig) -> Path:
+    """Run to the last step and return the folder of the final checkpoint (model and processor)."""
+    run = start(config)
+    out = Path(config.output_dir)
+    bar = tqdm(
+        total=config.steps,
+        initial=run.step,
+        desc="grpo",
+        disable=not run.accelerator.is_main_process,
+        unit="step",
+    )
+    while run.step < config.steps:
+        seconds: dict[str, float] = {}
+        began = time.perf_counter()
+
+        rows = run.prompts.take(config.rollout.prompts_per_step)[run.accelerator.process_index :: run.ranks]
+        with timed(seconds, "generate"):
+            rollouts = generate(run, rows)
+            check_versions(rollouts, run.version)
+        rows = [row for row in rows for _ in range(config.rollout.completions_per_prompt)]
+        with timed(seconds, "reward"):
+            scores = run.router.score(rows, [r.text for r in rollouts], [r.completion_ids for r in rollouts])
+        groups, total_tokens, metrics = advantages(run, rows, rollouts, scores)
+        with timed(seconds, "update"):
+            metrics |= update(run, groups, total_tokens)
+        with timed(seconds, "sync"):
+            sync(run)
+        run.step += 1
+
+        metrics |= {"step": run.step} | gathered_means(run, step_metrics(rows, rollouts, scores))
+        log(run, out, metrics, seconds, time.perf_counter() - began, rows, rollouts, scores, groups, bar)
+        if run.step % config.save_every == 0 or run.step == config.steps:
+            save_checkpoint(
+                run.accelerator,
+                run.policy,
+                run.processor,
+                out,
+                run.step,
+                state_of(run),
+                config.keep_checkpoints,
+            )
+    bar.close()
+    return finish(run, out)
+
+
+def start(config: GRPOConfig) -> Run:
+    """Load everything, check every row, restore a checkpoint if there is one, and bring the engine to the policy."""
+    accelerator = Accelerator(log_with=config.report_to or None, project_dir=config.output_dir)
+    say(accelerator, f"GRPO: policy {config.model.path}, rows {config.prompts.rows}")
+    if config.rollout.prompts_per_step % accelerator.num_processes:
+        raise ValueError(
+            f"rollout.prompts_per_step ({config.rollout.prompts_per_step}) must be a multiple of the number of"
+            f" processes ({accelerator.num_processes})"
+        )
+    out = Path(config.output_dir)
+    resume = find_resume(config.resume, out)
+    rows = read_rows(config.prompts.rows, limit=config.prompts.limit)
+    router = Router(config.rewards)
+    router.check_rows(rows)
+    say(accelerator, f"{len(rows)} rows, every answer readable by the rewards of its task")
+
+    set_seed(config.seed)
+    model, processor = build_policy(config.model)
+    policy, optimizer = prepare(accelerator, model, optimizer_for(model, config.optimizer), config)
+    say(accelerator, f"starting the rollout engine ({config.engine.kind})")
+    engine = build_engine(
+        config.engine,
+        config.model.path,
+        processor,
+        getattr(torch, config.model.dtype),
+        seed=config.seed + accelerator.process_index,
+        device=accelerator.device,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    kinds = ("image", "video") if accelerator.num_processes > 1 else ()
+    run = Run(
+        config=config,
+        accelerator=accelerator,
+        processor=processor,
+        policy=policy,
+        optimizer=optimizer,
+        engine=engine,
+        router=router,
+        prompts=PromptStream(rows, config.seed),
+        suppressed=suppressed_token_ids(processor, model.config.text_config.vocab_size),
+        media=tuple(k for k in kinds if any(row.get(f"{k}s") for row in rows)),
+    )
+    if resume is not None:
+        restore(run, resume)
+    if accelerator.is_main_process:
+        for name in ("metrics.jsonl", "rollouts.jsonl"):
+            keep_until(out / name, run.step)
+    if config.report_to:
+        accelerator.init_trackers("onsight-grpo", config.model_dump(mode="json"))
+    sync(run)
+    return run
+
+
+def generate(run: Run, rows: list[Row]) -> list[Rollout]:
+    """G rollouts of each row, next to each other."""
+    config = run.config.rollout
+    prompts = [encode_row(run.processor, row, max_frames=run.config.prompts.max_frames) for row in rows]
+    requests = [
+        Request(row["id"], prompt, n=config.completions_per_prompt)
+        for row, prompt in zip(rows, prompts, strict=True)
+    ]
+    seed = seed_of(run.config.seed, run.step, run.accelerator.process_index)
+    return run.engine.generate(requests, Sampling(config.temperature, config.max_tokens, seed))
+
+
+def advantages(
+    run: Run, rows: list[Row], rollouts: list[Rollout], scores: list[Score]
+) -> tuple[list[Group], int, dict[str, float]]:
+    """Groups with a signal on this process, trained tokens on all of them, and what is to be logged about both."""
+    rewards, tasks = [s.reward for s in scores], [row["task"] for row in rows]
+    if run.config.advantage == "task_std":
+        run.task_std.update(gather_object(tasks), gather_object(rewards))
+    groups, counts = group_advantages(
+        rollouts, rewards, tasks, estimator=run.config.advantage, task_std=run.task_std
+    )
+    total = summed(run, [counts.groups, counts.zero_signal, counts.tokens, counts.signal_tokens])
+    metrics = {"groups/zero_signal": total[1] / total[0], "tokens/signal": total[3] / max(1, total[2])}
+    return groups, int(total[2]), metrics
+
+
+def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]:
+    """One gradient over all groups of the step, if any has a signal; the gap is checked before it is applied."""
+    run.engine.sleep()
+    config, accelerator = run.config, run.accelerator
+    batches = pack(groups, max_tokens=config.max_tokens_per_microbatch)
+    batches = fill(batches, int(largest(run, len(batches))))
+    set_learning_rate(run)
+    moments = gap_moments(torch.zeros(0), torch.zeros(0))
+    loss = entropy = tokens = 0.0
+    gap: LogprobGap | None = None
+
+    for i, batch in enumerate(batches):
+        last = i == len(batches) - 1
+        # gradients of the processes are added up once, after the last micro-batch
+        with nullcontext() if last else accelerator.no_sync(run.policy):
+            accelerator.sync_gradients = last
+            out = policy_gradient(
+                run.policy,
+                batch,
+                total_tokens=total_tokens,
+                temperature=config.rollout.temperature,
+                suppressed_ids=run.suppressed,
+                ranks=run.ranks,
+                media=run.media,
+            )
+            for rollout, logprobs in zip(batch.rollouts, out.logprobs, strict=True):
+                seen = gap_moments(torch.tensor(rollout.logprobs), logprobs, torch.tensor(rollout.loss_mask))
+                moments = join_moments(moments, seen)
+            if last:
+                gap = gap_from_moments(reduce_moments(moments.to(accelerator.device)))
+                check_gap(gap, limits(config))
+            accelerator.backward(out.loss)
+        loss, entropy, tokens = (
+            loss + out.loss.item(),
+            entropy + out.entropy * out.tokens,
+            tokens + out.tokens,
+        )
+
+    metrics = {"learning_rate": learning_rate(run)}
+    if (
+        gap is None
+    ):  # no group of any process has a signal: the gradient is exactly zero, and no step is taken
+        return metrics
+    norm = accelerator.clip_grad_norm_(run.policy.parameters(), config.optimizer.max_grad_norm)
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    run.version += 1
+    sums = summed(run, [loss / run.ranks, entropy, tokens])
+    metrics |= {"loss": sums[0], "entropy": sums[1] / max(1.0, sums[2]), "grad_norm": float(norm)}
+    return metrics | gap.metrics()
+
+
+def sync(run: Run) -> None:
+    """Bring the engine to the policy's version, and compare what it holds with what the trainer holds."""
+    weights = FingerprintedWeights(named_weights(run.accelerator.unwrap_model(run.policy)))
+    run.engine.sync(weights, run.version)
+    check_fingerprint(run.engine.fingerprint(), weights.fingerprint)
+
+
+def limits(config: GRPOConfig) -> GapLimits:
+    """The configured limits of the log-prob gap, those of the dtype where none is given."""
+    default = GapLimits.for_dtype(getattr(torch, config.model.dtype))
+    return GapLimits(
+        mean=default.mean if config.checks.max_mean_gap is None else config.checks.max_mean_gap,
+        max=default.max if config.checks.max_gap is None else config.checks.max_gap,
+    )
+
+
+def learning_rate(run: Run) -> float:
+    """Of the present step: linear warm-up, then constant."""
+    optimizer = run.config.optimizer
+    return optimizer.learning_rate * min(1.0, (run.step + 1) / max(1, optimizer.warmup_steps))
+
+
+def set_learning_rate(run: Run) -> None:
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(run)
+
+
+def log(
+    run: Run,
+    out: Path,
+    metrics: dict[str, float],
+    seconds: dict[str, float],
+    total: float,
+    rows: list[Row],
+    rollouts: list[Rollout],
+    scores: list[Score],
+    groups: list[Group],
+    bar: tqdm,
+) -> None:
+    """Write the step to metrics.jsonl and rollouts.jsonl (main process), to trackers, and to the progress bar."""
+    by_rollout = {id(r): a for g in groups for r, a in zip(g.rollouts, g.advantages, strict=True)}
+    records = [
+        rollout_record(run.step, row, rollout, score, by_rollout.get(id(rollout)))
+        for row, rollout, score in zip(rows, rollouts, scores, strict=True)
+    ]
+    sampled = summed(run, [sum(sum(r.loss_mask) for r in rollouts)])[0]
+    metrics |= {f"seconds/{phase}": s for phase, s in seconds.items()}
+    metrics |= {"seconds/rest": total - sum(seconds.values()), "seconds/step": total}
+    metrics |= {"tokens_per_second": sampled / seconds["generate"], "policy_version": run.version}
+    records = gather_object(records)
+    if run.accelerator.is_main_process:
+        append(out / "metrics.jsonl", [metrics])
+        append(out / "rollouts.jsonl", records)
+    if run.config.report_to:
+        run.accelerator.log({k: v for k, v in metrics.items() if k != "step"}, step=run.step)
+    bar.set_postfix(reward=f"{metrics.get('reward/mean', float('nan')):.3f}", refresh=False)
+    bar.update()
+
+
+def state_of(run: Run) -> dict[str, Any]:
+    """What a resumed run needs besides model, optimizer and random numbers."""
+    return {"version": run.version, "drawn": run.prompts.drawn, "task_std": run.task_std.state_dict()}
+
+
+def restore(run: Run, folder: Path) -> None:
+    state = load_checkpoint(run.accelerator, folder)
+    run.step, run.version, run.prompts.drawn = state["step"], state["version"], state["drawn"]
+    run.task_std.load_state_dict(state["task_std"])
+    say(run.accelerator, f"resumed from {folder} at step {run.step}")
+
+
+def finish(run: Run, out: Path) -> Path:
+    """The last policy as `final/`; engine and workers are shut down."""
+    final = out / "final"
+    save_model(run.accelerator, run.policy, run.processor, final)
+    run.engine.close()
+    run.router.close()
+    run.accelerator.end_training()
+    say(run.accelerator, f"done: {final} (checkpoints: {', '.join(p.name for p in checkpoints(out))})")
+    return final
+
+
+@contextmanager
+def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Add the block's wall-clock time to `seconds[phase]`, the accelerator's work in it finished."""
+    began = time.perf_counter()
+    yield
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began
+
+
+def summed(run: Run, values: list[float]) -> list[float]:
+    """Each value summed over all processes."""
+    return run.accelerator.reduce(
+        torch.tensor(values, dtype=torch.float64, device=run.accelerator.device)
+    ).tolist()
+
+
+def largest(run: Run, value: float) -> float:
+    """The largest of all processes' values."""
+    values = run.accelerator.gather(torch.tensor([value], dtype=torch.float64, device=run.accelerator.device))
+    return values.max().item()
+
+
+def gathered_means(run: Run, metrics: dict[str, float]) -> dict[str, float]:
+    """Means over the processes that have a value (each process has as many rollouts)."""
+    everyone = gather_object([metrics])
+    names = dict.fromkeys(name for one in everyone for name in one)
+    return {n: sum(v) / len(v) for n in names if (v := [one[n] for one in everyone if n in one])}
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed from several numbers, different for different ones."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def say(accelerator: Accelerator, text: str) -> None:
+    if accelerator.is_main_process and os.environ.get("ONSIGHT_QUIET") != "1":
+        tqdm.write(text)

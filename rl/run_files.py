@@ -1,0 +1,107 @@
+"""What a run leaves behind besides weights: one line per step, one line per rollout."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rewards.router import Score
+from rl.rollouts.types import Rollout
+from vlm.rows import Row
+
+
+def rollout_record(
+    step: int, row: Row, rollout: Rollout, score: Score, advantage: float | None
+) -> dict[str, Any]:
+    """A rollout as it is kept: media by reference, text as sampled. advantage: None if its group left the update."""
+    return {
+        "step": step,
+        "row_id": rollout.row_id,
+        "task": row["task"],
+        "prompt": prompt_text(row),
+        "images": [_reference(medium) for medium in row.get("images") or ()],
+        "videos": [_reference(medium) for medium in row.get("videos") or ()],
+        "answer": row.get("answer"),
+        "completion": rollout.text,
+        "tokens": len(rollout.completion_ids),
+        "finish": rollout.finish,
+        "reward": score.reward,
+        "components": score.components,
+        "in_grammar": score.in_grammar,
+        "reason": score.reason,
+        "advantage": advantage,
+        "policy_version": rollout.policy_version,
+    }
+
+
+def prompt_text(row: Row) -> str:
+    """The text of the prompt's messages, media as `[image]` and `[video]`."""
+    texts = []
+    for message in row["prompt"]:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        texts.append(" ".join(p["text"] if p["type"] == "text" else f"[{p['type']}]" for p in parts))
+    return "\n".join(texts)
+
+
+def _reference(medium: Any) -> Any:
+    """A medium as JSON: its path, or how large the bytes are that came in its place."""
+    if isinstance(medium, bytes):
+        return f"{len(medium)} bytes"
+    if isinstance(medium, Mapping):
+        return {k: _reference(v) for k, v in medium.items() if v is not None}
+    return medium if isinstance(medium, str | int | float) else str(medium)
+
+
+def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Add records to a JSONL file; not-a-number and infinities, which JSON lacks, become null."""
+    with path.open("a") as file:
+        file.writelines(json.dumps(_finite(r), ensure_ascii=False) + "\n" for r in records)
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drop the records of later steps, which a resumed run will write again."""
+    if path.is_file():
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        path.write_text("".join(kept))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_finite(v) for v in value]
+    return value
+
+
+def step_metrics(
+    rows: Sequence[Row], rollouts: Sequence[Rollout], scores: Sequence[Score]
+) -> dict[str, float]:
+    """Means over the rollouts of a step, in all and by task: reward, component values, length, share in the grammar.
+
+    Rollouts without a reward are left out of the means and counted as `rollouts/unscored`.
+    """
+    metrics: dict[str, float] = {}
+    tasks = [row["task"] for row in rows]
+    for task in (None, *dict.fromkeys(tasks)):
+        chosen = [i for i in range(len(rollouts)) if task in (None, tasks[i])]
+        suffix = task or "mean"
+        rewards = [r for i in chosen if (r := scores[i].reward) is not None]
+        if rewards:
+            metrics[f"reward/{suffix}"] = sum(rewards) / len(rewards)
+        metrics[f"length/{suffix}"] = sum(len(rollouts[i].completion_ids) for i in chosen) / len(chosen)
+        metrics[f"in_grammar/{suffix}"] = sum(scores[i].in_grammar for i in chosen) / len(chosen)
+        if task is not None:
+            for name in dict.fromkeys(name for i in chosen for name in scores[i].components):
+                values = [v for i in chosen if (v := scores[i].components.get(name)) is not None]
+                if values:
+                    metrics[f"component/{task}/{name}"] = sum(values) / len(values)
+    metrics["rollouts/cut_off"] = sum(r.finish == "length" for r in rollouts) / len(rollouts)
+    metrics["rollouts/unscored"] = float(sum(s.reward is None for s in scores))
+    return metrics

@@ -1,0 +1,65 @@
+"""Policy and optimizer, placed on whatever `accelerate launch` was told: one process, DDP, DeepSpeed ZeRO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from rl.config import GRPOConfig, OptimizerConfig
+from vlm.load import ModelConfig, load_model, load_processor
+from vlm.lora import add_lora
+from vlm.parts import set_trainable
+
+
+def build_policy(config: ModelConfig) -> tuple[nn.Module, Any]:
+    """The model with the parts that train, LoRA applied if asked for, and its processor."""
+    processor = load_processor(config)
+    model: nn.Module = load_model(config)
+    if config.lora is not None:
+        model = add_lora(model, config.lora)
+        set_trainable(model, config.trainable)
+    _refuse_dropout(model)
+    return model.train(), processor  # transformers checkpoints gradients in training mode only
+
+
+def _refuse_dropout(model: nn.Module) -> None:
+    """With dropout the policy that is trained would be another than the one that sampled."""
+    active = [name for name, m in model.named_modules() if isinstance(m, nn.Dropout) and m.p > 0]
+    active += [n for n, m in model.named_modules() if getattr(m, "attention_dropout", 0.0) > 0]
+    if active:
+        raise ValueError(f"RL needs dropout 0 everywhere; it is not in {', '.join(active[:3])}")
+
+
+def optimizer_for(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; matrices decay, vectors (norms, biases) do not."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise ValueError("no parameter is trainable")
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas)
+
+
+def prepare(
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, config: GRPOConfig
+) -> tuple[nn.Module, Any]:
+    """Wrap both for the launch's kind of parallelism."""
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is not None:
+        # One configuration for both: what DeepSpeed's file leaves to "auto", and the optimizer, are this run's.
+        settings = plugin.deepspeed_config
+        settings.pop("optimizer", None)
+        settings.pop("scheduler", None)
+        settings["gradient_clipping"] = config.optimizer.max_grad_norm
+        settings["gradient_accumulation_steps"] = (
+            1  # micro-batches differ from step to step; rl/loop.py counts them
+        )
+        settings["train_micro_batch_size_per_gpu"] = 1
+        settings["train_batch_size"] = accelerator.num_processes
+        settings.setdefault("bf16", {})["enabled"] = config.model.dtype == "bfloat16"
+    return accelerator.prepare(model, optimizer)
