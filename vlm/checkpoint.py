@@ -52,6 +52,14 @@ def read_config(folder: Path) -> dict:
     return config
 
 
+def check_tokenizer(folder: Path) -> None:
+    """Raise CheckpointError if the folder has no tokenizer: transformers 5 would make an empty one and go on."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        raise CheckpointError(
+            f"{folder}: no tokenizer (expected tokenizer.json, vocab.json with merges.txt, or tokenizer.model)"
+        )
+
+
 def weight_files(folder: Path) -> dict[str, Path]:
     """Which safetensors file holds each tensor: `{tensor name: file}`, from the index or the single file's header.
 
@@ -75,6 +83,6 @@ def weight_files(folder: Path) -> dict[str, Path]:
         raise CheckpointError(f"{folder}: no weights (expected {SINGLE_FILE} or {INDEX_FILE}{found})")
     try:
         with safe_open(single, framework="pt") as tensors:
-            return {tensor: single for tensor in tensors.keys()}
+            return dict.fromkeys(tensors.keys(), single)
     except SafetensorError as error:
         raise CheckpointError(f"{single}: not a readable safetensors file ({error})") from None

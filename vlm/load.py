@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint, weight_files
+from vlm.checkpoint import CheckpointError, check_tokenizer, read_config, resolve_checkpoint, weight_files
 from vlm.lora import LoraSettings
 from vlm.parts import Preset, set_trainable
 
@@ -117,6 +117,7 @@ def load_processor(
         video_min_pixels = model.video_min_pixels if video_min_pixels is None else video_min_pixels
         video_max_pixels = model.video_max_pixels if video_max_pixels is None else video_max_pixels
     folder = resolve_checkpoint(model.path if isinstance(model, ModelConfig) else model)
+    check_tokenizer(folder)
     try:
         processor = Qwen2_5_VLProcessor.from_pretrained(folder)
     except (
