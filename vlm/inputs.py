@@ -76,7 +76,9 @@ def encode(
     image_id, video_id = (processor.tokenizer.convert_tokens_to_ids(t) for t in (IMAGE, VIDEO))
     seconds: list[float] = []
     if videos and not hasattr(processor, "tokens_per_second"):
-        raise ValueError("the processor does not know the model's tokens_per_second: load it by vlm.load.load_processor")
+        raise ValueError(
+            "the processor does not know the model's tokens_per_second: load it by vlm.load.load_processor"
+        )
     if images:
         out = processor.image_processor(list(images), return_tensors="pt")
         fields |= {"pixel_values": out["pixel_values"], "image_grid_thw": out["image_grid_thw"]}
@@ -179,7 +181,9 @@ def _check_placeholders(messages: Sequence[Mapping], images: Sequence, videos: S
     for kind, media in (("image", images), ("video", videos)):
         expected = sum(part["type"] == kind for part in parts)
         if expected != len(media):
-            raise ValueError(f"the prompt has {expected} {kind} placeholder(s), the row has {len(media)} {kind}(s)")
+            raise ValueError(
+                f"the prompt has {expected} {kind} placeholder(s), the row has {len(media)} {kind}(s)"
+            )
     texts = [m["content"] for m in messages if isinstance(m["content"], str)]
     texts += [part["text"] for part in parts if part["type"] == "text"]
     for token in MEDIA_TOKENS:

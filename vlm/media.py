@@ -73,7 +73,9 @@ def load_image(source: str | Path | bytes | Mapping | Image.Image) -> Image.Imag
         raise MediaError(f"image does not decode: {name} ({error})") from None
 
 
-def load_video(source: str | Path | bytes | Mapping, *, fps: float | None = None, max_frames: int = 256) -> Video:
+def load_video(
+    source: str | Path | bytes | Mapping, *, fps: float | None = None, max_frames: int = 256
+) -> Video:
     """Decode a clip and sample it at `fps`, taking for each time the last frame shown by then.
 
     source: path, encoded bytes, or `{"path"|"bytes", "start", "end", "fps"}` with times in seconds; a row's own `fps`

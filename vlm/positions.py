@@ -56,7 +56,9 @@ def mrope_positions(
                 indices[0] = (indices[0] * (next(seconds) * tokens_per_second)).astype(np.int64)
             length = indices[0].size
             if not (ids[start : start + length] == token).all() or start + length > len(ids):
-                raise ValueError(f"a medium of grid {(t, h, w)} needs {length} placeholders in a row at token {start}")
+                raise ValueError(
+                    f"a medium of grid {(t, h, w)} needs {length} placeholders in a row at token {start}"
+                )
             parts.append(indices.reshape(3, -1) + position)
         position = int(parts[-1].max()) + 1
         start += length

@@ -33,8 +33,8 @@ SPECIAL_TOKENS = [
     "<|video_pad|>",
 ]
 PIXELS_PER_TOKEN = 28 * 28
-# Digits one by one (as Qwen does); stage tags, words and signs whole, with their leading space.
-WORD_PATTERN = r"</?[A-Z]+>|\d| ?[A-Za-z]+| ?[^A-Za-z\d\s]|\s"
+# Digits one by one (as Qwen does); stage tags, words, signs and names of cells (b2) whole, with their leading space.
+WORD_PATTERN = r"</?[A-Z]+>| ?[A-Za-z]\d(?!\d)|\d| ?[A-Za-z]+| ?[^A-Za-z\d\s]|\s"
 
 
 def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> PreTrainedTokenizerFast:
@@ -82,6 +82,8 @@ def tiny_config(
     """Sizes of a model of about 1 to 3 M parameters; heads are 32 wide."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     vision_hidden = max(64, hidden // 2)
+    # Large models start from a standard deviation of 0.02; at this width that hardly lets a signal through.
+    initializer_range = hidden**-0.5
     return Qwen2_5_VLConfig(
         text_config={
             "hidden_size": hidden,
@@ -95,8 +97,10 @@ def tiny_config(
             "bos_token_id": ids["<|endoftext|>"],
             "eos_token_id": ids["<|im_end|>"],
             "tie_word_embeddings": True,
+            "initializer_range": initializer_range,
         },
         vision_config={
+            "initializer_range": initializer_range / 2,
             "depth": 2,
             "hidden_size": vision_hidden,
             "intermediate_size": 2 * vision_hidden,

@@ -2,7 +2,8 @@
 
     python -m data_recipes.shapes.write OUT --sft-rows 6000 --rl-rows 700 --test-rows 420 --seed 0
 
-OUT holds `sft.jsonl` (with traces), `rl.jsonl` and `test.jsonl` (without), `media/` and `data_card.json`. The same
+OUT holds `sft.jsonl` (with traces), `rl.jsonl` and `test.jsonl` (without), `media/` `corpus.txt` (texts a tokenizer can be
+trained on) and `data_card.json`. The same
 arguments write the same bytes. A question about a scene is held out by its content, so no test row can be a training row.
 """
 
@@ -50,6 +51,7 @@ def write_world(out: str | Path, world: World, *, progress: bool = True) -> dict
     with tqdm(total=sum(sizes.values()), desc="shapes", unit="row", disable=not progress) as bar:
         for split, size in sizes.items():
             counts[split] = _write_split(out, split, size, world, habits, bar)
+    (out / "corpus.txt").write_text("\n".join(corpus(world.seed)) + "\n")
     card = _card(world, counts, habits)
     (out / "data_card.json").write_text(json.dumps(card, indent=2) + "\n")
     return card

@@ -1,0 +1,126 @@
+"""The main job, small: tiny VLM, data, SFT, on-policy GRPO through vLLM, evaluation, report. `make demo` runs it.
+
+    python -m launch.demo [--out runs/demo] [--seed 0]
+
+Every phase is the program that real runs use, started by the command line that is printed, on a config in
+`launch/configs/`; only sizes and data differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+CONFIGS = Path(__file__).parent / "configs"
+LAUNCH = ("-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1", "--mixed_precision=no")
+LAUNCH += ("--dynamo_backend=no", "--cpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="run folder; what is in it is replaced"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights, data, order and sampling")
+    args = parser.parse_args()
+    run_demo(args.out, args.seed)
+
+
+def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
+    """Run all phases and return what is written to `out/summary.json`."""
+    began = time.perf_counter()
+    if out.exists():
+        if any(out.iterdir()) and not (out / "data").is_dir():
+            raise SystemExit(f"{out} holds something else than an earlier demo; choose another --out")
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    data, models = out / "data", {name: out / name / "final" for name in ("sft", "grpo")}
+    untrained = out / "untrained"
+
+    phase(1, "Making the world: coloured shapes, clips and sums; SFT traces of mixed quality, held-out rows")
+    run("-m", "data_recipes.shapes.write", data, f"--seed={seed}")
+
+    phase(2, "Building a tiny vision-language model of Qwen2.5-VL's architecture, with random weights")
+    run("-m", "vlm.tiny", untrained, f"--corpus={data / 'corpus.txt'}", f"--seed={seed}")
+
+    phase(3, "SFT: it learns to see, to write the four stages, and its teachers' bad habits")
+    run(*LAUNCH, "sft.py", f"--config={CONFIGS / 'sft_demo.yaml'}", f"model.path={untrained}",
+        f"data.train={data / 'sft.jsonl'}", f"output_dir={out / 'sft'}", f"optim.seed={seed}")  # fmt: skip
+
+    phase(4, "On-policy GRPO: vLLM samples every step from the current weights; right answers are rewarded")
+    run(*LAUNCH, "grpo.py", f"--config={CONFIGS / 'grpo_demo.yaml'}", f"model.path={models['sft']}",
+        f"prompts.rows={data / 'rl.jsonl'}", f"output_dir={out / 'grpo'}", f"seed={seed}")  # fmt: skip
+
+    phase(5, "Evaluation: the untrained, the SFT and the RL model answer the same held-out rows")
+    run("evaluate.py", f"--config={CONFIGS / 'eval_demo.yaml'}", f"checkpoints.untrained={untrained}",
+        f"checkpoints.sft={models['sft']}", f"checkpoints.rl={models['grpo']}",
+        f"rows={data / 'test.jsonl'}", f"output={out / 'eval'}")  # fmt: skip
+
+    phase(6, "Report")
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        shutil.copy(out / "grpo" / name, out / name)
+    summary = summarize(out, time.perf_counter() - began)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    run("-m", "evaluation.report", out)
+    print(conclusion(summary, out), flush=True)
+    return summary
+
+
+def summarize(out: Path, seconds: float) -> dict[str, Any]:
+    """Results of the run: means with intervals by task, the log-prob gap over all steps, seconds by phase."""
+    checkpoints = json.loads((out / "eval" / "eval.json").read_text())["checkpoints"]
+    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    gaps = [s for s in steps if "logprob_gap/mean" in s]
+    return {
+        "eval": {
+            name: {task: {key: result[key] for key in ("mean", "ci95", "n")} for task, result in c["greedy"]["tasks"].items()}
+            for name, c in checkpoints.items()
+        },
+        "overall": {name: c["greedy"]["overall"]["mean"] for name, c in checkpoints.items()},
+        "overall_ci95": {name: c["greedy"]["overall"]["ci95"] for name, c in checkpoints.items()},
+        "overall_sampled": {name: c["sampled"]["overall"]["mean"] for name, c in checkpoints.items()},
+        "grpo": {
+            "steps": len(steps),
+            "mean_logprob_gap": fmean(s["logprob_gap/mean"] for s in gaps),
+            "max_logprob_gap": max(s["logprob_gap/max"] for s in gaps),
+            "seconds": {p: sum(s[f"seconds/{p}"] for s in steps) for p in ("generate", "reward", "update", "sync")},
+        },
+        "seconds_total": seconds,
+    }  # fmt: skip
+
+
+def conclusion(summary: dict[str, Any], out: Path) -> str:
+    overall, grpo = summary["overall"], summary["grpo"]
+    return (
+        f"\nMean reward on held-out rows (greedy): untrained {overall['untrained']:.3f}, after SFT {overall['sft']:.3f},"
+        f" after GRPO {overall['rl']:.3f}.\n"
+        f"Log-probs of vLLM and trainer over {grpo['steps']} steps: mean difference {grpo['mean_logprob_gap']:.1e},"
+        f" largest {grpo['max_logprob_gap']:.1e}.\n"
+        f"{summary['seconds_total'] / 60:.1f} minutes in all. Open {out / 'report.html'} in a browser."
+    )
+
+
+def phase(number: int, words: str) -> None:
+    print(f"\n=== {number}/6  {words}", flush=True)
+
+
+def run(*arguments: str | Path) -> None:
+    """Run Python with `arguments`, its output shown; the demo ends where a phase fails."""
+    command: Sequence[str] = [sys.executable, *map(str, arguments)]
+    print("$ " + shlex.join(["python", *command[1:]]), flush=True)
+    status = subprocess.run(command).returncode
+    if status:
+        raise SystemExit(f"this phase failed (exit code {status}); its message is above")
+
+
+if __name__ == "__main__":
+    main()
