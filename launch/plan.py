@@ -1,0 +1,242 @@
+"""What a launch script would do, checked on any machine, without starting it: the `--dry-run` of launch/*.sh.
+
+    python -m launch.plan grpo --config launch/configs/grpo_qwen2_5_vl_7b.yaml --machines 1 --gpus 8 \\
+        --deepspeed launch/deepspeed/zero3.json [dotted.key=value ...]
+
+prints the resolved config and the plan: processes, what a step is made of, the settings that decide memory. Reward
+functions are loaded; rows and a model that are on this machine are checked (the first `ROWS_CHECKED` rows).
+
+Exit code 0: nothing is wrong; paths that are not on this machine are listed as missing, since the plan may be made
+elsewhere than the run. Exit code 2: something is wrong (a key, a value, numbers that do not fit each other, a reward,
+a row, a checkpoint), one line each on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import vlm  # noqa: F401  adapts torch's companions before transformers imports them
+from launch.config import ConfigError, dump, load_config
+from rewards.errors import PluginError, RewardDataError
+from rewards.router import Router
+from rl.config import GRPOConfig
+from sft.config import SFTConfig
+from vlm.checkpoint import CheckpointError
+from vlm.load import ModelConfig, check_checkpoint
+from vlm.rows import Row, RowError, read_rows
+
+ROWS_CHECKED = 1000
+PIXELS_PER_TOKEN = 28 * 28  # one visual token: 2 x 2 patches of 14 x 14
+HUB_ID_PARTS = 2
+
+
+@dataclass
+class Plan:
+    """Lines to print, and what was found."""
+
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    """(name, text)"""
+    missing: list[str] = field(default_factory=list)
+    """What the run needs and this machine has not."""
+    wrong: list[str] = field(default_factory=list)
+    """What would stop the run anywhere."""
+
+    def say(self, name: str, text: str) -> None:
+        self.lines.append((name, text))
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self.lines)
+        lines = [f"  {name:{width}}  {text}" for name, text in self.lines]
+        if self.missing:
+            lines += ["not on this machine:", *(f"  {line}" for line in self.missing)]
+        return "\n".join(lines)
+
+
+def plan_sft(config: SFTConfig, processes: int) -> Plan:
+    """The plan of an SFT run on `processes` GPUs."""
+    plan, optim = Plan(), config.optim
+    _model(plan, config.model)
+    _rows(plan, "rows", config.data.train, need="trace")
+    if config.data.eval:
+        _rows(plan, "held out", config.data.eval, need="trace")
+    batch = optim.per_device_batch_size * optim.gradient_accumulation_steps * processes
+    plan.say(
+        "step",
+        f"{batch} rows = {optim.per_device_batch_size} per GPU x {optim.gradient_accumulation_steps} accumulated"
+        f" x {processes} processes",
+    )
+    length = f"{optim.max_steps} steps" if optim.max_steps else f"{optim.epochs:g} epochs"
+    plan.say(
+        "length",
+        f"{length}; learning rate {optim.learning_rate:g} {optim.schedule}, warm-up {optim.warmup_steps}",
+    )
+    plan.say(
+        "memory",
+        f"{_memory(config.model)}, autocast {optim.autocast}, rows up to {config.data.max_tokens or 'any number of'}"
+        f" tokens, longer ones: {config.data.long_rows}",
+    )
+    _output(plan, config.output_dir, f"every {config.save_steps} steps" if config.save_steps else "none")
+    return plan
+
+
+def plan_grpo(config: GRPOConfig, processes: int) -> Plan:
+    """The plan of a GRPO run on `processes` GPUs."""
+    plan, rollout, engine = Plan(), config.rollout, config.engine
+    _model(plan, config.model)
+    with_rows = _rows(plan, "rows", config.prompts.rows, need="answer")
+    _rewards(plan, config, with_rows)
+    prompts, group = rollout.prompts_per_step, rollout.completions_per_prompt
+    if prompts % processes:
+        plan.wrong.append(
+            f"rollout.prompts_per_step: expected a multiple of the {processes} processes, got {prompts}"
+        )
+    plan.say(
+        "step",
+        f"{prompts} prompts x {group} completions = {prompts * group} rollouts, one gradient;"
+        f" {prompts * group / processes:g} rollouts per GPU",
+    )
+    plan.say(
+        "length",
+        f"{config.steps} steps = {config.steps * prompts:,} prompts;"
+        f" learning rate {config.optimizer.learning_rate:g}, warm-up {config.optimizer.warmup_steps}",
+    )
+    plan.say(
+        "engine",
+        f"{engine.kind}, one per GPU, {'sleeping during the update' if engine.sleep else 'always awake'};"
+        f" {engine.gpu_memory_utilization:.0%} of the GPU; prompt + completion up to {engine.max_model_len} tokens,"
+        f" completion up to {rollout.max_tokens}; {engine.max_num_seqs} at a time",
+    )
+    plan.say("memory", f"{_memory(config.model)}, micro-batches of {config.max_tokens_per_microbatch} tokens")
+    _image_fits(plan, config)
+    _output(plan, config.output_dir, f"every {config.save_every} steps, {config.keep_checkpoints} kept")
+    return plan
+
+
+PLANS: dict[str, tuple[type, Callable[[Any, int], Plan]]] = {
+    "sft": (SFTConfig, plan_sft),
+    "grpo": (GRPOConfig, plan_grpo),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Resolve and check a run without starting it.", allow_abbrev=False
+    )
+    parser.add_argument("kind", choices=sorted(PLANS))
+    parser.add_argument("--machines", type=int, default=1)
+    parser.add_argument("--gpus", type=int, default=8, help="per machine")
+    parser.add_argument("--deepspeed", type=Path, help="DeepSpeed config of the run")
+    arguments, rest = parser.parse_known_args(argv)
+    model, make = PLANS[arguments.kind]
+    config, _ = load_config(model, [argument for argument in rest if argument != "--dry-run"])
+    print(dump(config))
+
+    processes = arguments.machines * arguments.gpus
+    plan = make(config, processes)
+    plan.lines.insert(
+        0, ("processes", f"{processes} = {arguments.machines} machine(s) x {arguments.gpus} GPUs")
+    )
+    if arguments.deepspeed:
+        _deepspeed(plan, arguments.deepspeed)
+    print(f"plan of {arguments.kind}:\n{plan}", flush=True)
+    for line in plan.wrong:
+        print(line, file=sys.stderr)
+    return 2 if plan.wrong else 0
+
+
+def _model(plan: Plan, model: ModelConfig) -> None:
+    plan.say("model", f"{model.path}, trained: {model.trainable}{' through LoRA' if model.lora else ''}")
+    is_hub_id = len(model.path.split("/")) == HUB_ID_PARTS and not Path(model.path).exists()
+    try:
+        check_checkpoint(model.path)
+    except CheckpointError as error:
+        absent = is_hub_id or not Path(model.path).expanduser().exists()
+        (plan.missing if absent else plan.wrong).append(f"model.path: {error}")
+
+
+def _rows(plan: Plan, name: str, path: str, *, need: str) -> list[Row]:
+    """The first rows of a file, if it is here and right."""
+    plan.say(name, path)
+    if not Path(path).exists():
+        plan.missing.append(f"{name}: {path}")
+        return []
+    try:
+        rows = read_rows(path, limit=ROWS_CHECKED)
+    except RowError as error:
+        plan.wrong.append(str(error))
+        return []
+    without = [row["id"] for row in rows if row[need] is None]
+    if without:
+        plan.wrong.append(f"{path}: {len(without)} row(s) without '{need}', the first is {without[0]!r}")
+    return rows
+
+
+def _rewards(plan: Plan, config: GRPOConfig, rows: list[Row]) -> None:
+    try:
+        with Router(config.rewards) as router:
+            plan.say(
+                "rewards", "; ".join(f"{t}: {', '.join(names)}" for t, names in router.components().items())
+            )
+            router.check_rows(rows)
+    except (PluginError, RewardDataError) as error:
+        plan.wrong.append(f"rewards: {error}")
+    for task, functions in config.rewards.tasks.items():
+        for function in functions:
+            for limit in ("min_pixels", "max_pixels"):
+                given, wanted = function.arguments.get(limit), getattr(config.model, limit)
+                if given != wanted and given is not None:
+                    plan.wrong.append(
+                        f"rewards.tasks.{task}: {function.name}'s {limit} is {given}, model.{limit} {wanted}: boxes in the"
+                        " frame `resized` would be read in another image size than the model sees"
+                    )
+
+
+def _image_fits(plan: Plan, config: GRPOConfig) -> None:
+    """The largest image the processor lets through must fit beside a completion, and into one encoder pass."""
+    engine, pixels = config.engine, config.model.max_pixels
+    if pixels is None:
+        plan.say("images", "as large as the checkpoint's processor allows")
+        return
+    tokens = pixels // PIXELS_PER_TOKEN
+    plan.say("images", f"up to {tokens} visual tokens ({pixels:,} pixels)")
+    room = engine.max_model_len - config.rollout.max_tokens
+    for limit, what in (
+        (room, "engine.max_model_len - rollout.max_tokens"),
+        (engine.max_num_batched_tokens, "engine.max_num_batched_tokens"),
+    ):
+        if tokens >= limit:
+            plan.wrong.append(
+                f"model.max_pixels: {pixels} are {tokens} visual tokens, expected fewer than {what} = {limit}"
+            )
+
+
+def _memory(model: ModelConfig) -> str:
+    checkpointing = "with" if model.gradient_checkpointing else "without"
+    return f"weights loaded as {model.dtype}, {checkpointing} gradient checkpointing, attention {model.attention}"
+
+
+def _output(plan: Plan, folder: str, checkpoints: str) -> None:
+    has_run = Path(folder).is_dir() and any(Path(folder).glob("checkpoint-*"))
+    plan.say("output", f"{folder}{' (has checkpoints)' if has_run else ''}; checkpoints: {checkpoints}")
+
+
+def _deepspeed(plan: Plan, path: Path) -> None:
+    try:
+        settings = json.loads(path.read_text())
+        zero = settings["zero_optimization"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: expected a DeepSpeed config with zero_optimization, got: {error!r}"
+        ) from None
+    offloaded = [part.split("_")[1] for part in ("offload_param", "offload_optimizer") if part in zero]
+    plan.say("sharding", f"ZeRO-{zero['stage']}, offloaded to the CPU: {', '.join(offloaded) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Launch scripts and configs: every YAML loads with its class, every script resolves its run without a GPU."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from pydantic import BaseModel
+
+from launch import plan
+from launch.config import read_config, read_yaml
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+CONFIGS = sorted(LAUNCH.glob("configs/*.yaml"))
+EXPLAINED = [path for path in CONFIGS if path.stem.endswith("_7b")]
+SCRIPTS = sorted(path for path in LAUNCH.glob("*.sh") if path.name != "common.sh")
+
+
+def config_class(path: Path) -> type[BaseModel]:
+    """The class named in the first line: `# config: module:Class`."""
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# config: "), (
+        f"{path.name}: expected '# config: module:Class' in line 1, got {first!r}"
+    )
+    module, _, name = first.removeprefix("# config: ").partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def name(path: Path) -> str:
+    return path.name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_every_config_loads_with_its_class_and_names_its_command(path):
+    assert read_config(config_class(path), path)
+    head = path.read_text().split("\n\n")[0]
+    assert any(command in head for command in ("bash launch/", "accelerate launch", "python "))
+
+
+@pytest.mark.parametrize("path", EXPLAINED, ids=name)
+def test_a_reference_config_has_every_field_with_an_explanation(path):
+    def sections(given: dict, resolved: dict, at: str = ""):
+        assert list(given) == list(resolved), f"{path.name}: {at or 'top level'}"
+        for key, value in resolved.items():
+            if isinstance(value, dict) and f"{at}{key}" != "rewards.tasks" and given[key] is not None:
+                sections(given[key], value, f"{at}{key}.")
+
+    data, _ = read_yaml(path)
+    sections(data, read_config(config_class(path), path).model_dump())
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        key, colon, value = line.partition("#")[0].partition(":")
+        if colon and value.strip() and line[:8].strip():  # deeper: the second of equal reward functions
+            assert "#" in line, f"{path.name}:{number}: no explanation"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name)
+def test_a_script_resolves_its_run_from_any_directory(script, tmp_path):
+    done = subprocess.run(
+        [
+            "bash",
+            str(script),
+            "--dry-run",
+            "output_dir=here",
+            "seed=7" if "grpo" in script.name else "optim.seed=7",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NNODES": "2", "MASTER_ADDR": "node0"},
+    )
+    assert done.returncode == 0, done.stderr
+    resolved, _, printed = done.stdout.partition("plan of ")
+    assert yaml.safe_load(resolved)["output_dir"] == "here"
+    assert "16 = 2 machine(s) x 8 GPUs" in printed
+    assert "ZeRO-3" in printed
+    assert "not on this machine:" in printed  # neither the 7B checkpoint nor the rows
+    command = printed.splitlines()[-1]
+    assert "--num_processes 16 --main_process_ip node0" in command
+    assert command.endswith("seed=7")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def grpo_config(tmp_path):
+    """The 7B config on a small row file."""
+    rows = tmp_path / "rows.jsonl"
+    row = {
+        "id": "1",
+        "task": "counting",
+        "prompt": [{"role": "user", "content": "2?"}],
+        "answer": {"value": 2},
+    }
+
+    def read(*overrides: str, **changes):
+        rows.write_text(json.dumps(row | changes) + "\n")
+        path = LAUNCH / "configs/grpo_qwen2_5_vl_7b.yaml"
+        return read_config(config_class(path), path, [f"prompts.rows={rows}", *overrides])
+
+    return read
+
+
+def test_a_plan_states_what_a_step_is_made_of(grpo_config):
+    made = plan.plan_grpo(grpo_config("rollout.prompts_per_step=64", "rollout.completions_per_prompt=4"), 8)
+    assert not made.wrong
+    assert "64 prompts x 4 completions = 256 rollouts, one gradient; 32 rollouts per GPU" in str(made)
+    assert [line.split(":")[0] for line in made.missing] == ["model.path"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes", "expected"),
+    [
+        (
+            ["rollout.prompts_per_step=100"],
+            {},
+            "rollout.prompts_per_step: expected a multiple of the 8 processes, got 100",
+        ),
+        (["model.max_pixels=9000000"], {}, "model.max_pixels: 9000000 are 11479 visual tokens"),
+        (["model.max_pixels=500000"], {}, "rewards.tasks.grounding: giou's max_pixels is 1003520"),
+        (["rewards.tasks.math=nothing"], {}, "rewards: "),
+        ([], {"task": "cooking"}, "rewards: row '1'"),
+        ([], {"answer": {"value": "two-ish"}}, "rewards: row '1'"),
+        ([], {"answer": None}, "1 row(s) without 'answer', the first is '1'"),
+        ([], {"prompt": "2?"}, "rows.jsonl:1: field 'prompt'"),
+    ],
+)
+def test_a_plan_tells_what_is_wrong(grpo_config, overrides, changes, expected):
+    made = plan.plan_grpo(grpo_config(*overrides, **changes), 8)
+    assert any(expected in line for line in made.wrong), made.wrong
+
+
+def test_a_broken_checkpoint_is_wrong_and_an_absent_one_is_missing(grpo_config, tmp_path):
+    (tmp_path / "model").mkdir()
+    made = plan.plan_grpo(grpo_config(f"model.path={tmp_path / 'model'}"), 8)
+    assert made.wrong == [f"model.path: {tmp_path / 'model'}: not a checkpoint, config.json is missing"]
+
+
+def test_a_wrong_plan_exits_2(grpo_config, capsys):
+    grpo_config()
+    config = str(LAUNCH / "configs/grpo_qwen2_5_vl_7b.yaml")
+    assert plan.main(["grpo", "--gpus", "3", "--config", config]) == 2
+    assert "multiple of the 3 processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("accelerate/*.yaml")), ids=name)
+def test_accelerate_reads_its_configs(path):
+    config = load_config_from_file(str(path))
+    assert (LAUNCH.parent / config.deepspeed_config["deepspeed_config_file"]).is_file()
+
+
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("deepspeed/*.json")), ids=name)
+def test_deepspeed_leaves_batch_and_optimizer_values_to_the_run(path):
+    settings = json.loads(path.read_text())
+    assert settings["train_micro_batch_size_per_gpu"] == "auto"
+    assert settings["bf16"] == {"enabled": "auto"}
+    assert settings["optimizer"]["params"]["lr"] == "auto"
