@@ -73,6 +73,20 @@ def target(tokenizer: Any, row: Row) -> tuple[list[int], list[int]]:
     return [*ids, tokenizer.eos_token_id], [*stages, END_ID]
 
 
+def check_end_token(processor: Any) -> None:
+    """Raise ValueError unless the chat template ends an assistant's turn with the tokenizer's end token.
+
+    The model would learn to end with one token while generation waits for another.
+    """
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    text = processor.apply_chat_template(turns, tokenize=False).rstrip()
+    if not text.endswith(processor.tokenizer.eos_token):
+        raise ValueError(
+            f"expected the chat template to end an assistant's turn with the tokenizer's eos_token"
+            f" {processor.tokenizer.eos_token!r}, got …{text[-20:]!r}; set eos_token in tokenizer_config.json"
+        )
+
+
 def _tokens(tokenizer: Any, text: str, where: str) -> tuple[list[int], list[int]]:
     """Ids of a text that the model should write, and the stage of each token."""
     out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -189,6 +203,7 @@ class Collator:
     def __init__(
         self, processor: Any, rows: Sequence[Row], *, max_frames: int = 256, cache: bool = False
     ) -> None:
+        check_end_token(processor)
         self.processor = processor
         self.rows = rows
         self.max_frames = max_frames

@@ -31,7 +31,14 @@ def make_rows(folder: Path, count: int = 12) -> list[dict]:
     rows = []
     for i in range(count):
         a, b = names[i % 3], names[(i // 3 + 1) % 3]
-        row = {"id": f"row{i}", "task": "chat", "images": [], "videos": [], "answer": {"value": a}, "source": "test"}
+        row = {
+            "id": f"row{i}",
+            "task": "chat",
+            "images": [],
+            "videos": [],
+            "answer": {"value": a},
+            "source": "test",
+        }
         image = folder / f"{i}.png"
         Image.new("RGB", (56 if i % 2 else 84, 56), COLOURS[a]).save(image)
         if i % 4 == 0:
@@ -74,4 +81,6 @@ def rows_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, rows_file) -> Path:
     """Random tiny VLM whose tokenizer knows the rows' words."""
-    return build_tiny_vlm(tmp_path_factory.mktemp("tiny"), rows_file.read_text().splitlines(), hidden=64, layers=2)
+    return build_tiny_vlm(
+        tmp_path_factory.mktemp("tiny"), rows_file.read_text().splitlines(), hidden=64, layers=2
+    )

@@ -1,0 +1,160 @@
+"""Training sequences: where the loss falls, how rows of every kind share a batch, what the cache keeps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from rewards.stages import render
+from sft.data import (
+    IGNORE,
+    STAGE_NAMES,
+    Collator,
+    TraceError,
+    check_end_token,
+    encode_example,
+    row_length,
+    target,
+)
+from vlm.inputs import MEDIA_TOKENS, encode_row
+from vlm.load import load_processor
+from vlm.rows import read_rows
+
+
+@pytest.fixture(scope="module")
+def processor(tiny):
+    return load_processor(tiny)
+
+
+@pytest.fixture(scope="module")
+def rows(rows_file):
+    return read_rows(rows_file)
+
+
+def index_features(rows):
+    return [{"row": i} for i in range(len(rows))]
+
+
+def test_the_loss_falls_on_the_trace_and_the_end_token_alone(processor, rows):
+    """Labels decode to exactly the rendered trace; prompt and media ids have none."""
+    tokenizer = processor.tokenizer
+    for row in rows[:4]:
+        example = encode_example(processor, row)
+        ids, labels = example.sequence.input_ids, example.labels
+        prompt = encode_row(processor, row)
+        assert (labels[: len(prompt)] == IGNORE).all()
+        assert torch.equal(ids[: len(prompt)], prompt.input_ids)
+        assert torch.equal(labels[len(prompt) :], ids[len(prompt) :])
+        text = tokenizer.decode(labels[labels != IGNORE])
+        assert text == render(row["trace"]) + tokenizer.eos_token
+        media = torch.tensor(tokenizer.convert_tokens_to_ids(list(MEDIA_TOKENS)))
+        assert not torch.isin(labels, media).any()
+        assert torch.equal(example.stage_ids > 0, labels != IGNORE)
+
+
+def test_stage_ids_follow_the_stages_of_the_text(processor, rows):
+    ids, stages = target(processor.tokenizer, rows[0])
+    for stage, text in rows[0]["trace"].items():
+        own = [i for i, s in zip(ids, stages, strict=True) if STAGE_NAMES[s] == stage]
+        assert text in processor.tokenizer.decode(own)
+    assert STAGE_NAMES[stages[-1]] == "end" and ids[-1] == processor.tokenizer.eos_token_id
+
+
+def test_rows_of_every_kind_mix_in_a_batch_as_they_are_alone(processor, rows):
+    collator = Collator(processor, rows)
+    batch = collator(index_features(rows[:4]))
+    assert batch["position_ids"].shape == (3, *batch["input_ids"].shape)
+    for i, row in enumerate(rows[:4]):
+        alone = encode_example(processor, row)
+        length = len(alone)
+        assert torch.equal(batch["input_ids"][i, :length], alone.sequence.input_ids)
+        assert torch.equal(batch["position_ids"][:, i, :length], alone.sequence.position_ids)
+        assert torch.equal(batch["labels"][i, :length], alone.labels)
+        assert (batch["labels"][i, length:] == IGNORE).all()
+        assert (batch["stage_ids"][i, length:] == 0).all()
+        assert (batch["attention_mask"][i, length:] == 0).all()
+    grids = batch["image_grid_thw"].tolist(), batch["video_grid_thw"].tolist()
+    assert [len(g) for g in grids] == [3, 1]  # 1 + 0 + 2 images, 1 video
+
+
+def test_a_batch_without_media_gets_a_row_without_labels_that_has_them(processor, rows):
+    """Every rank then runs the vision tower equally often, whatever its rows are."""
+    collator = Collator(processor, rows)
+    text_only = collator([{"row": 1}, {"row": 5}])
+    assert len(text_only["input_ids"]) == 4 and (text_only["labels"][2:] == IGNORE).all()
+    assert len(text_only["image_grid_thw"]) == 1 and len(text_only["video_grid_thw"]) == 1
+    assert "pixel_values" not in Collator(processor, [rows[1], rows[5]])([{"row": 0}, {"row": 1}])
+
+
+def test_cached_rows_are_the_same_and_small(processor, rows):
+    plain, cached = Collator(processor, rows), Collator(processor, rows, cache=True)
+    features = index_features(rows)
+    expected = plain(features)
+    for _ in range(2):  # filling, then reading
+        batch = cached(features)
+        assert batch.keys() == expected.keys()
+        assert all(torch.equal(batch[name], expected[name]) for name in expected)
+    assert cached.cache[0].sequence.pixel_values.dtype == torch.uint8
+
+
+def test_row_length_is_the_length_of_the_encoded_row(processor, rows):
+    assert [row_length(processor, row) for row in rows] == [
+        len(encode_example(processor, row)) for row in rows
+    ]
+
+
+def multi_turn_row(rows, tmp_path):
+    Image.new("RGB", (28, 28)).save(tmp_path / "crop.png")
+    turns = [
+        {"role": "assistant", "content": "I zoom in."},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "the crop"}]},
+        {"role": "assistant", "content": render(rows[0]["trace"])},
+    ]
+    return rows[0] | {"trace": turns, "images": [*rows[0]["images"], str(tmp_path / "crop.png")]}
+
+
+def test_a_multi_turn_trace_is_trained_on_the_assistants_turns_alone(processor, rows, tmp_path):
+    row = multi_turn_row(rows, tmp_path)
+    example = encode_example(processor, row)
+    end = processor.tokenizer.eos_token
+    assert processor.tokenizer.decode(example.labels[example.labels != IGNORE]) == (
+        "I zoom in." + end + render(rows[0]["trace"]) + end
+    )
+    stages = [STAGE_NAMES[s] for s in example.stage_ids[example.stage_ids > 0]]
+    assert list(dict.fromkeys(stages)) == ["turns", "end", "summary", "caption", "reasoning", "conclusion"]
+    assert len(example.sequence.image_grid_thw) == 2
+    assert row_length(processor, row) == len(example) == example.sequence.position_ids.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("trace", "message"),
+    [
+        (None, "row 'row0': field 'trace': expected a trace to train on, got none"),
+        ({"caption": "a <SUMMARY> b"}, "row 'row0': trace field 'caption': holds the tag '<SUMMARY>'"),
+        (
+            {"caption": "a <|im_end|> b"},
+            "row 'row0': field 'trace': expected plain text, got the special token",
+        ),
+        (
+            [{"role": "user", "content": "x"}],
+            "expected a multi-turn trace to begin and end with an assistant's turn",
+        ),
+        (
+            [{"role": "assistant", "content": "x<|im_end|>"}],
+            "row 'row0': field 'trace': expected plain text, got the special token",
+        ),
+    ],
+)
+def test_a_trace_that_cannot_be_a_target_is_named(processor, rows, trace, message):
+    if isinstance(trace, dict):
+        trace = rows[0]["trace"] | trace
+    with pytest.raises(TraceError, match=message.replace("(", r"\(").replace("|", r"\|")):
+        encode_example(processor, rows[0] | {"trace": trace})
+
+
+def test_an_end_token_that_the_template_does_not_write_is_an_error(tiny):
+    processor = load_processor(tiny)
+    processor.tokenizer.eos_token = "<|endoftext|>"
+    with pytest.raises(ValueError, match="end an assistant's turn with the tokenizer's eos_token"):
+        check_end_token(processor)
