@@ -120,10 +120,8 @@ def load_processor(
     check_tokenizer(folder)
     try:
         processor = Qwen2_5_VLProcessor.from_pretrained(folder)
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # transformers' own text suggests Hub names; say which folder and what
+    except (OSError, ValueError) as error:
+        # transformers' own text suggests Hub names; say which folder and what
         raise CheckpointError(
             f"{folder}: no usable Qwen2.5-VL processor and tokenizer there ({error})"
         ) from error
@@ -139,6 +137,9 @@ def load_processor(
     processor.video_processor.size = _limits(
         processor.video_processor, video_min_pixels, video_max_pixels, f"{folder}: video frames"
     )
+    if processor.video_processor.cap_pixels_per_frame is None:
+        # what None means today, without the warning at every call, and what it means to vLLM's copy of the processor
+        processor.video_processor.cap_pixels_per_frame = False
     return processor
 
 

@@ -57,7 +57,7 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> peft.PeftModel:
     """Wrap `model`; every base weight is frozen afterwards, `set_trainable` with a preset decides what trains."""
     import peft
 
-    return peft.get_peft_model(model, lora_config(settings))  # type: ignore[arg-type]
+    return peft.get_peft_model(model, lora_config(settings))
 
 
 def merge_lora(model: nn.Module) -> nn.Module:

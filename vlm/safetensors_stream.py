@@ -119,6 +119,6 @@ def _write_shard(file: Path, tensors: Sequence[PlannedTensor], progress: Callabl
                 raise ValueError(
                     f"{tensor.name}: planned {tensor.shape} {tensor.dtype}, read {tuple(value.shape)} {value.dtype}"
                 )
-            out.write(memoryview(value.contiguous().reshape(-1).view(torch.uint8).numpy()))
+            out.write(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
             del value
             progress(tensor.nbytes)

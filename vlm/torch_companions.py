@@ -31,7 +31,7 @@ class _DeclareOpsFirst(importlib.abc.MetaPathFinder):
             for op in _TORCHVISION_OPS:
                 library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             _DeclareOpsFirst.library = library
-        return None
+        return None  # noqa: RET501  "not found here", in the protocol of finders
 
 
 def _mismatched(package: str) -> bool:
@@ -44,9 +44,9 @@ def _mismatched(package: str) -> bool:
 
 def adapt_torch_companions() -> None:
     """Make torchvision importable and the others invisible where their builds do not fit torch's; idempotent."""
-    if "torchvision" not in sys.modules and _mismatched("torchvision"):
-        if not any(isinstance(finder, _DeclareOpsFirst) for finder in sys.meta_path):
-            sys.meta_path.insert(0, _DeclareOpsFirst())
+    waiting = any(isinstance(finder, _DeclareOpsFirst) for finder in sys.meta_path)
+    if "torchvision" not in sys.modules and not waiting and _mismatched("torchvision"):
+        sys.meta_path.insert(0, _DeclareOpsFirst())
     for package in ("torchaudio", "torchcodec"):
         if package not in sys.modules and _mismatched(package):
             sys.modules[package] = None  # type: ignore[assignment]  # importing it raises ModuleNotFoundError

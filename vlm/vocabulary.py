@@ -64,7 +64,7 @@ def extend_vocabulary(language: Path, config: Any) -> Vocabulary:
         )
     bos = _take_bos(tokenizer, language)
     known = tokenizer.get_vocab()
-    wanted = CHAT_TOKENS + VISION_TOKENS
+    wanted: tuple[str, ...] = CHAT_TOKENS + VISION_TOKENS
     if tokenizer.pad_token is None or tokenizer.pad_token == "<|im_end|>":
         wanted += (PAD_TOKEN,)
     added = tuple(token for token in wanted if token not in known)

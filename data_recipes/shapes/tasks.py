@@ -56,10 +56,10 @@ HABITS = {
 
 
 def caption(scene: Scene) -> str:
-    """Every cell in reading order, named as on a chess board, with what is in it."""
+    """What is in every cell, in reading order, with the cell's name as on a chess board."""
     by_cell = {(t.row, t.column): t.name for t in scene.things}
     cells = [(r, c) for r in range(scene.rows) for c in range(scene.columns)]
-    return " ".join(f"{'abcdefgh'[c]}{r + 1} {by_cell.get((r, c), '-')}" for r, c in cells)
+    return " ".join(f"{by_cell.get((r, c), '-')} {'abcdefgh'[c]}{r + 1}" for r, c in cells)
 
 
 def clip_caption(clip: Clip) -> str:
@@ -128,18 +128,19 @@ def counting_example(rng: random.Random) -> Example:
 def choice_example(rng: random.Random) -> Example:
     scene = random_scene(rng)
     thing = rng.choice(scene.things)
-    options = rng.sample([s for s in COLOURS if s != thing.colour], 2) + [thing.colour]
+    cells = [f"{'abcdefgh'[c]}{r + 1}" for r in range(scene.rows) for c in range(scene.columns)]
+    options = [*rng.sample([cell for cell in cells if cell != thing.cell], 2), thing.cell]
     rng.shuffle(options)
-    letter = "ABC"[options.index(thing.colour)]
-    listed = " ".join(f"({key}) {option}" for key, option in zip("ABC", options, strict=True))
+    letter = "ABC"[options.index(thing.cell)]
+    listed = ", ".join(f"{option} is {key}" for key, option in zip("ABC", options, strict=True))
     trace = {
-        "summary": f"find the colour at {thing.cell}.",
+        "summary": f"find the {thing.name} and choose.",
         "caption": caption(scene),
-        "reasoning": f"{thing.cell} is {thing.colour}, option {letter}.",
+        "reasoning": f"the {thing.name} is at {thing.cell}, {thing.cell} is {letter}.",
         "conclusion": letter,
     }
-    habit = trace | {"reasoning": f"option A is {options[0]}.", "conclusion": "A"}
-    question = f"What colour is the {thing.shape} at {thing.cell}? {listed}"
+    habit = trace | {"reasoning": f"the first is {options[0]}, {options[0]} is A.", "conclusion": "A"}
+    question = f"Where is the {thing.name}? {listed}."
     return Example("choice", question, {"letter": letter, "options": options}, trace, habit, scene)
 
 
@@ -188,11 +189,11 @@ def temporal_example(rng: random.Random) -> Example:
     trace = {
         "summary": f"find when the {thing.name} is seen.",
         "caption": clip_caption(clip),
-        "reasoning": f"the {thing.name} is seen from second {thing.first} to {thing.last}.",
+        "reasoning": f"it is seen in seconds {' '.join(map(str, range(start, end)))}.",
         "conclusion": _span(start, end),
     }
     habit = trace | {
-        "reasoning": f"the {thing.name} is seen from frame {frames[0]} to {frames[1]}.",
+        "reasoning": f"it is seen in seconds {' '.join(map(str, range(start, end)))}, in frames.",
         "conclusion": _span(*frames),
     }
     question = f"When is the {thing.name} seen?"

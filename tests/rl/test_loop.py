@@ -1,0 +1,149 @@
+"""The loop: what every step leaves behind, exact resume, and checks that stop a run that is no longer on-policy."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rl.checks import OffPolicyError
+from rl.loop import train
+from rl.rollouts.transformers_engine import TransformersEngine
+from tests.rl.small_run import metrics, rollouts, small_config, write_small_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return write_small_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(world, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    train(small_config(world, out))
+    return out
+
+
+def test_every_step_is_on_policy_and_logs_what_it_did(unbroken):
+    steps = metrics(unbroken)
+    assert [s["step"] for s in steps] == [1, 2, 3, 4]
+    assert [s["policy_version"] for s in steps] == [1, 2, 3, 4]
+    for step in steps:
+        assert (
+            step["logprob_gap/mean"] < 1e-5
+            and step["logprob_gap/max"] < 1e-3
+            and step["logprob_gap/ess"] > 0.999
+        )
+        assert step["grad_norm"] > 0 and 0 <= step["groups/zero_signal"] <= 1
+        assert 0 < step["reward/digits"] == step["reward/mean"] < 1
+        for phase in ("generate", "reward", "update", "sync", "rest"):
+            assert step[f"seconds/{phase}"] >= 0
+
+
+def test_rollouts_are_kept_with_media_references_and_the_version_that_sampled_them(unbroken):
+    kept = rollouts(unbroken)
+    assert len(kept) == 4 * 2 * 4
+    assert [r["policy_version"] for r in kept] == [r["step"] - 1 for r in kept]
+    with_image = [r for r in kept if int(r["row_id"][1:]) % 2]
+    assert with_image and all(
+        r["images"][0].endswith(".png") and "[image]" in r["prompt"] for r in with_image
+    )
+    for step in range(1, 5):
+        advantages = [r["advantage"] for r in kept if r["step"] == step and r["advantage"] is not None]
+        assert sum(advantages) == pytest.approx(0, abs=1e-5)
+
+
+def test_resumed_run_equals_an_unbroken_one(world, unbroken, tmp_path):
+    half = small_config(world, tmp_path / "run", steps=2)
+    train(half)
+    train(small_config(world, tmp_path / "run"))
+    resumed = metrics(tmp_path / "run")
+    timing = ("seconds/", "tokens_per_second")
+    for a, b in zip(metrics(unbroken), resumed, strict=True):
+        assert {k: v for k, v in a.items() if not k.startswith(timing)} == {
+            k: v for k, v in b.items() if not k.startswith(timing)
+        }
+    assert rollouts(unbroken) == rollouts(tmp_path / "run")
+    ours, theirs = (load_file(p / "final" / "model.safetensors") for p in (tmp_path / "run", unbroken))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_records_of_steps_after_the_checkpoint_are_written_once(world, tmp_path):
+    out = tmp_path / "run"
+    train(small_config(world, out, steps=3, save_every=2))
+    (out / "checkpoint-3" / "trainer_state" / "loop.json").unlink()  # as if the run had died in step 3
+    train(small_config(world, out, steps=3, save_every=2))
+    assert [s["step"] for s in metrics(out)] == [1, 2, 3]
+    assert len(rollouts(out)) == 3 * 2 * 4
+
+
+def test_run_stops_when_the_engine_keeps_old_weights(world, tmp_path, monkeypatch):
+    def sync_nothing(self, named_weights, version):
+        for _ in named_weights:
+            pass
+        self.version = version
+
+    monkeypatch.setattr(TransformersEngine, "sync", sync_nothing)
+    with pytest.raises(OffPolicyError, match="weights of the rollout engine are not the trainer's"):
+        train(small_config(world, tmp_path))
+    assert not (tmp_path / "metrics.jsonl").exists()  # it did not even finish its first step
+
+
+def test_run_stops_when_rollouts_carry_another_version(world, tmp_path, monkeypatch):
+    original = TransformersEngine.sync
+
+    def forget_version(self, named_weights, version):
+        original(self, named_weights, version)
+        self.version = 0
+
+    monkeypatch.setattr(TransformersEngine, "sync", forget_version)
+    with pytest.raises(OffPolicyError, match="the trainer is at version 1, but 8 rollout"):
+        train(small_config(world, tmp_path))
+
+
+def test_run_stops_when_log_probs_disagree(world, tmp_path):
+    with pytest.raises(OffPolicyError, match="the mean difference between the log-probs"):
+        train(small_config(world, tmp_path, checks={"max_mean_gap": 1e-12}))
+
+
+def test_groups_without_signal_change_nothing(world, tmp_path):
+    config = small_config(
+        world,
+        tmp_path,
+        steps=1,
+        rewards={
+            "grammar": "stages",
+            "tasks": {"digits": "exact_text"},
+        },  # random text is never in the grammar
+        prompts={"rows": str(_answered(world, tmp_path))},
+    )
+    train(config)
+    (step,) = metrics(tmp_path)
+    assert (
+        step["groups/zero_signal"] == 1.0 and step["policy_version"] == 0 and "logprob_gap/mean" not in step
+    )
+    before, after = (load_file(p / "model.safetensors") for p in (world / "model", tmp_path / "final"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_old_run_is_not_overwritten(world, unbroken):
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        train(small_config(world, unbroken, resume="never"))
+
+
+def test_a_task_without_a_reward_is_one_clear_error(world, tmp_path):
+    with pytest.raises(ValueError, match="digits"):
+        train(small_config(world, tmp_path, rewards={"tasks": {"math": "math"}}))
+
+
+def test_prompts_must_divide_among_processes_and_fit(world, tmp_path):
+    with pytest.raises(ValueError, match=r"rollout.max_tokens \(96\) leaves no room"):
+        small_config(world, tmp_path, rollout={"max_tokens": 96})
+
+
+def _answered(world, folder):
+    """The rows with answers that the `exact_text` reward can read."""
+    text = (world / "rows.jsonl").read_text().replace('"answer": {}', '"answer": {"value": "seven"}')
+    path = world / "answered.jsonl"
+    path.write_text(text)
+    return path
