@@ -30,7 +30,16 @@ ENTRY_POINTS = {
     "evaluate",
 }  # `import sft` is the package: beside it, sft.py cannot be imported
 
-CARRIED = {"torchvision", "huggingface-hub", "tokenizers", "jinja2", "starlette", "uvicorn", "pydantic-core"}
+CARRIED = {
+    "torchvision",
+    "huggingface-hub",
+    "tokenizers",
+    "markupsafe",
+    "starlette",
+    "anyio",
+    "uvicorn",
+    "psutil",
+}
 """Packages that come with declared ones, at the release those choose."""
 
 
