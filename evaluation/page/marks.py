@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.pictures import Marks
+from evaluation.page.pictures import Marks
 from rewards.frames import convert, frames_of, sizes_of
 from rewards.geometry import is_box
 from rewards.grounding import gold_boxes, read_boxes

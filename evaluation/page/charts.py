@@ -6,6 +6,7 @@ at a few kB per chart. The values travel along in `data-chart`, for the read-out
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -226,7 +227,7 @@ def _binned(steps: Sequence[float], series: Sequence[Series]) -> tuple[list[floa
     if len(steps) <= MOST_POINTS:
         return list(steps), list(series)
     edges = np.linspace(0, len(steps), MOST_POINTS + 1).astype(int)
-    bins = list(zip(edges[:-1], edges[1:], strict=True))
+    bins = list(itertools.pairwise(edges))
 
     def reduce(values: Sequence[float | None], peaks: bool) -> tuple[float | None, ...]:
         present = [[v for v in values[a:b] if v is not None] for a, b in bins]

@@ -88,12 +88,12 @@ class Shelf:
             return {**source, "path": str(self.root / source["path"])} if source.get("path") else source
         return str(self.root / source)  # an absolute path stays as it is
 
-    def _embed_image(self, source: Any, id: str, name: str) -> Picture:
+    def _embed_image(self, source: Any, key: str, name: str) -> Picture:
         image = load_image(self._path(source))
-        self._define(id, image, image.width, image.height)
-        return Picture(id, image.width, image.height, None, name)
+        self._define(key, image, image.width, image.height)
+        return Picture(key, image.width, image.height, None, name)
 
-    def _embed_strip(self, source: Any, id: str, name: str) -> Picture:
+    def _embed_strip(self, source: Any, key: str, name: str) -> Picture:
         video = load_video(self._path(source), max_frames=64)
         tile = STRIP_WIDTH / STRIP_FRAMES
         height = round(tile * video.frames.shape[1] / video.frames.shape[2])
@@ -110,10 +110,10 @@ class Shelf:
                 Image.fromarray(np.ascontiguousarray(frame)).resize(size, resample),
                 (round(i * tile * scale), 0),
             )
-        self._define(id, strip, STRIP_WIDTH, height)
-        return Picture(id, STRIP_WIDTH, height, video.duration, name)
+        self._define(key, strip, STRIP_WIDTH, height)
+        return Picture(key, STRIP_WIDTH, height, video.duration, name)
 
-    def _define(self, id: str, image: Image.Image, width: float, height: float) -> None:
+    def _define(self, key: str, image: Image.Image, width: float, height: float) -> None:
         small = image.copy()
         small.thumbnail(
             (2 * STRIP_WIDTH, LARGEST_SIDE) if width == STRIP_WIDTH else (LARGEST_SIDE, LARGEST_SIDE)
@@ -126,7 +126,7 @@ class Shelf:
         pixelated = ' class="pixelated"' if max(image.size) < 200 else ""
         self.definitions.append(
             Markup('<image id="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"{}/>').format(
-                id, width, height, uri, Markup(pixelated)
+                key, width, height, uri, Markup(pixelated)
             )
         )
 
@@ -175,6 +175,12 @@ def draw_strip(picture: Picture, gold: Marks, model: Marks, description: str) ->
     rows = [("gold", gold)] + ([("model", model)] if model is not gold else [])
     height = picture.height + AXIS_HEIGHT + len(rows) * (BAR_HEIGHT + 4)
     body = [Markup('<use href="#{}"/>').format(picture.id)]
+    for i in range(1, STRIP_FRAMES):
+        body.append(
+            Markup('<line class="seam" x1="{x}" x2="{x}" y2="{}"/>').format(
+                picture.height, x=_n(i * picture.width / STRIP_FRAMES)
+            )
+        )
     every = next((s for s in (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800) if seconds / s <= 8), 3600)
     for i in range(int(seconds / every + 1e-6) + 1):
         x = min(i * every * scale, picture.width)

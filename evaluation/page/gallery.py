@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.marks import answer_text, gold_marks, model_marks
-from evaluation.pictures import Marks, Shelf, describe, draw_image, draw_strip, outside
-from evaluation.run_folder import Group
+from evaluation.page.marks import answer_text, gold_marks, model_marks
+from evaluation.page.pictures import Marks, Shelf, describe, draw_image, draw_strip, outside
+from evaluation.page.run_folder import Group
 from rewards.stages import STAGES, THINK, parse
 
 LONGEST_TEXT = 8_000  # characters of one stage or answer that are shown

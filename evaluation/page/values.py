@@ -1,0 +1,65 @@
+"""Numbers of a run's log and how they are written in the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.page.run_folder import RunFolder
+
+LABELS = {"untrained": "untrained", "sft": "after SFT", "rl": "after RL"}  # checkpoints in running text
+GAP_LIMITS = {"mean": 1e-4, "max": 5e-2}  # fp32; a run's own limits, where summary.json has them, win
+
+
+def gap_limits(run: RunFolder) -> dict[str, float]:
+    own = (run.summary.get("grpo") or {}).get("logprob_gap_limits") or {}
+    return {kind: float(own.get(kind) or limit) for kind, limit in GAP_LIMITS.items()}
+
+
+def values(records: Sequence[Mapping[str, Any]], key: str | None) -> tuple[float | None, ...]:
+    return tuple(
+        float(record[key]) if key in record and is_number(record[key]) else None for record in records
+    )  # type: ignore[index]
+
+
+def column(records: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    return [value for value in values(records, key) if value is not None]
+
+
+def mean_of(records: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    values = column(records, key)
+    return sum(values) / len(values) if values else None
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: Any) -> str:
+    return f"{value:.2f}" if is_number(value) else "not logged"
+
+
+def heading(name: str) -> str:
+    """Name of a checkpoint as a heading."""
+    text = LABELS.get(name, name)
+    return text[:1].upper() + text[1:] if name in LABELS else text
+
+
+def plain(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {plain(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(v) for v in value)
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

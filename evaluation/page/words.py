@@ -1,0 +1,126 @@
+"""The run in plain words: headline, key figures, what the on-policy check saw, how the gallery was picked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.page.run_folder import Group, RunFolder
+from evaluation.page.values import LABELS, column, duration, gap_limits, mean_of, number
+from evaluation.tables import OVERALL, difference_of, entry_of
+
+
+def headline(run: RunFolder, evaluation: Mapping[str, Any]) -> list[str]:
+    sentences = []
+    trained = [name for name in evaluation.get("checkpoints", {}) if name != "untrained"]
+    if run.metrics or "rl" in trained:
+        sentences.append(
+            "A vision-language model learned first from written examples (SFT), then by trial and error (GRPO): it answered "
+            "each question several times, programs checked the answers, and those better than their group's average became "
+            "more likely. vLLM sampled every answer from exactly the weights that were then updated."
+        )
+    if evaluation:
+        names = list(evaluation["checkpoints"])
+        overall = {name: entry_of(evaluation, name, "greedy", OVERALL) or {} for name in names}
+        reached = [
+            f"{overall[n]['mean']:.2f} {LABELS.get(n, n)}"
+            for n in names
+            if overall[n].get("mean") is not None
+        ]
+        rows = max((entry.get("n") or 0 for entry in overall.values()), default=0)
+        on = f"On {rows:,} held-out questions" if rows else "On held-out questions"
+        text = f"{on} the mean reward (0 = wrong, 1 = right) is {', '.join(reached)}."
+        change = difference_of(evaluation, names[-2], names[-1], OVERALL) if len(names) > 1 else None
+        if change and change.get("mean") is not None:
+            low, high = change["ci95"]
+            text += f" The last step changed it by {change['mean']:+.2f} (95 % confidence: {low:+.2f} to {high:+.2f}, same questions)."
+        sentences.append(text)
+    if run.metrics and not evaluation:
+        last = run.metrics[-1]
+        sentences.append(
+            f"{len(run.metrics)} steps so far, mean reward of the last one {number(last.get('reward/mean'))}; not evaluated yet."
+        )
+    return sentences
+
+
+def tiles(run: RunFolder, evaluation: Mapping[str, Any], labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    tiles: list[dict[str, Any]] = []
+    names = list(evaluation.get("checkpoints", {}))
+    for name in names:
+        entry = entry_of(evaluation, name, "greedy", OVERALL)
+        if entry and entry.get("mean") is not None:
+            low, high = entry.get("ci95") or (None, None)
+            note = f"mean reward, {low:.2f} to {high:.2f}" if low is not None else "mean reward"
+            tiles.append(
+                {
+                    "label": labels[name],
+                    "value": f"{entry['mean']:.2f}",
+                    "note": note,
+                    "strong": name == names[-1] and len(names) > 1,
+                }
+            )
+    seconds = run.summary.get("seconds_total")
+    if seconds is not None:
+        tiles.append({"label": "Whole run", "value": duration(seconds), "note": None, "strong": False})
+    grpo = run.summary.get("grpo", {})
+    steps = grpo.get("steps", len(run.metrics) or None)
+    if steps is not None:
+        spent = sum(v for v in (grpo.get("seconds") or {}).values() if v is not None)
+        tiles.append(
+            {
+                "label": "GRPO steps",
+                "value": str(steps),
+                "note": f"in {duration(spent)}" if spent else None,
+                "strong": False,
+            }
+        )
+    gap = grpo.get("mean_logprob_gap", mean_of(run.metrics, "logprob_gap/mean"))
+    if gap is not None:
+        tiles.append(
+            {
+                "label": "vLLM–trainer gap",
+                "value": f"{gap:.1e}",
+                "note": "mean difference of log-probs",
+                "strong": False,
+            }
+        )
+    return tiles
+
+
+def gap_sentence(run: RunFolder) -> str | None:
+    means, largest = (column(run.metrics, f"logprob_gap/{kind}") for kind in ("mean", "max"))
+    if not means or not largest:
+        return None
+    limits = gap_limits(run)
+    over = sum(m > limits["mean"] or x > limits["max"] for m, x in zip(means, largest, strict=False))
+    verdict = (
+        f"{over} of {len(means)} steps were above a limit"
+        if over
+        else f"all {len(means)} steps stayed below both limits"
+    )
+    return (
+        "On-policy check: the trainer recomputes the log-probability of every token vLLM sampled. The mean gap of a step was "
+        f"at most {max(means):.1e} (limit {_limit(limits['mean'])}), the largest of any token {max(largest):.1e} "
+        f"(limit {_limit(limits['max'])}); {verdict}."
+    )
+
+
+def _limit(value: float) -> str:
+    return f"{value:.0e}" if math.isfinite(value) else "none"
+
+
+def gallery_about(groups: Sequence[Group], answers: int, rollouts: int) -> str:
+    shown = {kind: sum(len(g.members) for g in groups if g.kind == kind) for kind in ("held-out", "training")}
+    parts = []
+    if shown["held-out"]:
+        parts.append(
+            f"{shown['held-out']} of {answers:,} held-out answers: for each task the row with the largest gain, the largest loss and "
+            "two drawn at random, under each checkpoint (greedy)."
+        )
+    if shown["training"]:
+        parts.append(
+            f"{shown['training']} of {rollouts:,} training rollouts: the first prompts of each task at an early, a middle and a late "
+            "step, not chosen by reward. All rollouts of a prompt form its group; the advantage says how far above the group's mean each is."
+        )
+    return " ".join(parts)

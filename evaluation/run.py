@@ -1,0 +1,194 @@
+"""Evaluation: every checkpoint answers the same held-out rows, within the same budget, scored by the same rewards.
+
+The engine is started once; further checkpoints of the same architecture are handed to it as a trainer's weights are
+(`Engine.sync`), which takes milliseconds instead of a start, and its weights are compared with the files bit by bit.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import vlm  # noqa: F401  adapts torch's companions before transformers imports them
+from evaluation.config import EvaluationConfig
+from evaluation.metrics import Scored, by_task, differences, summarise
+from evaluation.tables import print_table
+from evaluation.weights import named_weights, same_architecture
+from rewards.router import Router, Score
+from rl.checks import check_fingerprint
+from rl.rollouts.config import build_engine
+from rl.rollouts.engine import Engine
+from rl.rollouts.types import Request, Rollout, Sampling
+from rl.run_files import append, rollout_record
+from rl.weights import FingerprintedWeights
+from vlm.inputs import Encoded, encode_row
+from vlm.load import check_checkpoint, load_processor
+from vlm.rows import Row, read_rows
+
+# Columns that say in which frame a row's coordinates are, kept beside its answers so that they can be drawn.
+FRAME_COLUMNS = ("frame_out", "image_size", "resized_size", "min_pixels", "max_pixels", "factor")
+
+
+def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
+    """Evaluate all checkpoints, write `eval.json` and `eval_rollouts.jsonl` to `config.output`, print one table.
+
+    Returns what eval.json holds: `settings`; `checkpoints` {name: {"path", "seconds", "greedy", "sampled"}} with
+    {"overall", "tasks": {task: …}} of `metrics.summarise`; `differences` (greedy, paired by row, of every later checkpoint
+    against every earlier one). `show`: progress bar and table.
+
+    Raises:
+        CheckpointError, RowError, RewardDataError: What is wrong with an input, before any engine starts.
+    """
+    folders = {name: check_checkpoint(path) for name, path in config.checkpoints.items()}
+    rows = read_rows(config.rows, limit=config.limit)
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    answers_file = output / "eval_rollouts.jsonl"
+    answers_file.unlink(missing_ok=True)
+
+    greedy: dict[str, list[Scored]] = {}
+    checkpoints: dict[str, dict[str, Any]] = {}
+    with Router(config.rewards) as router, closing(_Engines(config)) as engines:
+        router.check_rows(rows)
+        for name, folder in folders.items():
+            began = time.perf_counter()
+            engine, processor = engines.of(folder)
+            scored: dict[str, list[Scored]] = {"greedy": [], "sampled": []}
+            bar = tqdm(total=len(rows), desc=f"evaluate {name}", unit="row", disable=not show)
+            for batch in _batches(rows, config.batch_rows):
+                prompts = [encode_row(processor, row, max_frames=config.max_frames) for row in batch]
+                for mode, sampling, count in _modes(config):
+                    records = _answers(engine, router, batch, prompts, sampling, count)
+                    append(answers_file, ({"checkpoint": name, "mode": mode, **record} for record in records))
+                    scored[mode] += [_scored(record) for record in records]
+                bar.update(len(batch))
+            bar.close()
+            greedy[name] = scored["greedy"]
+            checkpoints[name] = {
+                "path": config.checkpoints[name],
+                "seconds": time.perf_counter() - began,
+                "greedy": _summaries(scored["greedy"]),
+                "sampled": _summaries(scored["sampled"]) if config.samples else None,
+            }
+    evaluation = {
+        "settings": {
+            "rows": config.rows,
+            "row_count": len(rows),
+            "max_tokens": config.max_tokens,
+            "samples": config.samples,
+            "seed": config.seed,
+            "engine": config.engine.kind,
+            "dtype": config.dtype,
+        },
+        "checkpoints": checkpoints,
+        "differences": differences(greedy),
+    }
+    (output / "eval.json").write_text(json.dumps(evaluation, indent=2) + "\n")
+    if show:
+        print_table(evaluation)
+    return evaluation
+
+
+def summary_part(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The evaluation as summary.json holds it: `eval` {checkpoint: {task: {"mean", "ci95", "n", …}}} (greedy), `overall`
+    {checkpoint: mean}, `overall_ci95`, and the same of the answers sampled at T = 1 under `eval_sampled`, `overall_sampled`."""
+    part: dict[str, Any] = {}
+    for mode, suffix in (("greedy", ""), ("sampled", "_sampled")):
+        scores = {name: one[mode] for name, one in evaluation["checkpoints"].items() if one.get(mode)}
+        if scores:
+            part[f"eval{suffix}"] = {name: one["tasks"] for name, one in scores.items()}
+            part[f"overall{suffix}"] = {name: one["overall"]["mean"] for name, one in scores.items()}
+            part[f"overall{suffix}_ci95"] = {name: one["overall"]["ci95"] for name, one in scores.items()}
+    return part
+
+
+class _Engines:
+    """The engine for one checkpoint after the other: the running one with new weights where it fits, else a new one."""
+
+    def __init__(self, config: EvaluationConfig) -> None:
+        self._config = config
+        self._dtype = getattr(torch, config.dtype)
+        self._engine: Engine | None = None
+        self._started_on: Path | None = None
+        self._processor: Any = None
+
+    def of(self, folder: Path) -> tuple[Engine, Any]:
+        """Engine with the weights of `folder`, and the processor for its prompts."""
+        if self._engine and self._started_on and same_architecture(self._started_on, folder):
+            weights = FingerprintedWeights(named_weights(folder, self._dtype))
+            self._engine.sync(weights, self._engine.version + 1)
+            check_fingerprint(self._engine.fingerprint(), weights.fingerprint)
+            return self._engine, self._processor
+        self.close()
+        config = self._config
+        self._processor = load_processor(
+            folder,
+            min_pixels=config.min_pixels,
+            max_pixels=config.max_pixels,
+            video_min_pixels=config.video_min_pixels,
+            video_max_pixels=config.video_max_pixels,
+        )
+        self._engine = build_engine(config.engine, folder, self._processor, self._dtype, seed=config.seed)
+        self._started_on = folder
+        return self._engine, self._processor
+
+    def close(self) -> None:
+        if self._engine:
+            self._engine.close()
+        self._engine = None
+
+
+def _modes(config: EvaluationConfig) -> Iterator[tuple[str, Sampling, int]]:
+    """(mode, sampling, answers per row): the greedy one, then those at temperature 1 if any are asked for."""
+    yield "greedy", Sampling(temperature=0.0, max_tokens=config.max_tokens), 1
+    if config.samples:
+        yield "sampled", Sampling(1.0, config.max_tokens, config.seed), config.samples
+
+
+def _answers(
+    engine: Engine,
+    router: Router,
+    rows: Sequence[Row],
+    prompts: Sequence[Encoded],
+    sampling: Sampling,
+    count: int,
+) -> list[dict[str, Any]]:
+    """`count` answers to each row, scored, as records in the order of the rows."""
+    requests = [Request(row["id"], prompt, n=count) for row, prompt in zip(rows, prompts, strict=True)]
+    rollouts: list[Rollout] = engine.generate(requests, sampling)
+    repeated = [row for row in rows for _ in range(count)]
+    scores: list[Score] = router.score(
+        repeated,
+        [rollout.text for rollout in rollouts],
+        [rollout.completion_ids for rollout in rollouts],
+        [row["id"] for row in repeated],
+    )
+    records = []
+    for i, (row, rollout, score) in enumerate(zip(repeated, rollouts, scores, strict=True)):
+        record = rollout_record(0, row, rollout, score, None)
+        for name in ("step", "advantage", "policy_version"):  # these belong to training
+            del record[name]
+        frames = {name: row[name] for name in FRAME_COLUMNS if row.get(name) is not None}
+        records.append(record | frames | ({"sample": i % count} if count > 1 else {}))
+    return records
+
+
+def _scored(record: Mapping[str, Any]) -> Scored:
+    return Scored(record["row_id"], record["task"], record["reward"], record["in_grammar"], record["tokens"])
+
+
+def _summaries(scored: Sequence[Scored]) -> dict[str, Any]:
+    tasks = {task: summarise(part) for task, part in by_task(scored).items()}
+    return {"overall": summarise(scored), "tasks": tasks}
+
+
+def _batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -1,0 +1,66 @@
+"""Weights of a checkpoint, tensor by tensor under the names an engine takes, without building the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vlm.checkpoint import read_config, weight_files
+from vlm.safetensors_stream import read_tensor
+
+# Prefixes on disk -> transformers' module names. Qwen2.5-VL checkpoints come in both forms.
+_PREFIXES = {
+    "visual.": "model.visual.",
+    "model.embed_tokens.": "model.language_model.embed_tokens.",
+    "model.layers.": "model.language_model.layers.",
+    "model.norm.": "model.language_model.norm.",
+    "language_model.model.": "model.language_model.",
+    "language_model.lm_head.": "lm_head.",
+}
+_EMBEDDING, _HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
+# What may differ between checkpoints of one training: who wrote the file, not what the model is.
+_NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
+
+
+def named_weights(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """Every weight in `dtype`; a tied LM head comes under its own name too, since engines may hold a copy of it."""
+    names = set()
+    for stored, file in weight_files(folder).items():
+        name = module_name(stored)
+        names.add(name)
+        yield name, read_tensor(file, stored).to(dtype)
+    if _HEAD not in names:
+        stored, file = next((s, f) for s, f in weight_files(folder).items() if module_name(s) == _EMBEDDING)
+        yield _HEAD, read_tensor(file, stored).to(dtype)
+
+
+def module_name(stored: str) -> str:
+    """transformers' name of a tensor of a Qwen2.5-VL checkpoint, whichever of the usual names it is stored under."""
+    prefix = next((p for p in _PREFIXES if stored.startswith(p)), None)
+    return stored if prefix is None else _PREFIXES[prefix] + stored.removeprefix(prefix)
+
+
+def same_architecture(one: Path, other: Path) -> bool:
+    """True if an engine started on one checkpoint can take the other's weights: equal model and tokenizer."""
+    return _architecture(one) == _architecture(other) and all(
+        _content(one, name) == _content(other, name)
+        for name in ("tokenizer.json", "vocab.json", "merges.txt", "chat_template.jinja")
+    )
+
+
+def _architecture(folder: Path) -> str:
+    def clean(value: object) -> object:
+        if isinstance(value, dict):
+            return {k: clean(v) for k, v in value.items() if k not in _NOT_ARCHITECTURE and v is not None}
+        return value
+
+    return json.dumps(clean(read_config(folder)), sort_keys=True)
+
+
+def _content(folder: Path, name: str) -> bytes | None:
+    file = folder / name
+    return file.read_bytes() if file.is_file() else None
