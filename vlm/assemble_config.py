@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FAMILIES = {"qwen2": "Qwen2Config", "mimo": "Qwen2Config", "llama": "LlamaConfig"}
 # RoPE types that transformers computes with three position axes exactly as with one. Of these vLLM 0.31 has a three-axis
 # form for the default alone; its YaRN takes four times the original length when it chooses which frequencies to scale
-# (log-probs off by several nats), the others fail at the first prompt.
+# (log-probs off by several nats), the others crash it at the first prompt.
 ROPE_TYPES = ("default", "yarn", "llama3", "linear")
 ROPE_TYPES_VLLM = ("default",)
 

@@ -416,7 +416,6 @@ def test_peak_memory_is_a_fraction_of_the_models(made, vision, tmp_path):
     command = [sys.executable, "-c", _PEAK, vision, made["qwen2"][0], large, tmp_path / "out"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=_one_thread())
     assert done.returncode == 0, done.stderr
-    print(done.stdout)
     rise = int(done.stdout.split()[-1])
     assert weights > 150e6
     assert rise < weights / 5, f"peak memory rose by {rise:,} bytes for {weights:,} bytes of weights"

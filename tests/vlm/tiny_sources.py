@@ -147,6 +147,10 @@ def qwen_vl(folder: Path, *, seed: int = 2, language_hidden: int = 32) -> Path:
             "window_size": 56,
             "tokens_per_second": 2,
         },
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
     )
     model = Qwen2_5_VLForConditionalGeneration(config)
     randomise(model, seed)
