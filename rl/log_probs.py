@@ -102,7 +102,7 @@ class _LinearPolicyGradient(torch.autograd.Function):
         return loss, log_probs, entropies
 
     @staticmethod
-    def backward(ctx, d_loss, *_):  # type: ignore[override]
+    def backward(ctx, d_loss, *_):
         if ctx.gradients is None:
             raise RuntimeError(
                 "the gradient of linear_policy_gradient was computed in forward and is used up"
@@ -131,11 +131,11 @@ def head_computes_policy_gradient(
     if head.bias is not None:
         raise ValueError("expected an LM head without bias")
     original = head.__dict__.get("forward")  # set on the instance by other wrappers, or not at all
-    head.forward = forward  # type: ignore[method-assign]
+    head.forward = forward
     try:
         yield
     finally:
         if original is None:
             del head.forward
         else:
-            head.forward = original  # type: ignore[method-assign]
+            head.forward = original

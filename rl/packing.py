@@ -16,7 +16,8 @@ is a plain sum over tokens divided by one global number.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,7 +110,7 @@ class PackedTensors:
     predictors: Tensor
     targets: Tensor
     advantages: Tensor
-    counts: tuple[int, ...] = field(default=())
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ class DummyMedia:
         missing = [kind for kind in self.kinds if kind not in present]
         if not missing:
             return None
-        ids, fields = [], {}
+        ids: list[int] = []
+        fields: dict[str, Any] = {}
         for kind in missing:
             ids += [self.vision_start_id, self.image_id if kind == "image" else self.video_id]
             suffix = "" if kind == "image" else "_videos"
@@ -238,7 +240,7 @@ def completion(rollout: Rollout) -> Encoded:
             f"rollout of row {rollout.row_id!r}: sequence has {len(sequence)} ids, which are not the prompt's"
             f" {len(prompt)} followed by the completion's {len(ids)}"
         )
-    fields: dict[str, Tensor | None] = {}
+    fields: dict[str, Any] = {}
     for name in ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"):
         whole, before = getattr(sequence, name), getattr(prompt, name)
         rest = whole if whole is None or before is None else whole[len(before) :]

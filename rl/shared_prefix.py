@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -105,7 +105,7 @@ class _MergedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, d_out: Tensor):  # type: ignore[override]
+    def backward(ctx, d_out: Tensor):
         q, k, v, out, lse = ctx.saved_tensors
         attention, scale = ctx.attention, ctx.scale
         d_out = d_out.contiguous()
@@ -168,7 +168,7 @@ AttentionInterface.register(NAME, attention_forward)
 AttentionMaskInterface.register(NAME, sdpa_mask)  # for calls that are not packed: generation, evaluation
 
 
-def use_shared_prefix(language_model: nn.Module) -> None:
+def use_shared_prefix(language_model: PreTrainedModel) -> None:
     """Let the language model understand packed sequences; calls with ordinary masks go on as under "sdpa".
 
     Only the language model's own setting changes, the vision tower keeps its kernel.
