@@ -45,7 +45,8 @@ class EngineConfig(BaseModel):
         None,
         ge=8,
         description="Tokens per block of the KV cache; prompts are shared between the completions of a group in whole"
-        " blocks. null: 32 on CPU (vLLM's own 128 would leave short prompts unshared), vLLM's choice on GPUs.",
+        " blocks. null: 32 on CPU (the smallest there; vLLM's own 128 leaves short prompts unshared), vLLM's choice on"
+        " GPUs.",
     )
     enforce_eager: bool = Field(
         False,
@@ -62,10 +63,13 @@ class EngineConfig(BaseModel):
         description="GPU only: during the update, give back the memory of KV cache and weights; the next sync refills"
         " the weights.",
     )
-    threads: int | None = Field(
-        None,
+    threads: int = Field(
+        1,
         ge=1,
-        description="CPU only: threads that generate. null: as many as torch uses elsewhere in the process.",
+        description="CPU only: threads that generate. Decoding a small model is a chain of small products: a second"
+        " thread gains little, and where other processes share the cores it costs several times the run time (OpenMP"
+        " threads wait for each other by spinning). Raise it for models of a few hundred million parameters on an idle"
+        " machine. The trainer's own number of threads is left as it is.",
     )
 
 

@@ -63,6 +63,7 @@ class VLLMEngine:
         with _unchanged_process(), self._own_rng():
             self._llm = self._start(model_path, seed)
         self._on_cpu = self._llm.llm_engine.vllm_config.device_config.device_type == "cpu"
+        self._threads = config.threads if self._on_cpu else torch.get_num_threads()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Rollout]:
         """`request.n` rollouts per request, in order.
@@ -82,13 +83,14 @@ class VLLMEngine:
                 )
         prompts = [_vllm_prompt(request) for request in requests]
         parameters = [self._sampling_params(request, sampling, i) for i, request in enumerate(requests)]
-        with self._own_rng(), _threads(self.config.threads if self._on_cpu else None):
+        with self._own_rng(), _threads(self._threads):
             outputs = self._llm.generate(prompts, parameters, use_tqdm=False)
 
         completions = []
         for request, output in zip(requests, outputs, strict=True):
             _check_prompt(request, output.prompt_token_ids)
-            completions += [(request, completion) for completion in output.outputs]
+            copies = request.n // len(output.outputs)  # n if greedy: asked for once
+            completions += [(request, completion) for completion in output.outputs] * copies
         texts = self._processor.tokenizer.batch_decode(
             [completion.token_ids for _, completion in completions], skip_special_tokens=True
         )
@@ -188,7 +190,7 @@ class VLLMEngine:
         from vllm import SamplingParams
 
         return SamplingParams(
-            n=request.n,
+            n=request.n if sampling.temperature > 0 else 1,  # vLLM refuses more when greedy
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
             seed=None if sampling.seed is None else _derived_seed(sampling.seed, index),
@@ -325,9 +327,9 @@ class _RngState:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
