@@ -131,6 +131,16 @@ def execute(
         return _run_batch(bound, items, limits, emit, runner)
     if bound.signature.asynchronous:
         return runner.run(_run_samples_async(bound, items, limits, emit))
+    if bound.many and len(items) > 1:
+        try:
+            answers, rows = [item.row.get("answer") for item in items], [item.row for item in items]
+            values = bound.many([item.text for item in items], answers, rows)
+        except Exception:  # noqa: BLE001 one by one, below, only the rollout at fault fails
+            values = []
+        if len(values) == len(items):
+            for index, value in enumerate(values):
+                emit(index, clean(value, limits))
+            return []
     log = Log()
     for index, item in enumerate(items):
         emit(index, _run_sample(bound, item, limits, log, runner))

@@ -32,8 +32,8 @@ class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a fiel
     """Name in logs and in `Score.components`; the function's own name (for `http` the remote one) unless given."""
     text: Literal["conclusion", "full"] | None = None
     """What the function reads under grammar `stages`: the text of the CONCLUSION stage, or the whole completion
-    (for functions that judge form). Not given: the function's own attribute `text` if it has one, else the
-    conclusion."""
+    (for functions that judge form). Not given: the whole completion if the function has the attribute
+    `whole_text = True`, else the conclusion."""
     style: Literal["auto", "sample", "batch", "easyr1", "verl"] = "auto"
     """How the function is called: `sample` f(completion, answer, **row); `batch` f(prompts, completions,
     completion_ids, **columns) as in TRL; `easyr1` compute_score(reward_inputs); `verl` compute_score(data_source,

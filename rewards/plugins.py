@@ -47,7 +47,7 @@ class Signature:
     wants: tuple[str, ...] = ()  # other arguments it names: completion_ids, log_metric, …
     asynchronous: bool = False
     whole_groups: bool = False
-    text: Literal["conclusion", "full"] | None = None  # None = it does not say
+    whole_text: bool = False  # reads the whole completion, not the conclusion
     checks_gold: bool = False
     summary: str = ""  # first line of the docstring
 
@@ -58,9 +58,8 @@ class Bound:
 
     call: Callable[..., Any]
     signature: Signature
-    check_gold: (
-        Callable[[Any, Mapping[str, Any]], Any] | None
-    )  # raises ValueError for an answer it cannot read
+    check_gold: Callable[..., Any] | None  # (answer, row): raises ValueError for an answer it cannot read
+    many: Callable[..., list[Any]] | None = None  # (completions, answers, rows): the same values, faster
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def builtins() -> dict[str, str]:
     """Short names of the functions of this package: name -> `module:function`."""
     from rewards.builtins import BUILTINS
 
-    return {**BUILTINS, "http": "rewards.client:HttpReward"}
+    return {**BUILTINS, "http": "rewards.client:Remote"}
 
 
 def available() -> list[Available]:
@@ -149,7 +148,8 @@ def bind(name: str, style: str, arguments: Mapping[str, Any]) -> Bound:
     signature = _with_attributes(replace(signature, asynchronous=is_async(native)), loaded)
     if signature.whole_groups and signature.style == "sample":
         raise PluginError(f"reward '{name}': only batch functions can ask for whole groups")
-    return Bound(functools.partial(native, **arguments), signature, getattr(loaded, "check_gold", None))
+    many = getattr(loaded, "many", None) if signature.style == "sample" and not arguments else None
+    return Bound(functools.partial(native, **arguments), signature, getattr(loaded, "check_gold", None), many)
 
 
 def guess_style(function: Callable[..., Any], name: str) -> Style:
@@ -206,11 +206,10 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def _with_attributes(signature: Signature, function: Callable[..., Any]) -> Signature:
-    text = getattr(function, "text", None)
     return replace(
         signature,
         whole_groups=bool(getattr(function, "whole_groups", False)),
-        text=text if text in ("conclusion", "full") else None,
+        whole_text=bool(getattr(function, "whole_text", False)),
         checks_gold=callable(getattr(function, "check_gold", None)),
         summary=(inspect.getdoc(function) or "").partition("\n")[0],
     )

@@ -12,24 +12,20 @@ conclusion, without being shown to it.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-from rewards.calls import Failure, Item, Limits, Outcome, check_gold, execute, failed
+from rewards.calls import Failure, Item, Limits, Outcome
 from rewards.config import FunctionConfig, RewardsConfig
 from rewards.errors import PluginError, RewardDataError, RewardFailure
-from rewards.isolation import Metrics, Pool, Spec
-from rewards.plugins import Signature, bind, is_builtin
+from rewards.isolation import Metrics, Pool
+from rewards.runners import InProcess, Runner, make_runner, score_items
 from rewards.stages import STAGES, THINK, Parsed, parse
 
 log = logging.getLogger("rewards")
@@ -47,60 +43,6 @@ class Score:
     extra: dict[str, Any] = field(default_factory=dict)  # `component/key`: what functions returned beside
 
 
-class Runner(Protocol):
-    """Calls one function, here or in a worker."""
-
-    signature: Signature
-
-    def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]: ...
-
-    def check(self, rows: Sequence[dict[str, Any]]) -> list[str | None]: ...
-
-
-class InProcess:
-    """A trusted function, called in this process. No time limit."""
-
-    def __init__(self, config: FunctionConfig, limits: Limits, *, reentrant: bool) -> None:
-        self._bound = bind(config.function, config.style, config.arguments)
-        self.signature = self._bound.signature
-        self._limits = limits
-        self._runner = asyncio.Runner()
-        # Built-ins are pure or lock for themselves; others are not expected to be called from two threads at once.
-        self._lock = contextlib.nullcontext() if reentrant else threading.Lock()
-
-    def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
-        outcomes = [failed("crash", "not scored")] * len(items)
-        with self._lock:
-            metrics = execute(self._bound, items, self._limits, outcomes.__setitem__, self._runner)
-        return outcomes, metrics
-
-    def check(self, rows: Sequence[dict[str, Any]]) -> list[str | None]:
-        return [check_gold(self._bound, row) for row in rows]
-
-
-class Isolated:
-    """A function in the pool of worker processes."""
-
-    def __init__(self, config: FunctionConfig, limits: Limits, pool: Pool) -> None:
-        self._pool, self._limits = pool, limits
-        self._key, self.signature = pool.register(
-            Spec(_absolute(config.function), config.style, config.arguments)
-        )
-
-    def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
-        return self._pool.score(self._key, self.signature, [self._slim(item) for item in items], self._limits)
-
-    def check(self, rows: Sequence[dict[str, Any]]) -> list[str | None]:
-        return self._pool.check(self._key, rows, self._limits.timeout_s)
-
-    def _slim(self, item: Item) -> Item:
-        """The item with only the columns that the function reads, so that images are not copied for nothing."""
-        if self.signature.columns is None:
-            return item
-        names = {"id", *self.signature.columns, *(["prompt"] if "prompts" in self.signature.wants else [])}
-        return Item(item.text, {k: v for k, v in item.row.items() if k in names}, item.ids, item.group)
-
-
 @dataclass
 class _Component:
     """One function of one task."""
@@ -110,11 +52,11 @@ class _Component:
     runner: Runner
     timeout_s: float
     recent: deque[bool]  # True = failed, the last `failure_window` rollouts
-    inline: bool  # cheap enough to run in the caller's thread
+    inline: bool  # called in the thread that asks; others run beside it
 
     @property
     def full_text(self) -> bool:
-        return (self.config.text or self.runner.signature.text or "conclusion") == "full"
+        return self.runner.signature.whole_text if self.config.text is None else self.config.text == "full"
 
     @property
     def whole_groups(self) -> bool:
@@ -122,11 +64,7 @@ class _Component:
         return self.runner.signature.whole_groups if asked is None else asked
 
     def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
-        if self.runner.signature.style == "sample":
-            return self.runner.score(items)
-        if self.whole_groups:
-            return _by_group(self.runner, items)
-        return _batch_then_singles(self.runner, items, 2 * self.timeout_s)
+        return score_items(self.runner, items, whole_groups=self.whole_groups, timeout_s=self.timeout_s)
 
 
 class Router:
@@ -147,6 +85,7 @@ class Router:
             self._pool.close()
             raise
         # One thread per function that may wait; several calls of `score` share them.
+        self._runners = list(runners.values())
         self._threads = ThreadPoolExecutor(max(1, len(runners)), thread_name_prefix="rewards-router")
 
     def __enter__(self) -> Router:
@@ -158,8 +97,10 @@ class Router:
         self.close()
 
     def close(self) -> None:
-        """End the worker processes; calls under way finish first."""
+        """End the worker processes and connections; calls under way finish first."""
         self._threads.shutdown(wait=True)
+        for runner in self._runners:
+            runner.close()
         self._pool.close()
 
     @property
@@ -252,20 +193,15 @@ class Router:
     def _component(self, task: str, config: FunctionConfig, runners: dict[str, Runner]) -> _Component:
         timeout_s = config.timeout_s or self.config.timeout_s
         limits = Limits(timeout_s, *config.value_range)
-        builtin = is_builtin(config.function)
-        isolate = not builtin if config.isolate is None else config.isolate
-        key = repr(
-            (config.function, config.style, sorted(config.arguments.items(), key=repr), limits, isolate)
-        )
+        arguments = sorted(config.arguments.items(), key=repr)
+        key = repr((config.function, config.style, arguments, limits, config.isolate))
         if key not in runners:  # a function that serves several tasks is loaded once
-            runners[key] = (
-                Isolated(config, limits, self._pool)
-                if isolate
-                else InProcess(config, limits, reentrant=builtin)
-            )
+            runners[key] = make_runner(config, limits, self._pool)
         runner = runners[key]
         recent: deque[bool] = deque(maxlen=self.config.failure_window)
-        inline = not isolate and config.function != "http"
+        inline = (
+            isinstance(runner, InProcess) and config.function != "math"
+        )  # which waits for its own processes
         component = _Component(task, config, runner, timeout_s, recent, inline)
         if component.whole_groups and runner.signature.style == "sample":
             raise PluginError(f"reward '{config.function}': only batch functions can be given whole groups")
@@ -347,45 +283,3 @@ class Router:
         if reasons:
             return Score(None, values, parsed.broken is None, "; ".join(reasons), extra)
         return Score(total, values, parsed.broken is None, parsed.broken, extra)
-
-
-def _by_group(runner: Runner, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
-    """One call per group, in the order of first appearance."""
-    groups: dict[str | None, list[int]] = {}
-    for index, item in enumerate(items):
-        groups.setdefault(item.group, []).append(index)
-    outcomes = [failed("crash", "not scored")] * len(items)
-    metrics: Metrics = []
-    for members in groups.values():
-        results, logged = runner.score([items[i] for i in members])
-        metrics += logged
-        for index, outcome in zip(members, results, strict=True):
-            outcomes[index] = outcome
-    return outcomes, metrics
-
-
-def _batch_then_singles(
-    runner: Runner, items: Sequence[Item], budget_s: float
-) -> tuple[list[Outcome], Metrics]:
-    """One call for all; if it fails as a whole, one call per item, so that one rollout cannot cost the others.
-
-    The second round starts no call after `budget_s` seconds: a function that always hangs must not hold up the run
-    once per rollout.
-    """
-    outcomes, metrics = runner.score(items)
-    whole = {outcome.failure.kind if outcome.failure else None for outcome in outcomes}
-    if len(items) == 1 or len(whole) != 1 or not whole <= {"exception", "timeout", "crash"}:
-        return outcomes, metrics
-    end = time.monotonic() + budget_s
-    for index, item in enumerate(items):
-        if time.monotonic() >= end:
-            break
-        (outcomes[index],), logged = runner.score([item])
-        metrics += logged
-    return outcomes, metrics
-
-
-def _absolute(name: str) -> str:
-    """File names as absolute paths: a worker may be started after the working directory has changed."""
-    file, _, attribute = name.rpartition(":")
-    return f"{Path(file).expanduser().resolve()}:{attribute}" if file.endswith(".py") else name

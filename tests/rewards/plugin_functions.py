@@ -71,7 +71,7 @@ def full_text_length(completion: str) -> float:
     return min(1.0, len(completion) / 1000)
 
 
-full_text_length.text = "full"  # type: ignore[attr-defined]
+full_text_length.whole_text = True  # type: ignore[attr-defined]
 
 
 class Counting:
