@@ -125,15 +125,22 @@ class TraceTrainer(SFTTrainer):
                 Path(output_dir) / TRAINED_BASE,
             )
 
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
-    ) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Load a checkpoint's weights by `from_pretrained`'s names, every one of them.
+
+        transformers 5.17's Trainer saves Qwen2.5-VL under the names of its published checkpoints, but reads the file
+        by the names in memory, finds none, warns, and goes on with the weights it had.
+        """
+        if self.is_fsdp_enabled or hasattr(self.model, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            saved = type(self.model).from_pretrained(resume_from_checkpoint, dtype=self.model.dtype)
+            self.model.load_state_dict(saved.state_dict())
         if trained := trained_base(self.model):
-            saved = load_file(Path(resume_from_checkpoint) / TRAINED_BASE)
+            saved_base = load_file(Path(resume_from_checkpoint) / TRAINED_BASE)
             with torch.no_grad():
                 for name, parameter in trained.items():
-                    parameter.copy_(saved[name])
+                    parameter.copy_(saved_base[name])
 
 
 def add_label_head(model: torch.nn.Module) -> None:

@@ -1,0 +1,212 @@
+"""Whole SFT runs of the tiny model: what trains, what is saved, resuming, several processes, clear errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from sft.config import SFTConfig
+from sft.data import Collator, TraceError
+from sft.train import run
+from vlm.checkpoint import CheckpointError
+from vlm.load import load_model, load_processor
+from vlm.parts import PRESETS, part_of
+from vlm.rows import read_rows, write_rows
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def settings(tiny, rows_file, output, **changes) -> dict:
+    """A run of 4 steps, 4 rows each; `changes` are dotted keys with `__`."""
+    config = {
+        "model": {"path": str(tiny)},
+        "data": {"train": str(rows_file)},
+        "optim": {"max_steps": 4, "per_device_batch_size": 4, "learning_rate": 3e-3},
+        "output_dir": str(output),
+        "logging_steps": 1,
+    }
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        section = config
+        for name in parents:
+            section = section[name]
+        section[last] = value
+    return config
+
+
+def train(tiny, rows_file, output, **changes) -> Path:
+    return run(SFTConfig.model_validate(settings(tiny, rows_file, output, **changes)))
+
+
+def metrics(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_weights(a: Path, b: Path, **tolerance) -> None:
+    one, two = load_file(a / "model.safetensors"), load_file(b / "model.safetensors")
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, **(tolerance or {"atol": 0, "rtol": 0}))
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, rows_file, tmp_path_factory):
+    """An unbroken run with checkpoints at every second step and held-out rows."""
+    output = tmp_path_factory.mktemp("run")
+    changes = {"save_steps": 2, "data__eval": str(rows_file), "data__eval_limit": 4, "eval_steps": 2}
+    return train(tiny, rows_file, output, **changes)
+
+
+def test_a_run_learns_and_leaves_a_checkpoint_that_loads(finished, tiny, rows_file):
+    lines = metrics(finished.parent)
+    training, held_out = [x for x in lines if "loss" in x], [x for x in lines if "eval_loss" in x]
+    assert [x["step"] for x in training] == [1, 2, 3, 4] and [x["step"] for x in held_out] == [2, 4]
+    assert training[-1]["loss"] < training[0]["loss"] - 0.2
+    wanted = {"step", "loss", "learning_rate", "grad_norm", "tokens_per_second"}
+    wanted |= {f"loss/{stage}" for stage in ("summary", "caption", "reasoning", "conclusion", "end")}
+    assert wanted <= training[0].keys() and "eval_loss/caption" in held_out[0]
+    processor, model = load_processor(finished), load_model(finished)
+    (batch,) = [Collator(processor, read_rows(rows_file))([{"row": i} for i in range(4)])]
+    labels = batch.pop("labels")
+    batch.pop("stage_ids")
+    logits = model(**batch).logits[:, :-1].flatten(0, 1)
+    loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten())
+    assert loss.item() == pytest.approx(held_out[-1]["eval_loss"], abs=1e-4)
+    saved = {path.name for path in finished.iterdir()}
+    assert {"config.json", "tokenizer.json", "processor_config.json", "chat_template.jinja"} <= saved
+
+
+def test_a_resumed_run_equals_an_unbroken_one(finished, tiny, rows_file, tmp_path):
+    """Stopped in the middle of an epoch (12 rows, 4 a step): same rows, same optimiser, same weights, same log."""
+    output = tmp_path / "run"
+    shutil.copytree(finished.parent, output)
+    shutil.rmtree(output / "checkpoint-4")
+    shutil.rmtree(output / "final")
+    changes = {"save_steps": 2, "data__eval": str(rows_file), "data__eval_limit": 4, "eval_steps": 2}
+    again = train(tiny, rows_file, output, resume="auto", **changes)
+    assert_same_weights(finished, again)
+    unbroken, resumed = metrics(finished.parent), metrics(output)
+    assert [x["step"] for x in resumed] == [x["step"] for x in unbroken]
+    assert [x.get("loss") for x in resumed] == [x.get("loss") for x in unbroken]
+
+
+def test_an_old_run_is_not_mixed_with_a_fresh_one_or_with_other_rows(finished, tiny, rows_file):
+    with pytest.raises(FileExistsError, match="holds checkpoint-4 of an earlier run: set resume=auto"):
+        train(tiny, rows_file, finished.parent)
+    with pytest.raises(ValueError, match="was trained on other rows, another batch size or another seed"):
+        train(tiny, rows_file, finished.parent, resume="auto", data__limit=8)
+    with pytest.raises(FileNotFoundError, match="resume: expected a checkpoint folder"):
+        train(tiny, rows_file, finished.parent, resume=str(finished.parent / "checkpoint-9"))
+
+
+@pytest.mark.parametrize("preset", ["projector", "vision+projector", "language"])
+def test_frozen_parts_do_not_move(tiny, rows_file, tmp_path, preset):
+    final = train(tiny, rows_file, tmp_path, model__trainable=preset, optim__max_steps=2)
+    before, after = load_file(tiny / "model.safetensors"), load_file(final / "model.safetensors")
+    moved = {part_of(name) for name in before if not torch.equal(before[name], after[name])}
+    assert moved == set(PRESETS[preset])
+
+
+def test_accumulated_and_sorted_micro_batches_train_as_one_batch_does(tiny, rows_file, tmp_path):
+    """Micro-batches of 1 row against one batch of 4, to float32's rounding."""
+    changes = {"optim__per_device_batch_size": 1, "optim__gradient_accumulation_steps": 4}
+    whole, pieces = train(tiny, rows_file, tmp_path / "a"), train(tiny, rows_file, tmp_path / "b", **changes)
+    assert_same_weights(whole, pieces, atol=2e-4, rtol=1e-3)
+
+
+def test_lora_saves_the_adapter_and_a_merged_model_with_the_same_logits(tiny, rows_file, tmp_path):
+    """Preset `all`: adapters on the language model, vision and projector in full beside them, resumed half way."""
+    changes = {"model__lora": {"r": 4}, "save_steps": 2}
+    merged = train(tiny, rows_file, tmp_path / "a", **changes)
+    assert merged.name == "merged" and (merged.parent / "adapter/adapter_model.safetensors").is_file()
+
+    import peft
+
+    adapter = merged.parent / "adapter"
+    wrapped = peft.PeftModel.from_pretrained(load_model(tiny), adapter)
+    wrapped.load_state_dict(load_file(adapter / "trained_base.safetensors"), strict=False)
+    batch = Collator(load_processor(merged), read_rows(rows_file))([{"row": i} for i in range(4)])
+    batch = {k: v for k, v in batch.items() if k not in ("labels", "stage_ids")}
+    with torch.no_grad():
+        expected = wrapped.eval()(**batch).logits
+        torch.testing.assert_close(load_model(merged).eval()(**batch).logits, expected, atol=1e-5, rtol=1e-4)
+    before, after = load_file(tiny / "model.safetensors"), load_file(merged / "model.safetensors")
+    moved = {part_of(name) for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"vision", "projector", "language"}
+
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(tmp_path / "b/checkpoint-4")
+    again = train(tiny, rows_file, tmp_path / "b", resume="auto", **changes)
+    assert_same_weights(merged, again)
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tiny, rows_file, tmp_path):
+    """gloo DDP through the entry point; with 2 rows per process, many rank batches lack images or videos."""
+    single = train(tiny, rows_file, tmp_path / "one")
+    config = settings(tiny, rows_file, tmp_path / "two", optim__per_device_batch_size=2)
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, "sft.py", "--config", str(tmp_path / "two.yaml")],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count("SFT done:") + done.stderr.count("SFT done:") == 1
+    assert_same_weights(single, tmp_path / "two/final", atol=2e-4, rtol=1e-3)
+    losses = [[x["loss"] for x in metrics(tmp_path / run)] for run in ("one", "two")]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+def test_rows_that_cannot_be_trained_on_are_named_before_training(tiny, rows_file, tmp_path):
+    rows = read_rows(rows_file)
+    rows[1]["trace"] = None
+    broken = write_rows(rows, tmp_path / "rows.jsonl")
+    with pytest.raises(TraceError, match=r"1 of 12 rows cannot be trained on:\n  row 'row1': field 'trace': expected"):
+        train(tiny, broken, tmp_path / "run")
+
+
+def test_long_rows_are_an_error_or_dropped_and_listed(tiny, rows_file, tmp_path, capfd):
+    with pytest.raises(TraceError, match=r"12 of 12 rows are longer than data.max_tokens = 3 .*\n  row 'row0': \d+ tokens"):
+        train(tiny, rows_file, tmp_path / "a", data__max_tokens=3)
+    lengths = sorted(len(e) for e in map(Collator(load_processor(tiny), read_rows(rows_file)).example, range(12)))
+    changes = {"data__max_tokens": lengths[7], "data__long_rows": "drop", "optim__max_steps": 1}
+    train(tiny, rows_file, tmp_path / "b", **changes)
+    kept = sum(length <= lengths[7] for length in lengths)
+    printed = capfd.readouterr()
+    assert f"{12 - kept} of 12 rows are longer" in printed.out + printed.err
+    assert f"SFT: {kept} rows from" in printed.out + printed.err
+
+
+def test_a_model_without_weights_is_one_clear_error(tiny, rows_file, tmp_path):
+    shutil.copytree(tiny, tmp_path / "empty")
+    (tmp_path / "empty/model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="empty"):
+        train(tmp_path / "empty", rows_file, tmp_path / "run")
+
+
+def test_low_precision_weights_without_master_weights_are_refused(tiny, rows_file, tmp_path):
+    with pytest.raises(ValueError, match=r"model.dtype: expected float32 where no DeepSpeed"):
+        train(tiny, rows_file, tmp_path, model__dtype="bfloat16")
+
+
+def test_a_dry_run_prints_the_resolved_config_and_an_unknown_key_its_nearest_name(tiny, rows_file, tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tiny, rows_file, tmp_path / "run")))
+    command = [sys.executable, "sft.py", "--config", str(tmp_path / "c.yaml")]
+    dry = subprocess.run([*command, "--dry-run"], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert dry.returncode == 0 and yaml.safe_load(dry.stdout)["optim"]["max_steps"] == 4
+    assert not (tmp_path / "run").exists()
+    wrong = subprocess.run([*command, "optim.learnin_rate=1"], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert wrong.returncode == 2 and "did you mean 'optim.learning_rate'" in wrong.stderr
