@@ -47,13 +47,10 @@ def write_report(run_dir: str | Path) -> Path:
     )
     tasks = sorted({*steps_tasks, *(task_names(evaluation) if evaluation else ())})
 
-    shelf = Shelf(run.path.resolve(), MEDIA_BUDGET)
+    shelf = Shelf(MEDIA_BUDGET)
     held_out, answers = pick_held_out_groups(run)
     training, rollouts = pick_training_groups(run)
     groups = [*held_out, *training]
-    for group in groups:
-        for member in group.members:
-            member["_root"] = str(shelf.root)
     views = [group_view(group, shelf, labels) for group in groups]
     css, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     page = _environment().get_template("report.html.jinja").render(

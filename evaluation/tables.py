@@ -16,14 +16,14 @@ OVERALL = "overall"
 NOTHING = "–"
 
 
-def cell(entry: Mapping[str, Any] | None, *, signed: bool = False) -> str:
+def cell(entry: Mapping[str, Any] | None, *, signed: bool = False, interval: bool = True) -> str:
     """`0.53 [0.47, 0.59]`, or a dash where nothing was scored."""
     if not entry or entry.get("mean") is None:
         return NOTHING
     form = "+.2f" if signed else ".2f"
     text = format(entry["mean"], form)
     low, high = entry.get("ci95") or (None, None)
-    return text if low is None or high is None else f"{text} [{low:{form}}, {high:{form}}]"
+    return text if low is None or high is None or not interval else f"{text} [{low:{form}}, {high:{form}}]"
 
 
 def percent(share: float | None) -> str:
@@ -58,12 +58,13 @@ def difference_of(evaluation: Mapping[str, Any], before: str, after: str, task: 
 
 
 def table_cells(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and body of the table: greedy mean with interval, T = 1 mean, grammar rate, last difference."""
+    """Header and body of the table. Per checkpoint: greedy mean with interval, T = 1 mean (if sampled), share in grammar;
+    then the paired difference of the last two checkpoints."""
     names = list(evaluation["checkpoints"])
     sampled = any(one.get("sampled") for one in evaluation["checkpoints"].values())
     header = ["task", "rows"]
     for name in names:
-        header += [name, *([f"{name} T=1"] if sampled else []), f"{name} in grammar"]
+        header += [name, *(["T=1"] if sampled else []), "grammar"]
     if len(names) > 1:
         header.append(f"{names[-1]} − {names[-2]}")
     body = []
@@ -73,7 +74,7 @@ def table_cells(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str
         for name, entry in zip(names, entries, strict=True):
             line.append(cell(entry))
             if sampled:
-                line.append(cell(entry_of(evaluation, name, "sampled", task)))
+                line.append(cell(entry_of(evaluation, name, "sampled", task), interval=False))
             line.append(percent(entry["in_grammar"]) if entry else NOTHING)
         if len(names) > 1:
             line.append(cell(difference_of(evaluation, names[-2], names[-1], task), signed=True))
@@ -90,13 +91,13 @@ def caption(evaluation: Mapping[str, Any]) -> str:
         for mode in ("greedy", "sampled")
         if one.get(mode)
     )
-    sampled = settings["samples"]
-    parts = [
-        "Mean reward with 95 % confidence interval",
-        f"greedy and {sampled} per row sampled at T = 1" if sampled else "greedy",
-        f"at most {settings['max_tokens']} tokens",
-    ]
-    return ", ".join(parts) + (f"; {unscored} answers could not be scored." if unscored else ".")
+    text = (
+        f"Mean reward [95 % confidence interval] of greedy answers of at most {settings['max_tokens']} tokens"
+    )
+    if settings["samples"]:
+        text += f"; T=1: mean of {settings['samples']} sampled answers per row"
+    text += "; grammar: share of greedy answers that keep to it"
+    return text + (f"; {unscored} answers could not be scored." if unscored else ".")
 
 
 def markdown(evaluation: Mapping[str, Any]) -> str:

@@ -22,7 +22,8 @@ MOST_POINTS = 400  # longer curves are averaged in bins: more cannot be seen
 
 @dataclass(frozen=True)
 class Series:
-    """One curve. `values` are aligned with the chart's steps; None leaves a gap. `colour` indexes the palette."""
+    """One curve. `values` are aligned with the chart's steps; a step without a value (None) is passed over, since a task
+    need not come up in every step. `colour` indexes the palette."""
 
     name: str
     values: tuple[float | None, ...]
@@ -216,7 +217,7 @@ def _moving_average(values: Sequence[float | None], window: int, log: bool) -> l
     half, result = window // 2, []
     for i, value in enumerate(values):
         near = [v for v in values[max(0, i - half) : i + half + 1] if _drawable(v, log)]
-        if value is None or not near:
+        if not _drawable(value, log):
             result.append(None)
         else:
             result.append(math.exp(np.mean(np.log(near))) if log else float(np.mean(near)))
@@ -239,19 +240,11 @@ def _binned(steps: Sequence[float], series: Sequence[Series]) -> tuple[list[floa
 
 
 def _path(points: Sequence[tuple[float, float] | None], name: str) -> Markup:
-    """Straight lines between points, broken at gaps; a point alone becomes a dot."""
-    runs: list[list[tuple[float, float]]] = [[]]
-    for point in points:
-        if point is None:
-            runs.append([])
-        else:
-            runs[-1].append(point)
-    d = "".join(
-        "M" + "L".join(f"{_r(x)} {_r(y)}" for x, y in (run if len(run) > 1 else run * 2))
-        for run in runs
-        if run
+    """Straight lines between the points there are; a point alone becomes a dot."""
+    present = [f"{_r(x)} {_r(y)}" for x, y in (point for point in points if point is not None)]
+    return Markup('<path class="{}" d="M{}"/>').format(
+        name, "L".join(present if len(present) > 1 else present * 2)
     )
-    return Markup('<path class="{}" d="{}"/>').format(name, d)
 
 
 def _grid(axis: _Axis) -> Markup:

@@ -15,6 +15,7 @@ TASK_COLOURS = 8  # tasks take the first places of the style sheet's palette
 
 
 def rl_charts(run: RunFolder, step_tasks: Sequence[str], tasks: Sequence[str]) -> list[Markup]:
+    """Curves over GRPO steps; `step_tasks` are the tasks in the log, `tasks` those of the page (for their colours)."""
     metrics = run.metrics
     if not metrics:
         return []
@@ -45,6 +46,13 @@ def rl_charts(run: RunFolder, step_tasks: Sequence[str], tasks: Sequence[str]) -
         ),
         line_chart("Length by task", "Tokens of an answer.", steps, per_task("length")),
         line_chart(
+            "Answers in the grammar",
+            "Share of answers that keep to the stages.",
+            steps,
+            [one("share", "in_grammar/mean", 2)],
+            span=(0.0, 1.0),
+        ),
+        line_chart(
             "Groups without signal",
             "Share of prompts whose answers all got the same reward: nothing to learn from them.",
             steps,
@@ -71,6 +79,7 @@ def rl_charts(run: RunFolder, step_tasks: Sequence[str], tasks: Sequence[str]) -
             [one("gradient norm", "grad_norm", 3)],
             log=_spans_decades(metrics, "grad_norm"),
         ),
+        line_chart("Entropy", "Of the policy at each token, in nats.", steps, [one("entropy", "entropy", 4)]),
         area_chart(
             "Seconds a step",
             "Stacked by phase.",
@@ -79,7 +88,7 @@ def rl_charts(run: RunFolder, step_tasks: Sequence[str], tasks: Sequence[str]) -
         ),
         line_chart(
             "Tokens per second",
-            "Generated, over the whole step.",
+            "Sampled tokens, while generating.",
             steps,
             [one("tokens/s", "tokens_per_second", 2)],
         ),
@@ -88,33 +97,23 @@ def rl_charts(run: RunFolder, step_tasks: Sequence[str], tasks: Sequence[str]) -
 
 
 def sft_charts(run: RunFolder) -> list[Markup]:
-    """Losses of the SFT log: the total one, then one curve per stage (`loss/<stage>` or `loss_<stage>`)."""
-    records = [
-        record
-        for record in run.sft_metrics
-        if any(is_number(v) for k, v in record.items() if k.startswith(("loss", "eval_loss")))
+    """Losses of the SFT log: `loss` and `eval_loss`, and `loss/<stage>` by stage."""
+    by_step: dict[float, dict[str, Any]] = {}
+    for record in run.sft_metrics:  # training and held-out losses come on lines of their own
+        by_step.setdefault(float(record["step"]), {}).update(record)
+    steps, records = list(by_step), list(by_step.values())
+    stages = list(dict.fromkeys(key for record in records for key in record if key.startswith("loss/")))
+    whole = [
+        Series("training", values(records, "loss"), 0),
+        Series("held out", values(records, "eval_loss"), 1),
     ]
-    if not records:
-        return []
-    steps = [float(record.get("step", record.get("global_step", i + 1))) for i, record in enumerate(records)]
-    keys = list(dict.fromkeys(key for record in records for key in record))
-    stages = [
-        key for key in keys if key.startswith(("loss/", "loss_")) and key not in ("loss/total", "loss/mean")
+    by_stage = [
+        Series(key[5:].lower(), values(records, key), i % TASK_COLOURS) for i, key in enumerate(stages)
     ]
-    total = next((key for key in ("loss", "loss/total", "loss/mean") if key in keys), None)
-    log = bool(total) and _spans_decades(records, str(total))
-    whole = [Series("training", values(records, total), 0)] if total else []
-    if "eval_loss" in keys:
-        whole.append(Series("held out", values(records, "eval_loss"), 1))
+    log = _spans_decades(records, "loss")
     charts = [
         line_chart("Loss", "Cross-entropy of the trace's tokens.", steps, whole, log=log),
-        line_chart(
-            "Loss by stage",
-            "The same, of each stage alone.",
-            steps,
-            [Series(key[5:].lower(), values(records, key), i % TASK_COLOURS) for i, key in enumerate(stages)],
-            log=log,
-        ),
+        line_chart("Loss by stage", "The same, of each stage alone.", steps, by_stage, log=log),
     ]
     return [chart for chart in charts if chart]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from evaluation.page.marks import answer_text, gold_marks, model_marks
@@ -51,7 +50,7 @@ def card_view(
         "reward_text": "not scored" if reward is None else f"{reward:.2f}",
         "percent": round(100 * min(1.0, max(0.0, reward or 0.0))),
         "advantage": advantage or 0.0,
-        "advantage_text": None if advantage is None else f"{advantage:+.2f}".replace("-", "−"),
+        "advantage_text": _advantage_text(group, advantage),
         "conclusion": _cut(conclusion if conclusion is not None else _beginning(text)) or "(empty)",
         "broken": not in_grammar,
         "stages": [(stage, _cut(words)) for stage, words in (parsed.stages or {}).items()],
@@ -64,16 +63,17 @@ def card_view(
     }
 
 
+def _advantage_text(group: Group, advantage: float | None) -> str | None:
+    if group.kind != "training":
+        return None
+    # Rollouts of equal reward have no advantage over each other: their group left the update.
+    return "none: no signal" if advantage is None else f"{advantage:+.2f}".replace("-", "−")
+
+
 def _marks(record: Mapping[str, Any], conclusion: str | None) -> tuple[Marks, Marks, list[str]]:
     """Gold marks, the model's marks, and what could not be drawn (a frame that needs an unknown image size)."""
-    root = record.get("_root")
-    located = dict(record)
-    if root:  # sizes may be read from image files, whose paths are relative to the run folder
-        located["images"] = [
-            str(Path(root) / i) if isinstance(i, str) else i for i in record.get("images") or ()
-        ]
     try:
-        return gold_marks(located), model_marks(located, conclusion), []
+        return gold_marks(record), model_marks(record, conclusion), []
     except (ValueError, TypeError) as error:
         return Marks(), Marks(), [f"not drawn: {error}"]
 

@@ -56,14 +56,13 @@ class Picture:
 class Shelf:
     """The media of one page: each embedded once, until `budget` bytes are used up."""
 
-    root: Path
     budget: int
     pictures: dict[str, Picture | str] = field(default_factory=dict)  # a str says why there is no picture
     definitions: list[Markup] = field(default_factory=list)
     used: int = 0
 
     def image(self, source: Any) -> Picture | str:
-        """The picture of an image (path, absolute or relative to the run folder), or why it cannot be shown."""
+        """The picture of an image (its path), or why it cannot be shown."""
         return self._get(source, self._embed_image)
 
     def strip(self, source: Any) -> Picture | str:
@@ -83,18 +82,13 @@ class Shelf:
                 self.pictures[key] = str(error)
         return self.pictures[key]
 
-    def _path(self, source: Any) -> Any:
-        if isinstance(source, Mapping):
-            return {**source, "path": str(self.root / source["path"])} if source.get("path") else source
-        return str(self.root / source)  # an absolute path stays as it is
-
     def _embed_image(self, source: Any, key: str, name: str) -> Picture:
-        image = load_image(self._path(source))
+        image = load_image(source)
         self._define(key, image, image.width, image.height)
         return Picture(key, image.width, image.height, None, name)
 
     def _embed_strip(self, source: Any, key: str, name: str) -> Picture:
-        video = load_video(self._path(source), max_frames=64)
+        video = load_video(source, max_frames=64)
         tile = STRIP_WIDTH / STRIP_FRAMES
         height = round(tile * video.frames.shape[1] / video.frames.shape[2])
         scale = 2  # sharper than one pixel per unit

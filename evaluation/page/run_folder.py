@@ -115,7 +115,7 @@ def pick_training_groups(
     groups = []
     for (task, step), rows in sorted(found.items()):
         for i, (row_id, answers) in enumerate(rows.items()):
-            kept = _thin_by_reward(answers, members)
+            kept = tuple(_located(one, file.parent) for one in _thin_by_reward(answers, members))
             why = ("first", "second", "third")[i] if i < 3 else f"{i + 1}th"
             groups.append(
                 Group(
@@ -136,9 +136,10 @@ def pick_held_out_groups(run: RunFolder, *, drawn: int = 2, seed: int = 0) -> tu
     and `drawn` at random; each with its greedy answer under every checkpoint. Also the number of answers in the file."""
     if "eval_rollouts" not in run.files:
         return [], 0
+    file = run.files["eval_rollouts"]
     tasks: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     total, order = 0, []
-    for _, record in _read_lines(run.files["eval_rollouts"], run.notes):
+    for _, record in _read_lines(file, run.notes):
         total += 1
         if record.get("mode", "greedy") != "greedy":
             continue
@@ -169,7 +170,14 @@ def pick_held_out_groups(run: RunFolder, *, drawn: int = 2, seed: int = 0) -> tu
             picked[row_id] = f"drawn at random from {len(complete)} held-out {task} rows"
         for row_id, why in picked.items():
             groups.append(
-                Group("held-out", task, row_id, None, why, tuple(complete[row_id][name] for name in order))
+                Group(
+                    "held-out",
+                    task,
+                    row_id,
+                    None,
+                    why,
+                    tuple(_located(complete[row_id][name], file.parent) for name in order),
+                )
             )
     return groups, total
 
@@ -188,6 +196,17 @@ def _thin_by_reward(answers: Sequence[dict[str, Any]], count: int) -> tuple[dict
         range(len(answers)), key=lambda i: -1.0 if answers[i]["reward"] is None else answers[i]["reward"]
     )
     return tuple(answers[ranked[i]] for i in _spread(range(len(ranked)), count))
+
+
+def _located(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The record with media paths that do not depend on where the reader stands: relative ones start from the file."""
+
+    def locate(medium: Any) -> Any:
+        if isinstance(medium, dict) and isinstance(medium.get("path"), str):
+            return {**medium, "path": str(folder.resolve() / medium["path"])}
+        return str(folder.resolve() / medium) if isinstance(medium, str) else medium
+
+    return {**record, **{kind: [locate(m) for m in record.get(kind) or ()] for kind in ("images", "videos")}}
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from evaluation.metrics import Scored, by_task, differences, summarise
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-STEPS, GROUP = 30, 8
+STEPS, GROUP = 30, 4
 GOLD_BOX, MODEL_BOX = [28, 28, 56, 56], [34, 22, 70, 58]
 SIZE = (112, 84)  # width, height of the images
 POINT = (75.0, 40.0)
@@ -136,6 +136,8 @@ def make_run_folder(folder: Path, *, rows: int = 40) -> Path:
                 "groups/zero_signal": min(1.0, 0.1 + 0.02 * step + 0.1 * rng.random()),
                 "logprob_gap/mean": 10 ** rng.uniform(-5.8, -5),
                 "logprob_gap/max": 10 ** rng.uniform(-4.5, -2.4),
+                "in_grammar/mean": 0.92,
+                "entropy": 0.8 - 0.02 * step,
                 "grad_norm": math.exp(rng.gauss(0, 0.3)),
                 "seconds/generate": (9.0 if step == 0 else 1.4) + 0.3 * rng.random(),
                 "seconds/reward": 0.08,
