@@ -19,6 +19,8 @@ _OTHER_LETTER = re.compile(r"\([A-Z]\)|\b[B-HJ-Z]\b|\b[A-Z][.):](?:\s|$)")
 def options_of(answer: Mapping[str, Any], row: Mapping[str, Any]) -> list[str] | None:
     """Texts of the options in order (letter A first): `options` or `choices` of the answer or the row; None if unknown."""
     for source in (answer, row):
+        if not isinstance(source, Mapping):  # a broken answer: reported by whoever reads its fields
+            continue
         for name in ("options", "choices"):
             value = source.get(name)
             if value is not None and len(value):

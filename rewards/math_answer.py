@@ -36,7 +36,11 @@ from rewards.reading import (
 )
 
 MAX_ANSWER_CHARS = 2_000
-"""An answer longer than this is not sent to math-verify whole: a boxed one scores 0, of a text the end is read."""
+"""Of a longer text only the end is sent to math-verify."""
+
+MAX_EXPRESSION_CHARS = 500
+MAX_DEPTH = 25
+"""A boxed or bare expression that is longer, or brackets nested deeper, is no answer (and slow to parse): 0 without asking."""
 
 Kind = Literal["letter", "number", "text", "math"]
 
@@ -205,13 +209,15 @@ def _decide(
         plain = plain_number(candidate) or decimal_comma(candidate)
         if plain:
             return float(same_number(gold.value, plain))
-    if len(candidate) > MAX_ANSWER_CHARS:
-        if boxes:
-            return 0.0
+    if not boxes:
         candidate = candidate[-MAX_ANSWER_CHARS:]
     if plain_text(candidate) == plain_text(gold.text):
         return 1.0
-    return gold.forms, _forms(candidate, boxed=bool(boxes))
+    forms = _forms(candidate, boxed=bool(boxes))
+    expression = bool(boxes) or forms[0] != candidate  # not running text, in which math-verify searches
+    if (expression and len(candidate) > MAX_EXPRESSION_CHARS) or _depth(candidate) > MAX_DEPTH:
+        return 0.0
+    return gold.forms, forms
 
 
 def same_number(gold: PlainNumber, predicted: PlainNumber) -> bool:
@@ -231,6 +237,18 @@ def _percent_factors(gold_is_percent: bool) -> tuple[Fraction, ...]:
 def _equal(gold: Fraction, predicted: Fraction, decimal: bool) -> bool:
     difference = abs(gold - predicted)
     return difference == 0 or (decimal and difference * 10**6 <= min(Fraction(1), abs(gold)))
+
+
+def _depth(text: str) -> int:
+    """How deep brackets nest (any kind, unbalanced ones count)."""
+    depth = deepest = 0
+    for char in text:
+        if char in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in ")]}" and depth:
+            depth -= 1
+    return deepest
 
 
 def _judge_words(candidate: str, gold: Gold) -> float:

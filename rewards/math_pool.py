@@ -174,7 +174,14 @@ class MathPool:
         if predicted is not None:
             request["predicted"] = list(predicted)
         worker = self._take()
-        reply = worker.ask(request, self.seconds)
+        try:
+            reply = worker.ask(request, self.seconds)
+        except (
+            BaseException
+        ):  # Ctrl-C or a time-out of the caller's while waiting: a worker half-way is of no use
+            worker.kill()
+            self._give_back(worker, "crash")
+            raise
         self._give_back(worker, reply)
         if reply == "timeout" or reply == "crash":
             return Judged(False, False, False, reply)

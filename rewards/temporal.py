@@ -17,7 +17,7 @@ from rewards.reading import tail
 MAX_SPANS = 256
 """More spans than this in one answer are no answer: score 0."""
 
-_TIME = r"((?:[0-9]{1,4}:){1,2}[0-9]{1,2}(?:\.[0-9]{0,9})?|[0-9]{1,9}(?:\.[0-9]{0,12})?)"
+_TIME = r"((?:[0-9]{1,4}:){1,2}[0-9]{1,2}(?:\.[0-9]{0,20})?|[0-9]{1,9}(?:\.[0-9]{0,20})?)"
 _UNIT = r"(?:\s?(?:seconds|second|secs|sec|s)\b\.?)?"
 _EDGE = r"(?<![0-9.:\-+eE])"  # not inside a longer number, nor after a sign
 _END = r"(?![0-9:]|\.[0-9]|[eE][-+]?[0-9])"

@@ -1,0 +1,167 @@
+"""The pool of math workers: limits, recycling, threads, forked and spawned parents."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rewards import math_pool
+from rewards.math_answer import math_reward
+from rewards.math_pool import MathPool
+
+HUNG = ["$\\int_0^1 \\frac{x^{73}+\\sin(x^{21})+e^{x^2}}{\\ln(x^5+2)+\\tan(x)} dx$"]
+"""Parsing and comparing this keeps sympy busy for minutes."""
+
+
+@pytest.fixture
+def pool() -> Iterator[MathPool]:
+    with MathPool(workers=2, seconds=30.0) as made:
+        yield made
+
+
+def ask(pool: MathPool, gold: str, predicted: str) -> bool:
+    return pool.judge([gold], [predicted]).equal
+
+
+def test_equal_answers_are_equal_and_the_truth_comes_first(pool: MathPool) -> None:
+    assert ask(pool, r"$\frac{1}{2}$", r"\boxed{0.5}")
+    assert not ask(pool, r"$\frac{1}{2}$", r"\boxed{0.25}")
+    assert ask(pool, "$1$", "$2x + z = 1$")
+    assert not ask(pool, "$2x + z = 1$", "$1$")
+
+
+def test_an_item_that_hangs_is_killed_at_its_limit_counted_and_delays_no_other_by_more() -> None:
+    with MathPool(workers=1, seconds=1.5) as pool:
+        assert ask(pool, "$1$", "$1$")  # the worker is up
+        first = pool._idle[0].process.pid
+        start = time.monotonic()
+        judged = pool.judge(
+            HUNG, HUNG[:0] + ["$\\int_0^1 \\frac{x^{72}+\\sin(x^{21})+e^{x^2}}{\\ln(x^5+2)+\\tan(x)} dx$"]
+        )
+        assert judged.outcome == "timeout" and not judged.equal
+        assert time.monotonic() - start < 60.0  # minutes without a limit
+        assert ask(pool, "$2$", "$2$")
+        assert pool._idle[0].process.pid != first
+        assert pool.stats.timeouts == 1 and pool.stats.started == 2 and pool.stats.items == 3
+
+
+def test_time_spent_starting_a_worker_is_not_charged_to_the_item() -> None:
+    with MathPool(workers=1, seconds=0.9) as pool:
+        assert [ask(pool, "$2$", "$2$") for _ in range(3)] == [True] * 3
+
+
+def test_a_worker_is_replaced_after_its_share_of_items() -> None:
+    with MathPool(workers=1, seconds=30.0, recycle_after=2) as pool:
+        assert all(ask(pool, "$2$", "$2$") for _ in range(5))
+        assert pool.stats.recycled == 2 and pool.stats.started == 3
+
+
+def test_a_worker_that_dies_is_counted_as_a_crash_and_replaced(pool: MathPool) -> None:
+    assert ask(pool, "$2$", "$2$")
+    pool._idle[0].process.kill()
+    pool._idle[0].process.wait()
+    assert ask(pool, "$2$", "$2$")  # found dead before use: nothing lost
+
+    assert ask(pool, "$2$", "$2$")
+    worker = pool._idle[0]
+    os.kill(worker.process.pid, 19)  # stopped: it will not answer …
+    threading.Timer(0.3, worker.process.kill).start()  # … and dies while it is asked
+    judged = pool.judge(["$2$"], ["$2$"])
+    assert judged.outcome == "crash" and pool.stats.crashes == 1
+    assert ask(pool, "$2$", "$2$")
+
+
+def test_many_threads_share_the_workers(pool: MathPool) -> None:
+    answers = pool.judge_many([([f"${i}$"], [f"${i + i % 2}$"]) for i in range(40)])
+    assert [judged.equal for judged in answers] == [i % 2 == 0 for i in range(40)]
+    assert pool.stats.started <= 2 and pool.stats.items == 40
+
+
+def test_an_interrupted_wait_neither_blocks_the_pool_nor_mixes_up_answers() -> None:
+    with MathPool(workers=1, seconds=30.0) as pool:
+        assert ask(pool, "$2$", "$2$")
+        worker = pool._idle[0]
+        worker._receive = lambda deadline: (_ for _ in ()).throw(KeyboardInterrupt())  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            ask(pool, "$3$", "$3$")
+        assert worker.process.poll() is not None
+        assert not ask(pool, "$3$", "$4$")
+
+
+def test_a_closed_pool_leaves_no_process_and_works_again_when_used(pool: MathPool) -> None:
+    assert ask(pool, "$2$", "$2$")
+    process = pool._idle[0].process
+    pool.close()
+    assert process.poll() is not None
+    assert ask(pool, "$2$", "$2$")
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "from rewards.math_pool import MathPool; import time\n"
+        "pool = MathPool(workers=1); pool.judge(['$2$'], ['$2$'])\n"
+        "print(pool._idle[0].process.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert any(not _alive(worker) or time.sleep(0.1) for _ in range(300))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def _in_child(queue: multiprocessing.Queue[list[float]]) -> None:
+    scores = [math_reward(rf"\boxed{{\frac{{{i}}}{{2}}}}", {"value": "$\\frac{6}{4}$"}) for i in range(2, 5)]
+    queue.put(scores)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_math_works_in_forked_and_spawned_children_of_a_parent_that_uses_it(method: str) -> None:
+    assert math_reward(r"\boxed{\frac{3}{2}}", {"value": "$\\frac{6}{4}$"}) == 1.0
+    context = multiprocessing.get_context(method)
+    queue: multiprocessing.Queue[list[float]] = context.Queue()  # type: ignore[assignment]
+    child = context.Process(target=_in_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=120) == [0.0, 1.0, 0.0]
+    child.join(60)
+    assert child.exitcode == 0
+    assert (
+        math_reward(r"\boxed{\frac{3}{2}}", {"value": "$\\frac{6}{4}$"}) == 1.0
+    )  # the parent's workers are untouched
+
+
+def test_a_worker_that_cannot_start_is_an_error_not_a_score(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "worker.py"
+    broken.write_text("raise SystemExit(3)")
+    monkeypatch.setattr(math_pool, "WORKER", broken)
+    with MathPool(workers=1) as pool, pytest.raises(math_pool.WorkerStartError, match="did not start"):
+        pool.judge(["$1$"], ["$1$"])
+
+
+def test_workers_import_neither_torch_nor_this_package() -> None:
+    code = "import sys, runpy; runpy.run_path(sys.argv[1]); import math_verify; print([m for m in sys.modules if m.split('.')[0] in ('torch', 'transformers', 'rewards', 'numpy')])"
+    out = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(math_pool.WORKER)], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "[]"
