@@ -20,28 +20,22 @@ import re
 import shutil
 import sys
 import tempfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from vlm.assemble_config import build_config, read_language_config, read_vision_config
-from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint, weight_files
+from vlm.assemble_weights import is_missing_bias, plan_tensors, stored_dtype, take_sources
+from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint
 from vlm.parts import PARTS, Part, part_of
-from vlm.safetensors_stream import DTYPES, PlannedTensor, describe, read_tensor, write_sharded
-from vlm.vocabulary import Vocabulary, extend_rows, extend_vocabulary
+from vlm.safetensors_stream import write_sharded
+from vlm.vocabulary import Vocabulary, extend_vocabulary
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLConfig
-
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_QKV_BIAS = re.compile(r"\.self_attn\.[qkv]_proj\.bias$")
-_MTP = re.compile(r"\.mtp_layers\.")  # MiMo's multi-token prediction layers: not part of the policy
-_DERIVED = re.compile(r"\.rotary_emb\.inv_freq$")  # old checkpoints store what the config determines
 
 
 @dataclass(frozen=True)
@@ -69,14 +63,6 @@ class Assembled:
             )
         lines += [f"  left out, {reason}: {count} tensors" for reason, count in self.dropped.items() if count]
         return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The tensors of one checkpoint under the names of the result."""
-
-    folder: Path
-    tensors: dict[str, tuple[Path, str]]  # name in the result -> (file, name in the file)
 
 
 def assemble(
@@ -113,15 +99,15 @@ def assemble(
     vision_config = read_vision_config(vision_folder, read_config(vision_folder))
     raw_language = read_config(language_folder)
     language_config = read_language_config(language_folder, raw_language, need_vllm=need_vllm)
-    vision_source, language_source, dropped = _sources(
+    vision_source, language_source, dropped = take_sources(
         vision_folder, language_folder, raw_language, language_config
     )
     vocabulary = extend_vocabulary(language_folder, language_config)
     config = build_config(language_config, vision_config, vocabulary)
 
-    stored = _stored_dtype(language_source)
+    stored = stored_dtype(language_source)
     config.dtype = config.text_config.dtype = config.vision_config.dtype = _dtype(dtype) or stored
-    plan = _plan(
+    plan = plan_tensors(
         config, vision_source, language_source, raw_language["model_type"], vocabulary, seed, _dtype(dtype)
     )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +135,7 @@ def assemble(
         parameters=parameters,
         vocabulary=vocabulary.size,
         added_tokens=vocabulary.added,
-        zero_biases=sum(_is_missing_bias(t.name, language_source) for t in plan),
+        zero_biases=sum(is_missing_bias(t.name, language_source) for t in plan),
         dropped=dropped,
     )
     if not quiet:
@@ -165,131 +151,6 @@ def _check_output(target: Path, sources: Sequence[Path], overwrite: bool) -> Non
         raise FileExistsError(f"{target}: the output exists and is not a folder")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise FileExistsError(f"{target}: the output folder is not empty (--overwrite replaces it)")
-
-
-def _sources(
-    vision: Path, language: Path, raw: dict[str, Any], config: Any
-) -> tuple[_Source, _Source, dict[str, int]]:
-    """Tensors of both checkpoints that are taken, and counts of those left out on purpose."""
-    dropped = {"the vision checkpoint's own projector": 0, "multi-token prediction": 0, "tied LM head": 0}
-    visual: dict[str, tuple[Path, str]] = {}
-    for name, file in weight_files(vision).items():
-        short = name.removeprefix("model.")  # transformers 5 in memory: model.visual.*; on disk: visual.*
-        if short.startswith("visual.merger."):
-            dropped["the vision checkpoint's own projector"] += 1
-        elif short.startswith("visual."):
-            visual[short] = (file, name)
-    text: dict[str, tuple[Path, str]] = {}
-    for name, file in weight_files(language).items():
-        if raw["model_type"] == "mimo" and _MTP.search(name):
-            dropped["multi-token prediction"] += 1
-        elif not _DERIVED.search(name):
-            text[name] = (file, name)
-    if config.tie_word_embeddings and _HEAD in text:
-        head, embedding = (read_tensor(*text[name]) for name in (_HEAD, _EMBEDDING))
-        if not torch.equal(head, embedding):
-            raise CheckpointError(
-                f"{language}: tie_word_embeddings is true, but {_HEAD} differs from {_EMBEDDING}; set it to false to"
-                " keep both"
-            )
-        del text[_HEAD]
-        dropped["tied LM head"] += 1
-    return _Source(vision, visual), _Source(language, text), dropped
-
-
-def _plan(
-    config: Qwen2_5_VLConfig,
-    vision: _Source,
-    language: _Source,
-    family: str,
-    vocabulary: Vocabulary,
-    seed: int,
-    dtype: torch.dtype | None,
-) -> list[PlannedTensor]:
-    """Every tensor of the result with where it comes from; all names, shapes and types are checked here."""
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    with torch.device("meta"):
-        skeleton = Qwen2_5_VLForConditionalGeneration(config)
-    expected = {_disk_name(name): tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
-    if config.tie_word_embeddings:
-        expected.pop(_HEAD, None)
-    for source, kind in ((vision, "vision"), (language, "language")):
-        unexpected = sorted(source.tensors.keys() - expected.keys())
-        if unexpected:
-            raise CheckpointError(
-                f"{source.folder}: {len(unexpected)} tensors of the {kind} model have no place in Qwen2.5-VL:"
-                f" {_some(unexpected)}"
-            )
-    biasless = family == "llama" and not any(_QKV_BIAS.search(name) for name in language.tensors)
-    made_here = {
-        name
-        for name in expected
-        if name.startswith("visual.merger.") or (biasless and _QKV_BIAS.search(name))
-    }
-    for source, kind in ((vision, "vision"), (language, "language")):
-        missing = sorted(
-            name
-            for name in expected.keys() - made_here - source.tensors.keys()
-            if name.startswith("visual.") == (kind == "vision")
-        )
-        if missing:
-            raise CheckpointError(
-                f"{source.folder}: {len(missing)} weights of the {kind} model are missing: {_some(missing)}"
-            )
-
-    plan = []
-    for name, shape in expected.items():
-        if name in made_here:
-            made = dtype or config.dtype
-            read = partial(_initial, name, shape, made, config.vision_config.initializer_range, seed)
-            plan.append(PlannedTensor(name, shape, made, read))
-            continue
-        source = vision if name.startswith("visual.") else language
-        file, stored_name = source.tensors[name]
-        stored_shape, code = describe(file, stored_name)
-        if code not in DTYPES:
-            raise CheckpointError(
-                f"{file}: {stored_name}: expected weights of type {', '.join(DTYPES)}, got {code}"
-            )
-        grows = name in (_EMBEDDING, _HEAD)
-        fits = (
-            stored_shape[1:] == shape[1:] and stored_shape[0] <= shape[0] if grows else stored_shape == shape
-        )
-        if not fits or (grows and stored_shape[0] != _rows(language)):
-            wanted = (_rows(language), *shape[1:]) if grows else shape
-            raise CheckpointError(f"{file}: {stored_name}: expected shape {wanted}, got {stored_shape}")
-        final = dtype or DTYPES[code]
-        size = vocabulary.size if grows and stored_shape[0] < vocabulary.size else None
-        plan.append(
-            PlannedTensor(name, shape, final, partial(_copy, file, stored_name, final, size, name, seed))
-        )
-    return plan
-
-
-def _rows(language: _Source) -> int:
-    """Rows of the source's embedding, which its LM head must match."""
-    return describe(*language.tensors[_EMBEDDING])[0][0]
-
-
-def _copy(
-    file: Path, stored: str, dtype: torch.dtype, rows: int | None, name: str, seed: int
-) -> torch.Tensor:
-    tensor = read_tensor(file, stored).to(dtype)
-    return tensor if rows is None else extend_rows(tensor, rows, name=name, seed=seed)
-
-
-def _initial(name: str, shape: tuple[int, ...], dtype: torch.dtype, std: float, seed: int) -> torch.Tensor:
-    """Projector weights as transformers initialises the class (norm 1, biases 0, matrices N(0, std²)); q/k/v biases 0.
-
-    Each tensor has its own random stream, of `seed` and its name, so that no value depends on the order of writing.
-    """
-    if name.endswith(".bias"):
-        return torch.zeros(shape, dtype=dtype)
-    if name.endswith(".ln_q.weight"):
-        return torch.ones(shape, dtype=dtype)
-    generator = torch.Generator().manual_seed(seed + zlib.crc32(name.encode()))
-    return (torch.randn(shape, generator=generator) * std).to(dtype)
 
 
 def _write_configs(
@@ -311,6 +172,7 @@ def _write_configs(
         chat_template=vocabulary.chat_template,
     )
     processor.save_pretrained(folder)
+    _check_written_tokenizer(folder, vocabulary)
     ends = [vocabulary.id("<|im_end|>")]
     own = language_config.eos_token_id
     if (language / "generation_config.json").is_file():
@@ -347,6 +209,18 @@ def _media_processors(vision: Path, config: Any) -> tuple[Any, Any]:
     return made[0], made[1]
 
 
+def _check_written_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
+    """Some tokenizer classes rebuild parts of themselves when they are loaded: what was set up must have survived."""
+    from transformers import AutoTokenizer
+
+    reloaded = AutoTokenizer.from_pretrained(folder)
+    text = "<|im_start|>user\nHow many? 12 a<|vision_start|><|image_pad|><|vision_end|><|im_end|>\n"
+    expected = vocabulary.tokenizer(text, add_special_tokens=False)["input_ids"]
+    got = reloaded(text)["input_ids"]
+    if got != expected:
+        raise CheckpointError(f"{folder}: the tokenizer changed by saving: {text!r} was {expected}, is {got}")
+
+
 def _move_into_place(partial_folder: Path, target: Path) -> None:
     if not target.exists() or not any(target.iterdir()):
         partial_folder.rename(target)  # also replaces an empty folder
@@ -357,33 +231,9 @@ def _move_into_place(partial_folder: Path, target: Path) -> None:
     shutil.rmtree(old)
 
 
-def _disk_name(name: str) -> str:
-    """Name on disk, as transformers writes and Qwen publishes it, of a parameter of the class."""
-    if name.startswith("model.visual."):
-        return name.removeprefix("model.")
-    return name.replace("model.language_model.", "model.", 1)
-
-
 def _part(disk_name: str) -> Part:
     is_text = disk_name.startswith("model.")
     return part_of("language_model." + disk_name if is_text else disk_name)
-
-
-def _is_missing_bias(name: str, language: _Source) -> bool:
-    return bool(_QKV_BIAS.search(name)) and name not in language.tensors
-
-
-def _stored_dtype(language: _Source) -> torch.dtype:
-    """Type of the language model's embedding, which the result's config names and the projector takes."""
-    if _EMBEDDING not in language.tensors:
-        raise CheckpointError(
-            f"{language.folder}: {_EMBEDDING} is missing; found {len(language.tensors)} tensors, for example"
-            f" {_some(sorted(language.tensors))}"
-        )
-    code = describe(*language.tensors[_EMBEDDING])[1]
-    if code not in DTYPES:
-        raise CheckpointError(f"{language.folder}: expected weights of type {', '.join(DTYPES)}, got {code}")
-    return DTYPES[code]
 
 
 def _dtype(name: str | None) -> torch.dtype | None:
@@ -392,10 +242,6 @@ def _dtype(name: str | None) -> torch.dtype | None:
     if name not in ("float32", "bfloat16", "float16"):
         raise ValueError(f"dtype: expected float32, bfloat16 or float16, got {name!r}")
     return getattr(torch, name)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _progress(total: int, quiet: bool):

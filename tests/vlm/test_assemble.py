@@ -21,10 +21,11 @@ from transformers import (
 from tests.vlm import tiny_sources as sources
 from vlm import assemble as assemble_module
 from vlm.assemble import assemble, main
-from vlm.assemble_config import mrope_section
+from vlm.assemble_config import build_config, mrope_section, read_language_config, read_vision_config
 from vlm.checkpoint import CheckpointError
 from vlm.inputs import encode
 from vlm.load import load_model, load_processor
+from vlm.parts import count_parameters
 from vlm.vocabulary import CHAT_TOKENS, VISION_TOKENS, extend_vocabulary
 
 ROPES = {
@@ -225,6 +226,70 @@ def test_mrope_sections_are_qwens_in_proportion(head_dim, section):
     assert mrope_section(head_dim) == section
 
 
+def test_sizes_of_mimo_vl_give_its_projector(shared_data):
+    """Published configs of Qwen2.5-VL-7B's ViT and MiMo-7B, in their old form; no weights are needed for shapes."""
+    vision = read_vision_config(
+        Path("qwen"),
+        {
+            "model_type": "qwen2_5_vl",
+            "vision_config": {
+                "depth": 32,
+                "hidden_act": "silu",
+                "hidden_size": 1280,
+                "intermediate_size": 3420,
+                "num_heads": 16,
+                "in_chans": 3,
+                "out_hidden_size": 3584,
+                "patch_size": 14,
+                "spatial_merge_size": 2,
+                "spatial_patch_size": 14,
+                "window_size": 112,
+                "fullatt_block_indexes": [7, 15, 23, 31],
+                "tokens_per_second": 2,
+                "temporal_patch_size": 2,
+            },
+        },
+    )
+    language = read_language_config(
+        Path("mimo"),
+        {
+            "model_type": "mimo",
+            "architectures": ["MiMoForCausalLM"],
+            "attention_bias": True,
+            "head_dim": 128,
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "max_position_embeddings": 32768,
+            "max_window_layers": 36,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 36,
+            "num_key_value_heads": 8,
+            "num_nextn_predict_layers": 1,
+            "rms_norm_eps": 1e-05,
+            "rope_scaling": None,
+            "rope_theta": 640000,
+            "tie_word_embeddings": False,
+            "torch_dtype": "bfloat16",
+            "use_sliding_window": False,
+            "vocab_size": 151680,
+        },
+        need_vllm=True,
+    )
+    config = build_config(language, vision, extend_vocabulary(shared_data / "qwen_tokenizer", language))
+    assert config.text_config.rope_parameters == {
+        "rope_type": "default",
+        "rope_theta": 640000,
+        "mrope_section": [16, 24, 24],
+    }
+    assert (config.image_token_id, config.text_config.vocab_size) == (151655, 151680)
+    with torch.device("meta"):
+        counts = count_parameters(Qwen2_5_VLForConditionalGeneration(config))
+    assert counts["projector"].trained == 1280 + 5120 * 5120 + 5120 + 5120 * 4096 + 4096
+    attention = 2 * 4096 * (4096 + 1024) + 4096 + 2 * 1024  # q and o, k and v, biases of q, k, v
+    layer = attention + 3 * 4096 * 11008 + 2 * 4096
+    assert counts["language"].trained == 2 * 151680 * 4096 + 36 * layer + 4096
+
+
 def without(*names):
     return lambda weights: {n: w for n, w in weights.items() if n not in names}
 
@@ -407,6 +472,7 @@ print(status("VmHWM") - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads peak memory from Linux's /proc")
 def test_peak_memory_is_a_fraction_of_the_models(made, vision, tmp_path):
     large = sources.qwen2(
@@ -437,6 +503,7 @@ def served(made, tmp_path_factory) -> dict[str, list[dict]]:
     return dict(zip(("llama", "qwen2-tied"), json.loads(out.read_text()).values(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "qwen2-tied"])
 def test_vllm_samples_what_transformers_computes(made, served, name):
     from tests.vlm.vllm_probe import probe_image
