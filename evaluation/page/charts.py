@@ -320,5 +320,6 @@ def _ends(values: Sequence[float | None], log: bool) -> tuple[float, float]:
     return present[0], present[-1]  # type: ignore[return-value]
 
 
-def _r(value: float) -> float:
-    return round(value, 1)
+def _r(value: float) -> float | int:
+    rounded = round(float(value), 1)
+    return int(rounded) if rounded == int(rounded) else rounded

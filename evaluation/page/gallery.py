@@ -41,7 +41,7 @@ def card_view(
     conclusion = parsed.conclusion if parsed.stages else text if in_grammar else None
     gold, model, problems = _marks(record, conclusion)
     description = describe(gold, model)
-    figures, missing = _figures(record, gold, model, description, shelf)
+    figures, missing, beyond = _figures(record, gold, model, description, shelf)
     checkpoint = record.get("checkpoint")
     return {
         "label": labels.get(str(checkpoint), str(checkpoint)) if group.kind == "held-out" else None,
@@ -58,7 +58,8 @@ def card_view(
         "tokens": record.get("tokens", "?"),
         "facts": _facts(record, None if in_grammar else parsed.broken),
         "figures": figures,
-        "problems": [*problems, *missing],
+        "missing": [*problems, *missing],
+        "beyond": beyond,
         "description": description,
     }
 
@@ -67,7 +68,7 @@ def _advantage_text(group: Group, advantage: float | None) -> str | None:
     if group.kind != "training":
         return None
     # Rollouts of equal reward have no advantage over each other: their group left the update.
-    return "none: no signal" if advantage is None else f"{advantage:+.2f}".replace("-", "−")
+    return "none (no signal in the group)" if advantage is None else f"{advantage:+.2f}".replace("-", "−")
 
 
 def _marks(record: Mapping[str, Any], conclusion: str | None) -> tuple[Marks, Marks, list[str]]:
@@ -80,9 +81,10 @@ def _marks(record: Mapping[str, Any], conclusion: str | None) -> tuple[Marks, Ma
 
 def _figures(
     record: Mapping[str, Any], gold: Marks, model: Marks, description: str, shelf: Shelf
-) -> tuple[list[Any], list[str]]:
-    """Figures of all media of a rollout, with marks on the one that the answer is about, and what is not shown."""
-    figures, problems = [], []
+) -> tuple[list[Any], list[str], str | None]:
+    """Figures of all media of a rollout, with marks on the one that the answer is about; why others are missing; and
+    what of the model's answer lies beyond its medium, in words."""
+    figures, problems, beyond = [], [], None
     images: Sequence[Any] = record.get("images") or ()
     videos: Sequence[Any] = record.get("videos") or ()
     answer = record.get("answer") or {}
@@ -95,7 +97,7 @@ def _figures(
             continue
         figures.append(draw_image(picture, *marks, description))
         if outside(picture, marks[1]):
-            problems.append("The model's answer reaches outside the image.")
+            beyond = "answer reaches outside the image"
     for i, source in enumerate(videos):
         picture = shelf.strip(source)
         if isinstance(picture, str):
@@ -104,8 +106,8 @@ def _figures(
         marks = (gold, model) if i == int(answer.get("video") or 0) else (Marks(), Marks())
         figures.append(draw_strip(picture, *marks, description))
         if outside(picture, marks[1]):
-            problems.append("The model's answer reaches beyond the end of the video.")
-    return figures, problems
+            beyond = "answer reaches beyond the end of the video"
+    return figures, problems, beyond
 
 
 def _facts(record: Mapping[str, Any], broken: str | None) -> str:

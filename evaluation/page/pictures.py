@@ -181,11 +181,12 @@ def draw_strip(picture: Picture, gold: Marks, model: Marks, description: str) ->
         anchor = "start" if i == 0 else "end" if x > picture.width - 16 else "middle"
         body.append(
             Markup(
-                '<line class="tick" x1="{x}" x2="{x}" y1="{}" y2="{}"/><text class="{}" x="{x}" y="{}">{}</text>'
+                '<line class="tick" x1="{x}" x2="{x}" y1="{}" y2="{}"/><text class="{}" x="{}" y="{}">{}</text>'
             ).format(
                 picture.height,
                 picture.height + 4,
                 anchor,
+                _n(min(max(x, 3), picture.width - 3)),
                 picture.height + 17,
                 clock(i * every, every),
                 x=_n(x),

@@ -13,30 +13,39 @@ GAP_LIMITS = {"mean": 1e-4, "max": 5e-2}  # fp32; a run's own limits, where summ
 
 
 def gap_limits(run: RunFolder) -> dict[str, float]:
+    """Limits of the log-prob gap in nats: those in summary.json under grpo.logprob_gap_limits (null: none), or GAP_LIMITS."""
     own = (run.summary.get("grpo") or {}).get("logprob_gap_limits") or {}
-    return {kind: float(own.get(kind) or limit) for kind, limit in GAP_LIMITS.items()}
+    return {
+        kind: math.inf if (value := own.get(kind, limit)) is None else float(value)
+        for kind, limit in GAP_LIMITS.items()
+    }
 
 
 def values(records: Sequence[Mapping[str, Any]], key: str | None) -> tuple[float | None, ...]:
+    """The value of `key` in each record; None where it is missing or not a finite number."""
     return tuple(
         float(record[key]) if key in record and is_number(record[key]) else None for record in records
     )  # type: ignore[index]
 
 
 def column(records: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    """The finite values of `key`, in order."""
     return [value for value in values(records, key) if value is not None]
 
 
 def mean_of(records: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """Mean of the finite values of `key`; None if there is none."""
     values = column(records, key)
     return sum(values) / len(values) if values else None
 
 
 def is_number(value: Any) -> bool:
+    """True for a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def number(value: Any) -> str:
+    """Two decimals, or words where nothing was logged."""
     return f"{value:.2f}" if is_number(value) else "not logged"
 
 
@@ -47,6 +56,7 @@ def heading(name: str) -> str:
 
 
 def plain(value: Any) -> str:
+    """Any JSON value as short text."""
     if value is None:
         return "–"
     if isinstance(value, float):
@@ -59,6 +69,7 @@ def plain(value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
+    """`42 s`, `10.2 min`, `3.1 h`."""
     for unit, size in (("h", 3600.0), ("min", 60.0)):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.page.run_folder import Group, RunFolder
-from evaluation.page.values import LABELS, column, duration, gap_limits, mean_of, number
+from evaluation.page.values import LABELS, column, duration, gap_limits, is_number, mean_of, number
 from evaluation.tables import OVERALL, difference_of, entry_of
 
 
@@ -15,10 +15,11 @@ def headline(run: RunFolder, evaluation: Mapping[str, Any]) -> list[str]:
     sentences = []
     trained = [name for name in evaluation.get("checkpoints", {}) if name != "untrained"]
     if run.metrics or "rl" in trained:
+        before = "first from written examples (SFT), then " if run.sft_metrics or "sft" in trained else ""
         sentences.append(
-            "A vision-language model learned first from written examples (SFT), then by trial and error (GRPO): it answered "
-            "each question several times, programs checked the answers, and those better than their group's average became "
-            "more likely. vLLM sampled every answer from exactly the weights that were then updated."
+            f"A vision-language model learned {before}by trial and error (GRPO): it answered each question several times, "
+            "programs checked the answers, and those better than their group's average became more likely. vLLM sampled "
+            "every answer from exactly the weights that were then updated."
         )
     if evaluation:
         names = list(evaluation["checkpoints"])
@@ -88,22 +89,29 @@ def tiles(run: RunFolder, evaluation: Mapping[str, Any], labels: Mapping[str, st
     return tiles
 
 
-def gap_sentence(run: RunFolder) -> str | None:
+def gap_sentence(run: RunFolder) -> tuple[str, bool] | None:
+    """What the on-policy check saw, and whether all steps were within the limits; None if it was not logged."""
     means, largest = (column(run.metrics, f"logprob_gap/{kind}") for kind in ("mean", "max"))
     if not means or not largest:
         return None
     limits = gap_limits(run)
-    over = sum(m > limits["mean"] or x > limits["max"] for m, x in zip(means, largest, strict=False))
-    verdict = (
-        f"{over} of {len(means)} steps were above a limit"
-        if over
-        else f"all {len(means)} steps stayed below both limits"
+    measured = [record for record in run.metrics if "logprob_gap/mean" in record]
+    over = sum(
+        not (is_number(one[f"logprob_gap/{kind}"]) and one[f"logprob_gap/{kind}"] <= limits[kind])
+        for one in measured
+        for kind in ("mean", "max")
     )
-    return (
+    verdict = (
+        f"above a limit (or not a number) {over} times in {len(measured)} steps: these steps were not on-policy"
+        if over
+        else f"all {len(measured)} steps with an update stayed below both limits"
+    )
+    text = (
         "On-policy check: the trainer recomputes the log-probability of every token vLLM sampled. The mean gap of a step was "
         f"at most {max(means):.1e} (limit {_limit(limits['mean'])}), the largest of any token {max(largest):.1e} "
         f"(limit {_limit(limits['max'])}); {verdict}."
     )
+    return text, not over
 
 
 def _limit(value: float) -> str:
