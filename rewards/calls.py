@@ -7,7 +7,6 @@ range become a `Failure` of the rollout concerned.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import traceback
@@ -61,6 +60,32 @@ class Log:
 
     def extra(self, column: str, values: Sequence[Any]) -> None:
         self.columns[str(column)] = list(values)
+
+
+class Waiter:
+    """Awaits what async functions return, on one event loop that outlives the calls, so that a function's open
+    connections do too. The loop (and asyncio) come with the first use: most workers never need them."""
+
+    def __init__(self) -> None:
+        self._runner: Any = None
+
+    def run(self, coroutine: Any) -> Any:
+        if self._runner is None:
+            import asyncio
+
+            self._runner = asyncio.Runner()
+        return self._runner.run(coroutine)
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+
+async def _within(awaitable: Any, seconds: float) -> Any:
+    import asyncio
+
+    return await asyncio.wait_for(awaitable, seconds)
 
 
 def failed(kind: Kind, message: str, trace: str | None = None) -> Outcome:
@@ -120,17 +145,16 @@ def execute(
     items: Sequence[Item],
     limits: Limits,
     emit: Callable[[int, Outcome], None],
-    runner: asyncio.Runner,
+    waiter: Waiter,
 ) -> list[tuple[str, float]]:
     """Score `items`, telling each (index, outcome) as it becomes known; returns the logged metrics.
 
-    A batch function gets all items in one call. `runner` awaits async functions; its loop outlives the call, so
-    that a function's open connections do too.
+    A batch function gets all items in one call. `waiter` awaits async functions.
     """
     if bound.signature.style == "batch":
-        return _run_batch(bound, items, limits, emit, runner)
+        return _run_batch(bound, items, limits, emit, waiter)
     if bound.signature.asynchronous:
-        return runner.run(_run_samples_async(bound, items, limits, emit))
+        return waiter.run(_run_samples_async(bound, items, limits, emit))
     if bound.many and len(items) > 1:
         try:
             answers, rows = [item.row.get("answer") for item in items], [item.row for item in items]
@@ -143,7 +167,7 @@ def execute(
             return []
     log = Log()
     for index, item in enumerate(items):
-        emit(index, _run_sample(bound, item, limits, log, runner))
+        emit(index, _run_sample(bound, item, limits, log, waiter))
     return log.metrics
 
 
@@ -163,12 +187,12 @@ def check_gold(bound: Bound, row: dict[str, Any]) -> str | None:
     return None
 
 
-def _run_sample(bound: Bound, item: Item, limits: Limits, log: Log, runner: asyncio.Runner) -> Outcome:
+def _run_sample(bound: Bound, item: Item, limits: Limits, log: Log, waiter: Waiter) -> Outcome:
     log.columns = {}
     try:
         returned = bound.call(**sample_arguments(bound.signature, item, log))
         if inspect.isawaitable(returned):  # a plain function that hands on a coroutine
-            returned = runner.run(asyncio.wait_for(returned, limits.timeout_s))
+            returned = waiter.run(_within(returned, limits.timeout_s))
     except TimeoutError as error:
         return failed("timeout", _says(error), traceback.format_exc())
     except (Exception, SystemExit) as error:  # noqa: BLE001 whatever a plugin raises costs one value, not the run
@@ -179,13 +203,15 @@ def _run_sample(bound: Bound, item: Item, limits: Limits, log: Log, runner: asyn
 async def _run_samples_async(
     bound: Bound, items: Sequence[Item], limits: Limits, emit: Callable[[int, Outcome], None]
 ) -> list[tuple[str, float]]:
+    import asyncio
+
     metrics: list[tuple[str, float]] = []
 
     async def one(index: int, item: Item) -> None:
         log = Log(metrics)
         try:
             call = bound.call(**sample_arguments(bound.signature, item, log))
-            returned = await asyncio.wait_for(call, limits.timeout_s)
+            returned = await _within(call, limits.timeout_s)
         except TimeoutError:
             emit(index, failed("timeout", f"took longer than {limits.timeout_s:g} s"))
         except (Exception, SystemExit) as error:  # noqa: BLE001 as in _run_sample
@@ -202,22 +228,22 @@ def _run_batch(
     items: Sequence[Item],
     limits: Limits,
     emit: Callable[[int, Outcome], None],
-    runner: asyncio.Runner,
+    waiter: Waiter,
 ) -> list[tuple[str, float]]:
     log = Log()
-    for index, outcome in enumerate(_batch_outcomes(bound, items, limits, log, runner)):
+    for index, outcome in enumerate(_batch_outcomes(bound, items, limits, log, waiter)):
         emit(index, outcome)
     return log.metrics
 
 
 def _batch_outcomes(
-    bound: Bound, items: Sequence[Item], limits: Limits, log: Log, runner: asyncio.Runner
+    bound: Bound, items: Sequence[Item], limits: Limits, log: Log, waiter: Waiter
 ) -> list[Outcome]:
     count = len(items)
     try:
         returned = bound.call(**batch_arguments(bound.signature, items, log))
         if inspect.isawaitable(returned):
-            returned = runner.run(asyncio.wait_for(returned, limits.timeout_s))
+            returned = waiter.run(_within(returned, limits.timeout_s))
         values = _as_list(returned)
     except TimeoutError as error:
         return [failed("timeout", _says(error), traceback.format_exc())] * count

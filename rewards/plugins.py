@@ -17,11 +17,13 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rewards.errors import PluginError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "onsight.rewards"
 Style = Literal["sample", "batch", "easyr1", "verl"]
@@ -275,6 +277,8 @@ def _module_from_file(file: Path) -> Any:
 
 
 def _entry_points() -> list[EntryPoint]:
+    from importlib.metadata import entry_points  # takes as long to import as everything else here together
+
     return list(entry_points(group=ENTRY_POINT_GROUP))
 
 

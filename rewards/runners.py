@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import time
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rewards.calls import Item, Limits, Outcome, check_gold, execute, failed
+from rewards.calls import Item, Limits, Outcome, Waiter, check_gold, execute, failed
 from rewards.config import FunctionConfig
 from rewards.isolation import Metrics, Pool, Spec
 from rewards.plugins import Signature, bind, is_builtin
@@ -47,21 +46,21 @@ class InProcess:
         self._bound = bind(config.function, config.style, config.arguments)
         self.signature = self._bound.signature
         self._limits = limits
-        self._runner = asyncio.Runner()
+        self._waiter = Waiter()
         # Built-ins are pure or lock for themselves; others are not expected to be called from two threads at once.
         self._lock = contextlib.nullcontext() if reentrant else threading.Lock()
 
     def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
         outcomes = [failed("crash", "not scored")] * len(items)
         with self._lock:
-            metrics = execute(self._bound, items, self._limits, outcomes.__setitem__, self._runner)
+            metrics = execute(self._bound, items, self._limits, outcomes.__setitem__, self._waiter)
         return outcomes, metrics
 
     def check(self, rows: Sequence[dict[str, Any]]) -> list[str | None]:
         return [check_gold(self._bound, row) for row in rows]
 
     def close(self) -> None:
-        self._runner.close()
+        self._waiter.close()
 
 
 class Isolated:

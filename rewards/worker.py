@@ -11,7 +11,6 @@ unpickles anything that passed through a plugin's hands.
 
 from __future__ import annotations
 
-import asyncio
 import faulthandler
 import json
 import signal
@@ -20,7 +19,7 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
-from rewards.calls import Limits, Outcome, check_gold, execute
+from rewards.calls import Limits, Outcome, Waiter, check_gold, execute
 from rewards.errors import PluginError
 from rewards.plugins import Bound, bind
 
@@ -33,21 +32,21 @@ def main(connection_fd: int, dump_fd: int) -> None:
     faulthandler.register(signal.SIGUSR1, file=dump_fd, all_threads=False)
     connection = Connection(connection_fd)
     functions: dict[int, Bound] = {}
-    with asyncio.Runner() as runner:
-        while True:
-            try:
-                kind, key, *rest = connection.recv()  # pickled by the parent
-            except (EOFError, OSError):  # the parent is gone or has closed the pool
-                return
-            if kind == "load":
-                _answer(connection, _load(functions, key, **rest[0]))
-            elif kind == "score":
-                items, limits, patience = rest
-                _score(connection, functions[key], items, limits, patience, runner)
-            else:
-                for row in rest[0]:
-                    _answer(connection, check_gold(functions[key], row))
-                _answer(connection, {"done": True})
+    waiter = Waiter()
+    while True:
+        try:
+            kind, key, *rest = connection.recv()  # pickled by the parent
+        except (EOFError, OSError):  # the parent is gone or has closed the pool
+            return
+        if kind == "load":
+            _answer(connection, _load(functions, key, **rest[0]))
+        elif kind == "score":
+            items, limits, patience = rest
+            _score(connection, functions[key], items, limits, patience, waiter)
+        else:
+            for row in rest[0]:
+                _answer(connection, check_gold(functions[key], row))
+            _answer(connection, {"done": True})
 
 
 def _load(
@@ -66,7 +65,7 @@ def _score(
     items: list[Any],
     limits: Limits,
     patience: float,
-    runner: asyncio.Runner,
+    waiter: Waiter,
 ) -> None:
     def emit(index: int, outcome: Outcome) -> None:
         _dies_after(patience + GRACE_S)
@@ -75,7 +74,7 @@ def _score(
     # The parent kills a worker that is late. Should the parent itself be gone, a hung function must not go on for
     # ever: the kernel ends the process a minute later.
     _dies_after(patience + GRACE_S)
-    metrics = execute(bound, items, limits, emit, runner)
+    metrics = execute(bound, items, limits, emit, waiter)
     signal.setitimer(signal.ITIMER_REAL, 0)
     _answer(connection, {"done": True, "metrics": metrics})
 

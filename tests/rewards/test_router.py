@@ -22,7 +22,8 @@ def config(functions: Any, **more: Any) -> RewardsConfig:
 
 
 def named(name: str, **more: Any) -> dict[str, Any]:
-    return {"function": FUNCTIONS + name, **more}
+    # In process unless a test is about workers: starting one takes a good part of a second.
+    return {"function": FUNCTIONS + name, "isolate": False, **more}
 
 
 def row(number: int = 0, task: str = "math", **more: Any) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def test_none_means_does_not_apply() -> None:
 
 
 def test_tasks_are_routed_to_their_own_functions_in_one_call() -> None:
-    tasks = {"math": FUNCTIONS + "says_answer", "count": [named("only_even")]}
+    tasks = {"math": named("says_answer"), "count": [named("only_even")]}
     with Router(config(tasks)) as router:
         scores = router.score([row(2, "count"), row(5), row(4, "count")], ["", "5", ""])
     assert [list(score.components) for score in scores] == [["only_even"], ["says_answer"], ["only_even"]]
