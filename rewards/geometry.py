@@ -92,6 +92,29 @@ def best_matching(scores: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
+def matched_iou(a: Sequence[Box], b: Sequence[Box]) -> float:
+    """Sum of IoUs under the optimal one-to-one matching of two sets of valid boxes."""
+    if not a or not b:
+        return 0.0
+    if len(a) > len(b):
+        a, b = b, a
+    if len(a) * len(b) <= 64:
+        # If the best partners of all boxes differ, no matching is better: the usual case, and it needs no array.
+        total, taken = 0.0, set()
+        for box in a:
+            row = [iou(box, other) for other in b]
+            best = max(row)
+            if best > 0.0:
+                total += best
+                taken.add(row.index(best))
+            else:
+                taken.add(-1 - len(taken))  # overlaps nothing: takes nothing
+        if len(taken) == len(a):
+            return total
+    scores = iou_matrix(a, b)
+    return sum(float(scores[i, j]) for i, j in best_matching(scores))
+
+
 def merge_spans(spans: Sequence[Span]) -> list[Span]:
     """The union of spans as sorted, disjoint spans (touching ones joined)."""
     merged: list[Span] = []

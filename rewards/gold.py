@@ -59,6 +59,12 @@ def number(value: Any, name: str, limit: float = MAX_COORDINATE) -> float:
 
 def numbers(value: Any, count: int, name: str) -> tuple[float, ...]:
     """Exactly `count` numbers, e.g. a box [x1, y1, x2, y2]."""
+    if (
+        type(value) is list and len(value) == count
+    ):  # plain JSON, checked at once: this runs for every rollout
+        low, high = -MAX_COORDINATE, MAX_COORDINATE
+        if all((type(item) is int or type(item) is float) and low <= item <= high for item in value):
+            return tuple(map(float, value))
     items = sequence(value, name)
     if len(items) != count:
         raise ValueError(f"{name}: expected {count} numbers, got {value!r:.80}")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rewards.frames import check_frames, to_gold_frame
-from rewards.geometry import Box, best_matching, giou, iou, iou_matrix, is_box
+from rewards.geometry import Box, giou, iou, is_box, matched_iou
 from rewards.gold import field, gold_check, numbers, sequence
 from rewards.reading import NUMBER, last_boxed, tail
 
@@ -113,8 +113,7 @@ def box_set_reward(
     if not predicted or len(predicted) > MAX_BOXES:
         return 0.0
     boxes = [box for box in to_gold_frame(predicted, answer, row, frame_out) if is_box(box)]
-    scores = iou_matrix(boxes, truth)  # type: ignore[arg-type]
-    total = sum(float(scores[i, j]) for i, j in best_matching(scores))
+    total = matched_iou(boxes, truth)  # type: ignore[arg-type]
     return min(1.0, 2.0 * total / (len(predicted) + len(truth)))
 
 

@@ -17,6 +17,7 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
@@ -97,13 +98,12 @@ def read_gold(value: str) -> Gold:
     forms = _forms(inner, boxed=bool(boxes))
     plain = plain_number(inner)
     if plain:
-        written = inner.replace("$", "").replace("\\", "").strip("% ") + (r"\%" if plain.percent else "")
-        return Gold("number", inner, plain, (f"${written}$",))
+        return Gold("number", inner, plain, (_as_latex(plain),))
     bare = plain_text(inner)
     if re.fullmatch(r"[($\s]*(?:\\text\s?\{)?\(?[A-Z]\)?[}$)\s.]*", inner):
         return Gold("letter", bare.strip("()").upper(), None, forms)
     if _is_words(inner, bare):
-        return Gold("text", bare, None, forms)
+        return Gold("text", bare, None, (f"$\\text{{{bare}}}$",))
     return Gold("math", inner, None, forms, several=_has_several(inner))
 
 
@@ -224,14 +224,11 @@ def same_number(gold: PlainNumber, predicted: PlainNumber) -> bool:
     """Equal values; see `number` in the module's docstring."""
     if gold.percent == predicted.percent:
         return _equal(gold.value, predicted.value, gold.decimal or predicted.decimal)
-    return any(
-        _equal(gold.value, predicted.value * factor, True) for factor in _percent_factors(gold.percent)
-    )
-
-
-def _percent_factors(gold_is_percent: bool) -> tuple[Fraction, ...]:
-    """28 % = 28 and 28 % = 0.28, whichever of the two carries the sign."""
-    return (Fraction(1), Fraction(100)) if gold_is_percent else (Fraction(1), Fraction(1, 100))
+    if gold.percent:  # "28 %" written as 28 or as 0.28
+        return any(_equal(gold.value, predicted.value * factor, True) for factor in (1, 100))
+    # A percent sign the truth does not have: 28 % for 0.28, and for 28 (its unit was in the question); not 0.5 % for 0.5.
+    same = abs(gold.value) >= 1 and _equal(gold.value, predicted.value, True)
+    return same or _equal(gold.value, predicted.value / 100, True)
 
 
 def _equal(gold: Fraction, predicted: Fraction, decimal: bool) -> bool:
@@ -249,6 +246,17 @@ def _depth(text: str) -> int:
         elif char in ")]}" and depth:
             depth -= 1
     return deepest
+
+
+def _as_latex(plain: PlainNumber) -> str:
+    """A plain number for math-verify: a decimal where it is one, so that its rounding rules for decimals hold."""
+    value, percent = plain.value, r"\%" if plain.percent else ""
+    if value.denominator == 1:
+        return f"${value.numerator}{percent}$"
+    if plain.decimal and len(str(value.denominator)) < 30:
+        with localcontext(prec=400):
+            return f"${Decimal(value.numerator) / Decimal(value.denominator):f}{percent}$"
+    return f"$\\frac{{{value.numerator}}}{{{value.denominator}}}{percent}$"
 
 
 def _judge_words(candidate: str, gold: Gold) -> float:

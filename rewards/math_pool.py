@@ -21,13 +21,17 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 WORKER = Path(__file__).with_name("math_worker.py")
+SLOW = 0.25
+"""Share of its limit after which an item is likely to hang: a spare worker starts then, and is ready when the item is killed.
+So the next item waits for the limit of the hung one and not for a new worker too."""
+
 START_SECONDS = 120.0
 """Limit for a worker to come up (0.5 s usually). Never charged to an item."""
 
@@ -60,7 +64,10 @@ class WorkerStartError(RuntimeError):
 class _Worker:
     """One child process. Used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: int) -> None:
+        self.generation = (
+            generation  # of the pool; a worker of a generation that was closed is not used again
+        )
         # -P: the script's folder stays off sys.path, where modules of this package would shadow the standard library's.
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(WORKER)],
@@ -85,8 +92,10 @@ class _Worker:
                 )
             self.ready = True
 
-    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, bool] | Literal["timeout", "crash"]:
-        """One request, one reply; the worker is dead after "timeout" or "crash"."""
+    def ask(
+        self, request: dict[str, Any], seconds: float, slow: Callable[[], None]
+    ) -> dict[str, bool] | Literal["timeout", "crash"]:
+        """One request, one reply; the worker is dead after "timeout" or "crash". `slow` is called at SLOW of the limit."""
         deadline = time.monotonic() + seconds
         data = json.dumps({**request, "seconds": seconds}).encode()
         try:
@@ -94,6 +103,8 @@ class _Worker:
         except BrokenPipeError:
             self.kill()
             return "crash"
+        if not self._answers_by(deadline - (1.0 - SLOW) * seconds):
+            slow()
         reply = self._receive(deadline)
         self.items += 1
         if reply is None:
@@ -114,16 +125,21 @@ class _Worker:
         body = self._read(struct.unpack(">I", head)[0], deadline) if head else None
         return json.loads(body) if body else None
 
+    def _answers_by(self, deadline: float) -> bool:
+        """Wait until there is something to read (a reply, or the end of the worker), at most to the deadline."""
+        assert self.process.stdout is not None
+        poll = select.poll()  # select() fails on descriptors above 1023, which big runs reach
+        poll.register(self.process.stdout.fileno(), select.POLLIN | select.POLLHUP)
+        left = deadline - time.monotonic()
+        return left > 0 and bool(poll.poll(left * 1000 + 1))
+
     def _read(self, count: int, deadline: float) -> bytes | None:
         assert self.process.stdout is not None
-        fd, data = self.process.stdout.fileno(), b""
-        poll = select.poll()  # select() fails on descriptors above 1023, which big runs reach
-        poll.register(fd, select.POLLIN | select.POLLHUP)
+        data = b""
         while len(data) < count:
-            left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000 + 1):
+            if not self._answers_by(deadline):
                 return None
-            chunk = os.read(fd, count - len(data))
+            chunk = os.read(self.process.stdout.fileno(), count - len(data))
             if not chunk:
                 return None
             data += chunk
@@ -175,7 +191,7 @@ class MathPool:
             request["predicted"] = list(predicted)
         worker = self._take()
         try:
-            reply = worker.ask(request, self.seconds)
+            reply = worker.ask(request, self.seconds, self._start_spare)
         except (
             BaseException
         ):  # Ctrl-C or a time-out of the caller's while waiting: a worker half-way is of no use
@@ -198,7 +214,8 @@ class MathPool:
     def close(self) -> None:
         """End all idle workers; those in use end when given back. The pool may be used again afterwards."""
         with self._lock:
-            idle, self._idle, self._generation = self._idle, [], self._generation + 1
+            idle, self._idle, self._generation = self._idle + self._spares, [], self._generation + 1
+            self._spares = []
         for worker in idle:
             worker.stop()
 
@@ -212,6 +229,7 @@ class MathPool:
         self._lock = threading.Lock()
         self._free = threading.Semaphore(self.workers)
         self._idle: list[_Worker] = []
+        self._spares: list[_Worker] = []
         self._all: weakref.WeakSet[_Worker] = weakref.WeakSet()
         self._generation = 0
 
@@ -219,18 +237,28 @@ class MathPool:
         self._free.acquire()
         try:
             with self._lock:
-                worker = self._idle.pop() if self._idle else None
+                worker = self._idle.pop() if self._idle else self._spares.pop() if self._spares else None
             if worker is None or worker.process.poll() is not None:
-                worker = _Worker()
-                worker.generation = self._generation  # type: ignore[attr-defined]
-                with self._lock:
-                    self._all.add(worker)
-                    self.stats.started += 1
+                worker = self._start()
             worker.wait_ready()
             return worker
         except BaseException:
             self._free.release()
             raise
+
+    def _start(self) -> _Worker:
+        worker = _Worker(self._generation)
+        with self._lock:
+            self._all.add(worker)
+            self.stats.started += 1
+        return worker
+
+    def _start_spare(self) -> None:
+        """At most as many spares as workers; one that turns out not to be needed waits for the next time."""
+        if len(self._spares) < self.workers:
+            worker = self._start()
+            with self._lock:
+                self._spares.append(worker)
 
     def _give_back(self, worker: _Worker, reply: object) -> None:
         old = worker.items >= self.recycle_after
@@ -238,7 +266,7 @@ class MathPool:
             self.stats.items += 1
             self.stats.timeouts += reply == "timeout"
             self.stats.crashes += reply == "crash"
-            stale = worker.generation != self._generation  # type: ignore[attr-defined]
+            stale = worker.generation != self._generation
             keep = isinstance(reply, dict) and not old and not stale
             self.stats.recycled += isinstance(reply, dict) and old
             if keep:

@@ -14,7 +14,17 @@ from pycocotools import mask as coco_mask
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou, generalized_box_iou
 
-from rewards.geometry import best_matching, giou, iou, iou_matrix, is_box, is_span, merge_spans, span_iou
+from rewards.geometry import (
+    best_matching,
+    giou,
+    iou,
+    iou_matrix,
+    is_box,
+    is_span,
+    matched_iou,
+    merge_spans,
+    span_iou,
+)
 from tests.rewards.strategies import boxes, fuzz, spans
 
 
@@ -71,6 +81,15 @@ def test_matching_is_optimal(data: st.DataObject, rows: int, columns: int) -> No
         for order in itertools.permutations(range(wide.shape[1]), wide.shape[0])
     )
     assert total == pytest.approx(best)
+
+
+@given(a=st.lists(boxes(), max_size=9), b=st.lists(boxes(), max_size=9))
+@fuzz
+def test_matched_iou_is_the_optimum(a: list[Any], b: list[Any]) -> None:
+    scores = iou_matrix(a, b)
+    expected = scores[linear_sum_assignment(scores, maximize=True)].sum() if a and b else 0.0
+    assert matched_iou(a, b) == pytest.approx(expected, abs=1e-9)
+    assert matched_iou(a, a) == pytest.approx(len(a))
 
 
 @pytest.mark.parametrize(

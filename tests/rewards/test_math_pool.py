@@ -44,13 +44,14 @@ def test_an_item_that_hangs_is_killed_at_its_limit_counted_and_delays_no_other_b
         first = pool._idle[0].process.pid
         start = time.monotonic()
         judged = pool.judge(
-            HUNG, HUNG[:0] + ["$\\int_0^1 \\frac{x^{72}+\\sin(x^{21})+e^{x^2}}{\\ln(x^5+2)+\\tan(x)} dx$"]
+            HUNG, ["$\\int_0^1 \\frac{x^{72}+\\sin(x^{21})+e^{x^2}}{\\ln(x^5+2)+\\tan(x)} dx$"]
         )
         assert judged.outcome == "timeout" and not judged.equal
         assert time.monotonic() - start < 60.0  # minutes without a limit
         assert ask(pool, "$2$", "$2$")
         assert pool._idle[0].process.pid != first
-        assert pool.stats.timeouts == 1 and pool.stats.started == 2 and pool.stats.items == 3
+        assert pool.stats.timeouts == 1 and pool.stats.items == 3
+        assert pool.stats.started == 2  # the spare was started while the item hung, and took over
 
 
 def test_time_spent_starting_a_worker_is_not_charged_to_the_item() -> None:

@@ -1,0 +1,201 @@
+"""Speed of the rewards on one core: items per second of every built-in, of math-verify in the pool, and what a hung item costs.
+
+    python -m benchmarks.rewards [--seconds 1.0] [--data FOLDER]
+
+Every reward is called as the router calls it, one sample at a time, on the texts shown in the table (reading the text and
+the truth included). Rates are per CPU second, so that other programs on the machine do not count. math-verify is measured
+on real sampled answers (Qwen2.5-Math, 8 per prompt; FOLDER as in reward_agreement), each sent to it though the reward
+decides plain numbers itself; in the pool a worker keeps what it has parsed, as a group shares its truth. Beside it stand
+math-verify's own `parse` and `verify` in this process without limit or isolation: the library's own speed. Ends with JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+if (
+    not __package__
+):  # run as a file: its own folder, first on the path, would hide the package of the same name
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from rewards.builtins import BUILTINS
+from rewards.math_answer import read_gold, use_pool
+from rewards.math_pool import MathPool
+
+GEOMETRY_TARGET = 20_000.0
+MATH_TARGET = 200.0
+
+TRACE = "<SUMMARY>Count.</SUMMARY><CAPTION>Three red squares.</CAPTION><REASONING>1 + 1 + 1</REASONING><CONCLUSION>3</CONCLUSION>"
+FENCED = '```json\n[{"bbox_2d": [12, 20.5, 55, 61], "label": "dog"}]\n```'
+FIVE = [[x, 10.0, x + 40.0, 60.0] for x in (0.0, 50.0, 100.0, 150.0, 200.0)]
+
+# name in the table -> (built-in, completion, answer, options)
+CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "giou, [x1, y1, x2, y2]": ("giou", "[12, 20.5, 55, 61]", {"boxes": [[10, 20, 50, 60]], "frame": "pixel"}, {}),
+    "giou, fenced JSON": ("giou", FENCED, {"boxes": [[10, 20, 50, 60]], "frame": "pixel"}, {}),
+    "giou, frames differ": ("giou", "[120, 205, 550, 610]", {"boxes": [[10, 20, 50, 60]], "frame": "pixel", "image_size": [100, 100]}, {"frame_out": "norm1000"}),
+    "iou": ("iou", "[12, 20.5, 55, 61]", {"boxes": [[10, 20, 50, 60]], "frame": "pixel"}, {}),
+    "box_set, 5 of 5 boxes": ("box_set", str([[x + 3 for x in box] for box in FIVE]), {"boxes": FIVE, "frame": "pixel"}, {}),
+    "point_in_box": ("point_in_box", "(30, 30)", {"box": [10, 20, 50, 60], "frame": "pixel"}, {}),
+    "point_distance": ("point_distance", "(30, 30)", {"point": [35, 31], "frame": "norm1000"}, {}),
+    "temporal_iou": ("temporal_iou", "[00:01,00:03]", {"spans": [[1, 4]]}, {}),
+    "temporal_iou, 3 spans": ("temporal_iou", "[00:01,00:03], [10, 12.5], [00:20,00:31]", {"spans": [[1, 4], [20, 30]]}, {}),
+    "counting": ("counting", "There are 3 cats.", {"value": 3}, {}),
+    "choice": ("choice", "The answer is (B).", {"letter": "B", "options": ["a cat", "a dog"]}, {}),
+    "math, plain numbers": ("math", r"\boxed{4656}", {"value": "4,656"}, {}),
+    "relaxed_numeric": ("relaxed_numeric", "12.6", {"value": "12.5"}, {}),
+    "anls": ("anls", "Main Stret 12", {"values": ["Main Street 12"]}, {}),
+    "exact_text": ("exact_text", "Main Street 12", {"value": "Main Street 12"}, {}),
+    "stage_format": ("stage_format", TRACE, {}, {}),
+    "repetition, 200 words": ("repetition", " ".join(map(str, range(200))), {}, {}),
+}  # fmt: skip
+GEOMETRY = [
+    name
+    for name, case in CASES.items()
+    if case[0] in ("giou", "iou", "box_set", "point_in_box", "point_distance", "temporal_iou")
+]
+
+
+def rate(call: Callable[[], object], seconds: float) -> float:
+    """Calls per CPU second of this process, best of three stretches (others may be using the machine)."""
+    best = 0.0
+    for _ in range(3):
+        calls, start = 0, time.process_time()
+        while (spent := time.process_time() - start) < seconds / 3:
+            for _ in range(100):
+                call()
+            calls += 100
+        best = max(best, calls / spent)
+    return best
+
+
+def real_math_items(data: Path) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(forms of the truth, forms of the prediction) of the real samples that need math-verify."""
+    from rewards import math_answer
+
+    items = []
+    with (data / "rollouts_math8" / "math_cot.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            forms = read_gold(row["answer"]).forms
+            for response in row["response"]:
+                box = math_answer.last_boxed_list(response)
+                items.append((forms, math_answer._forms(box[-1], boxed=True) if box else (response[-2000:],)))
+    return items
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def math_rates(data: Path) -> dict[str, float]:
+    """Items per CPU second: through the pool (worker and this process together), and math-verify alone in this process."""
+    import logging
+
+    from math_verify import parse, verify
+
+    logging.disable(logging.CRITICAL)
+    items = real_math_items(data)
+    result = {}
+    with MathPool(workers=1, seconds=30.0) as pool:
+        for item in items[:8]:
+            pool.judge(*item)  # the worker is up
+        pid = pool._idle[0].process.pid
+        start = time.process_time() + cpu_seconds(pid)
+        for item in items:
+            pool.judge(*item)
+        result["in the pool"] = len(items) / (time.process_time() + cpu_seconds(pid) - start)
+    for gold, predicted in items[:8]:
+        verify(
+            parse(gold[0], parsing_timeout=None),
+            parse(predicted[0], parsing_timeout=None),
+            timeout_seconds=None,
+        )
+    start = time.process_time()
+    for gold, predicted in items:
+        verify(
+            parse(gold[0], parsing_timeout=None),
+            parse(predicted[0], parsing_timeout=None),
+            timeout_seconds=None,
+        )
+    result["math-verify alone"] = len(items) / (time.process_time() - start)
+    return result
+
+
+def hung_item(limit: float = 2.0) -> dict[str, float]:
+    """Seconds that items wait for their verdicts, with and without one item among them that never ends."""
+    hung = (
+        ["$\\int_0^1 \\frac{x^{73}+e^{x^2}}{\\tan(x)} dx$"],
+        ["$\\int_0^1 \\frac{x^{72}+e^{x^2}}{\\tan(x)} dx$"],
+    )
+    honest = [([f"$\\frac{{{i}}}{{7}}$"], [f"\\boxed{{\\frac{{{i}}}{{7}}}}"]) for i in range(1, 21)]
+    result = {"limit": limit}
+    with MathPool(workers=1, seconds=limit) as pool:
+        pool.judge_many(honest[:1])
+        for name, items in (("without", honest), ("with", [hung, *honest])):
+            start = time.perf_counter()
+            verdicts = [pool.judge(*item) for item in items]
+            result[name] = time.perf_counter() - start
+            assert all(verdict.equal for verdict in verdicts[-len(honest) :]), (
+                "an honest item was judged wrong"
+            )
+        assert pool.stats.timeouts == 1, "the item was meant to hang"
+        start = time.perf_counter()
+        MathPool(workers=1, seconds=60.0).judge(*honest[0])
+        result["worker start"] = time.perf_counter() - start
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the tables; 1 if a target is missed."""
+    default = Path(os.environ.get("ONSIGHT_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=1.0, help="CPU seconds per reward")
+    parser.add_argument("--data", type=Path, default=default, help="folder of the real answers")
+    options = parser.parse_args(argv)
+
+    print("| reward | items/s, one core |\n|---|---:|")
+    rates = {}
+    for name, (short, completion, answer, kwargs) in CASES.items():
+        module, function = BUILTINS[short].split(":")
+        reward = getattr(importlib.import_module(module), function)
+        rates[name] = rate(lambda: reward(completion, answer, **kwargs), options.seconds)  # noqa: B023  called at once
+        print(f"| {name} | {rates[name]:,.0f} |")
+    slowest = min(rates[name] for name in GEOMETRY)
+
+    math: dict[str, float] = {}
+    if options.data.is_dir():
+        math = math_rates(options.data)
+        print("\n| math-verify on real answers | items/s, one core |\n|---|---:|")
+        for name, value in math.items():
+            print(f"| {name} | {value:,.0f} |")
+    else:
+        print(f"\n(no real answers at {options.data}: math-verify was not measured; set ONSIGHT_SHARED)")
+    hung = hung_item()
+    delay = hung["with"] - hung["without"]
+    print(
+        f"\nA hung item delays 20 others behind it, on the only worker, by {delay:.2f} s; its limit is {hung['limit']:.2f} s "
+        f"(starting a worker takes {hung['worker start']:.2f} s, most of it while the item hangs)."
+    )
+    use_pool(MathPool())
+    passed = slowest >= GEOMETRY_TARGET and (
+        not math or math["in the pool"] >= min(MATH_TARGET, math["math-verify alone"])
+    )
+    print(json.dumps({"passed": passed, "geometry_slowest_per_s": slowest, "rates_per_s": rates, "math_per_s": math, "hung_item_s": hung,
+                      "median_per_s": statistics.median(rates.values())}))  # fmt: skip
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
