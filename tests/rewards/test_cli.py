@@ -1,0 +1,132 @@
+"""`python -m rewards`: list, check, score, and errors that name file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from rewards.cli import main
+
+FUNCTIONS = f"{Path(__file__).parent / 'plugin_functions.py'}:"
+
+
+def write(path: Path, records: list[Any]) -> Path:
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    return path
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    trace = {"summary": "s", "caption": "c", "reasoning": "r", "conclusion": "3"}
+    records = [{"id": f"r{i}", "task": "counting", "answer": {"value": i}, "trace": trace} for i in (3, 4, 5)]
+    return write(tmp_path / "rows.jsonl", records)
+
+
+def test_list_names_the_built_ins(capsys: Any) -> None:
+    assert main(["list"]) == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert {"math", "counting", "choice", "giou", "point_in_box", "temporal_iou", "http"} <= listed
+
+
+def test_check_of_a_sound_function_passes(rows: Path, capsys: Any) -> None:
+    assert main(["check", "counting", "--rows", str(rows)]) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert lines["counting:"][1:3] == ["3", "rows,"]
+    assert lines["trace"][1:5] == ["3", "0.000", "0.333", "1.000"]
+    assert lines["answer"][1:5] == ["3", "1.000", "1.000", "1.000"]
+    assert lines["empty"][4] == "0.000" and lines["adversarial"][6] == "0"
+
+
+def test_check_shows_what_is_wrong_with_a_function(rows: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "naive.py").write_text(
+        "def naive(completion, answer):\n    return 1 / abs(float(completion) - 5)\n"
+    )
+    assert main(["check", f"{tmp_path}/naive.py:naive", "--rows", str(rows), "--workers", "1"]) == 1
+    out = capsys.readouterr().out
+    assert (
+        "16 exception" in next(line for line in out.splitlines() if line.startswith("empty"))
+        or "exception" in out
+    )
+    assert "ValueError: could not convert string to float" in out
+    assert 'naive.py", line 2, in naive' in out
+
+
+def test_check_names_answers_that_cannot_be_read(tmp_path: Path, capsys: Any) -> None:
+    bad = write(
+        tmp_path / "rows.jsonl",
+        [{"id": "a", "answer": {"value": "many"}}, {"id": "b", "answer": {"value": 2}}],
+    )
+    assert main(["check", "counting", "--rows", str(bad)]) == 1
+    out = capsys.readouterr().out
+    assert "2 rows, 1 answers it cannot read" in out and "row 'a': answer.value" in out
+
+
+def test_score_prints_a_line_per_completion(rows: Path, tmp_path: Path, capsys: Any) -> None:
+    texts = [
+        {"id": "r3", "completion": "3"},
+        {"id": "r5", "completion": "3"},
+        {"row_id": "r4", "completion": "4"},
+    ]
+    completions = write(tmp_path / "completions.jsonl", texts)
+    assert main(["score", "counting", "--rows", str(rows), "--completions", str(completions)]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"id": "r3", "value": 1.0},
+        {"id": "r5", "value": 0.0},
+        {"id": "r4", "value": 1.0},
+    ]
+    assert err == "counting: 3 completions, mean 0.6667, 0 failed\n"
+
+
+def test_score_with_a_plugin_its_arguments_and_parquet_rows(tmp_path: Path, capsys: Any) -> None:
+    table = pyarrow.table({"id": ["a"], "answer": [{"value": 1}]})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    completions = write(
+        tmp_path / "c.jsonl", [{"id": "a", "completion": "0.5"}, {"id": "a", "completion": "x"}]
+    )
+    files = ["--rows", f"{tmp_path}/rows.parquet", "--completions", str(completions)]
+    assert main(["score", FUNCTIONS + "with_threshold", *files, "--arg", "threshold=0.4"]) == 1
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == {"id": "a", "value": 1.0}
+    assert (second["value"], second["failure"]) == (None, "exception")
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('{"id": "a"}\n{"id": \n', "rows.jsonl:2: expected JSON"),
+        ('{"id": "a"}\n\n[1]\n', "rows.jsonl:3: expected an object, got list"),
+        ('{"id": 5}\n', "rows.jsonl:1: field 'id': expected a string, got 5"),
+        ('{"id": "a"}\n{"id": "a"}\n', "rows.jsonl:2: field 'id': 'a' was already used"),
+        ("\n", "rows.jsonl: expected at least one record"),
+    ],
+)
+def test_broken_rows_are_named_by_file_and_line(lines: str, says: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "rows.jsonl").write_text(lines)
+    assert main(["check", "counting", "--rows", f"{tmp_path}/rows.jsonl"]) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["check", "cuonting", "--rows", "{rows}"], "did you mean 'counting'?"),
+        (["check", "counting", "--rows", "nowhere.jsonl"], "nowhere.jsonl: expected a JSONL or Parquet file"),
+        (["check", "counting", "--rows", "{rows}", "--arg", "x"], "--arg: expected NAME=VALUE"),
+        (["check", "counting", "--rows", "{rows}", "--task", "chat"], "no row of task 'chat'"),
+        (["serve", "--function", "counting", "--host", "0.0.0.0"], "set `token_env`, or `open: true`"),
+        (
+            ["serve", "--function", "counting", "--token-env", "NO_SUCH_VARIABLE"],
+            "'NO_SUCH_VARIABLE' is not set",
+        ),
+        (["serve"], "functions: Field required"),
+    ],
+)
+def test_commands_that_cannot_be_run_say_why(command: list[str], says: str, rows: Path, capsys: Any) -> None:
+    assert main([part.format(rows=rows) for part in command]) == 2
+    assert says in capsys.readouterr().err
