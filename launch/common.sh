@@ -28,14 +28,19 @@ launch() {
         --main_process_ip "${MASTER_ADDR:-127.0.0.1}" --main_process_port "${MASTER_PORT:-29500}"
         "$root/$kind.py" --config "$config" "$@"
     )
+    local check=("$python" -m launch.plan "$kind" --machines "$machines" --gpus "$gpus" --deepspeed "$deepspeed"
+        --config "$config" "$@")
     case " $* " in
         *" --dry-run "*)
-            "$python" -m launch.plan "$kind" --machines "$machines" --gpus "$gpus" --deepspeed "$deepspeed" \
-                --config "$config" "$@" || return
+            "${check[@]}"
             printf 'command:'
             printf ' %q' "${start[@]}" | sed 's/ --dry-run//'
             echo
             ;;
-        *) exec "${start[@]}" ;;
+        *" --help "*) exec "$python" "$root/$kind.py" --help ;;
+        *)
+            "${check[@]}" --here # one clear error, before all processes start and each tells it
+            exec "${start[@]}"
+            ;;
     esac
 }

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import sys
 import types
@@ -70,7 +71,7 @@ def load_config(model: type[C], argv: Sequence[str] | None = None) -> tuple[C, b
         config = read_config(model, arguments.config, arguments.overrides)
     except ConfigError as error:
         _stop(str(error))
-    if arguments.dry_run:
+    if arguments.dry_run and _speaks():
         print(dump(config), end="", flush=True)
     return config, arguments.dry_run
 
@@ -370,6 +371,12 @@ def _dotted(path: KeyPath) -> str:
     return ".".join(map(str, path))
 
 
+def _speaks() -> bool:
+    """Under a launcher, one process of each machine speaks for all."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def _stop(message: str) -> NoReturn:
-    print(message, file=sys.stderr)
+    if _speaks():
+        print(message, file=sys.stderr)
     raise SystemExit(2)

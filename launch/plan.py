@@ -1,14 +1,14 @@
-"""What a launch script would do, checked on any machine, without starting it: the `--dry-run` of launch/*.sh.
+"""What a launch script is about to do, checked before it does it; with the script's `--dry-run`, that is all.
 
     python -m launch.plan grpo --config launch/configs/grpo_qwen2_5_vl_7b.yaml --machines 1 --gpus 8 \\
-        --deepspeed launch/deepspeed/zero3.json [dotted.key=value ...]
+        --deepspeed launch/deepspeed/zero3.json [--here] [dotted.key=value ...]
 
 prints the resolved config and the plan: processes, what a step is made of, the settings that decide memory. Reward
 functions are loaded; rows and a model that are on this machine are checked (the first `ROWS_CHECKED` rows).
 
 Exit code 0: nothing is wrong; paths that are not on this machine are listed as missing, since the plan may be made
 elsewhere than the run. Exit code 2: something is wrong (a key, a value, numbers that do not fit each other, a reward,
-a row, a checkpoint), one line each on stderr.
+a row, a checkpoint), one line each on stderr. With `--here`, as before a start, missing paths are wrong too.
 """
 
 from __future__ import annotations
@@ -132,10 +132,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--machines", type=int, default=1)
     parser.add_argument("--gpus", type=int, default=8, help="per machine")
     parser.add_argument("--deepspeed", type=Path, help="DeepSpeed config of the run")
+    parser.add_argument("--here", action="store_true", help="the run is to start on this machine")
     arguments, rest = parser.parse_known_args(argv)
     model, make = PLANS[arguments.kind]
     config, _ = load_config(model, [argument for argument in rest if argument != "--dry-run"])
-    print(dump(config))
+    if not arguments.here:
+        print(dump(config))
 
     processes = arguments.machines * arguments.gpus
     plan = make(config, processes)
@@ -145,9 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.deepspeed:
         _deepspeed(plan, arguments.deepspeed)
     print(f"plan of {arguments.kind}:\n{plan}", flush=True)
-    for line in plan.wrong:
+    wrong = plan.wrong + (plan.missing if arguments.here else [])
+    for line in wrong:
         print(line, file=sys.stderr)
-    return 2 if plan.wrong else 0
+    return 2 if wrong else 0
 
 
 def _model(plan: Plan, model: ModelConfig) -> None:
