@@ -54,7 +54,7 @@ def test_a_reference_config_has_every_field_with_an_explanation(path):
     data, _ = read_yaml(path)
     sections(data, read_config(config_class(path), path).model_dump())
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        key, colon, value = line.partition("#")[0].partition(":")
+        _, colon, value = line.partition("#")[0].partition(":")
         if colon and value.strip() and not value.strip().startswith("*"):
             assert "#" in line, f"{path.name}:{number}: no explanation"
 
