@@ -47,5 +47,5 @@ class EvaluationConfig(BaseModel):
     """The same for one frame of a video."""
     max_frames: int = Field(256, ge=2)
     """Most frames of one video; longer clips are sampled at a lower rate over their whole length."""
-    engine: EngineConfig = Field(default_factory=EngineConfig)  # type: ignore[arg-type]
+    engine: EngineConfig = EngineConfig()
     """The rollout engine that generates the answers."""

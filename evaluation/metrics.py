@@ -107,7 +107,7 @@ def summarise(scored: Sequence[Scored]) -> dict[str, object]:
     by_row: dict[str, list[float]] = {}
     for one in scored:
         by_row.setdefault(one.row_id, []).append(float(one.in_grammar))
-    grammar = estimate_mean(np.mean(samples) for samples in by_row.values())
+    grammar = estimate_mean(float(np.mean(samples)) for samples in by_row.values())
     return {
         **estimate_mean(rewards_by_row(scored).values()).as_json(),
         "unscored": sum(one.reward is None for one in scored),

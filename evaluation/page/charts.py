@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -43,7 +44,7 @@ def line_chart(
     x_label: str = "step",
     smooth: bool = True,
 ) -> Markup:
-    """Curves over steps: thin as measured, bold as a moving average. Empty markup if there is nothing to draw.
+    """Curves over steps: thin as measured, bold as a moving average (from ten steps on). Empty if there is nothing to draw.
 
     Args:
         note: One plain sentence under the title: what a reader should see in it.
@@ -79,8 +80,6 @@ def line_chart(
                 LEFT, WIDTH - RIGHT, WIDTH - RIGHT - 4 if j % 2 == 0 else LEFT + 150, _r(y - 4), name, y=_r(y)
             )
         )
-    if window > 1:
-        note = f"{note} Thin: each step; bold: moving average over {window} steps."
     return _figure(title, note, steps, kept, parts, log, x_label)
 
 
@@ -202,7 +201,7 @@ def _power(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _drawable(value: float | None, log: bool) -> bool:
+def _drawable(value: float | None, log: bool) -> TypeGuard[float]:
     return value is not None and math.isfinite(value) and (not log or value > 0)
 
 
@@ -214,13 +213,14 @@ def _x_scale(steps: Sequence[float]):
 
 def _moving_average(values: Sequence[float | None], window: int, log: bool) -> list[float | None]:
     """Centred; geometric on a log axis, so that one spike does not lift its whole neighbourhood."""
-    half, result = window // 2, []
+    half = window // 2
+    result: list[float | None] = []
     for i, value in enumerate(values):
         near = [v for v in values[max(0, i - half) : i + half + 1] if _drawable(v, log)]
         if not _drawable(value, log):
             result.append(None)
         else:
-            result.append(math.exp(np.mean(np.log(near))) if log else float(np.mean(near)))
+            result.append(math.exp(float(np.mean(np.log(near)))) if log else float(np.mean(near)))
     return result
 
 
@@ -291,7 +291,7 @@ def _figure(
                 "name": s.name,
                 "colour": s.colour,
                 "values": [None if not _drawable(v, log) else float(f"{v:.4g}") for v in s.values],
-            }  # type: ignore[str-format]
+            }
             for s in series
         ],
     }
@@ -317,7 +317,7 @@ def _figure(
 
 def _ends(values: Sequence[float | None], log: bool) -> tuple[float, float]:
     present = [v for v in values if _drawable(v, log)]
-    return present[0], present[-1]  # type: ignore[return-value]
+    return present[0], present[-1]
 
 
 def _r(value: float) -> float | int:

@@ -21,11 +21,9 @@ def gap_limits(run: RunFolder) -> dict[str, float]:
     }
 
 
-def values(records: Sequence[Mapping[str, Any]], key: str | None) -> tuple[float | None, ...]:
+def values(records: Sequence[Mapping[str, Any]], key: str) -> tuple[float | None, ...]:
     """The value of `key` in each record; None where it is missing or not a finite number."""
-    return tuple(
-        float(record[key]) if key in record and is_number(record[key]) else None for record in records
-    )  # type: ignore[index]
+    return tuple(float(record[key]) if is_number(record.get(key)) else None for record in records)
 
 
 def column(records: Sequence[Mapping[str, Any]], key: str) -> list[float]:

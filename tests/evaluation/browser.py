@@ -54,7 +54,11 @@ def emulate(page: Any, *, width: int, height: int = 900, dark: bool = False) -> 
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    still = {
+        "name": "prefers-reduced-motion",
+        "value": "reduce",
+    }  # smooth scrolling would delay every screenshot
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
 
 
 def pixels(element: Any) -> np.ndarray:
