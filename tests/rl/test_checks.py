@@ -1,0 +1,130 @@
+"""The on-policy checks: what they measure, and that each of them can fail."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rl.checks import (
+    GapLimits,
+    LogprobGap,
+    OffPolicyError,
+    check_fingerprint,
+    check_gap,
+    check_versions,
+    gap_from_moments,
+    gap_moments,
+    join_moments,
+    logprob_gap,
+)
+from rl.rollouts.fingerprint import bit_sum, weights_fingerprint
+from rl.rollouts.types import Rollout
+from vlm.inputs import Encoded
+
+
+def rollout(version: int) -> Rollout:
+    prompt = Encoded(torch.tensor([1]), torch.zeros(3, 1, dtype=torch.long), (1,))
+    return Rollout("row-1", prompt, (5,), (1,), (-0.5,), "x", version, "stop")
+
+
+def test_equal_logprobs_have_no_gap_and_full_sample_size():
+    logprobs = torch.tensor([-1.0, -2.0, -0.1])
+    assert logprob_gap(logprobs, logprobs) == LogprobGap(mean=0.0, max=0.0, kl=0.0, ess=1.0, tokens=3)
+
+
+def test_gap_of_two_tokens_by_hand():
+    gap = logprob_gap(torch.tensor([0.0, 0.0]), torch.tensor([math.log(2), math.log(0.5)]))
+    assert gap.mean == pytest.approx(math.log(2))
+    assert gap.max == pytest.approx(math.log(2))
+    assert gap.kl == pytest.approx(((2 - 1 - math.log(2)) + (0.5 - 1 + math.log(2))) / 2)
+    assert gap.ess == pytest.approx(2.5**2 / (2 * 4.25))
+
+
+def test_masked_tokens_do_not_count():
+    gap = logprob_gap(torch.tensor([-1.0, 0.0]), torch.tensor([-1.0, -9.0]), torch.tensor([1, 0]))
+    assert gap == LogprobGap(mean=0.0, max=0.0, kl=0.0, ess=1.0, tokens=1)
+
+
+def test_kl_estimate_is_the_divergence_of_sampled_tokens():
+    generator = torch.Generator().manual_seed(0)
+    engine = torch.randn(50, generator=generator).log_softmax(-1)
+    trainer = (engine + 0.3 * torch.randn(50, generator=generator)).log_softmax(-1)
+    sampled = torch.multinomial(engine.exp(), 200_000, replacement=True, generator=generator)
+    exact = (engine.exp() * (engine - trainer)).sum().item()
+    assert logprob_gap(engine[sampled], trainer[sampled]).kl == pytest.approx(exact, rel=0.02)
+
+
+def test_joined_micro_batches_give_the_gap_of_the_whole():
+    generator = torch.Generator().manual_seed(0)
+    engine, trainer = -torch.rand(2, 10, generator=generator)
+    joined = join_moments(gap_moments(engine[:3], trainer[:3]), gap_moments(engine[3:], trainer[3:]))
+    joined = join_moments(joined, gap_moments(engine[:0], trainer[:0]))
+    assert vars(gap_from_moments(joined)) == pytest.approx(vars(logprob_gap(engine, trainer)), rel=1e-12)
+
+
+def test_logprobs_of_different_shapes_are_an_error():
+    with pytest.raises(ValueError, match="must have one shape"):
+        logprob_gap(torch.zeros(2), torch.zeros(3))
+
+
+@pytest.mark.parametrize("value", [2e-4, float("nan"), float("inf")])
+def test_a_gap_above_the_limit_or_not_a_number_stops_the_run(value):
+    gap = LogprobGap(mean=value, max=value, kl=0.0, ess=1.0, tokens=10)
+    with pytest.raises(OffPolicyError, match="mean difference .* over 10 tokens"):
+        check_gap(gap, GapLimits())
+
+
+def test_one_token_far_off_stops_the_run():
+    with pytest.raises(OffPolicyError, match="max difference"):
+        check_gap(LogprobGap(mean=1e-5, max=0.2, kl=0.0, ess=1.0, tokens=10), GapLimits())
+
+
+def test_a_gap_of_rounding_passes():
+    check_gap(LogprobGap(mean=1.4e-5, max=7e-3, kl=0.0, ess=1.0, tokens=10), GapLimits())
+    check_gap(LogprobGap(mean=1e-2, max=1.0, kl=0.0, ess=1.0, tokens=10), GapLimits.for_dtype(torch.bfloat16))
+
+
+def test_a_rollout_of_another_version_stops_the_run():
+    check_versions([rollout(3)], 3)
+    with pytest.raises(OffPolicyError, match="trainer is at version 3, but 1 rollout.*version 2"):
+        check_versions([rollout(3), rollout(2)], 3)
+
+
+def test_fingerprints_that_differ_name_the_weights():
+    check_fingerprint({"a": 1}, {"a": 1})
+    with pytest.raises(OffPolicyError, match="1 of 2 weights .* not the trainer's: b"):
+        check_fingerprint({"a": 1, "b": 2}, {"a": 1, "b": 3})
+    with pytest.raises(OffPolicyError, match="known to only one of engine and trainer: b"):
+        check_fingerprint({"a": 1, "b": 2}, {"a": 1})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_the_smallest_change_of_one_value_changes_the_fingerprint(dtype):
+    weight = torch.randn(64, 64).to(dtype)
+    changed = weight.clone()
+    changed[5, 5] = torch.nextafter(changed[5, 5], torch.tensor(torch.inf, dtype=dtype))
+    assert bit_sum(weight) != bit_sum(changed)
+
+
+def test_fingerprint_is_of_values_not_of_layout():
+    weight = torch.randn(6, 4)
+    weight[0, 0] = -0.0
+    assert bit_sum(weight) == bit_sum(weight.t()) == bit_sum(weight.abs().copysign(weight) + 0.0)
+
+
+def test_fused_and_divided_weights_add_up():
+    q, k, v = torch.randn(8, 4), torch.randn(2, 4), torch.randn(2, 4)
+    names = [f"layers.0.self_attn.{x}_proj.weight" for x in "qkv"]
+    parts = weights_fingerprint(zip(names, (q, k, v)))
+    fused = weights_fingerprint([("layers.0.self_attn.qkv_proj.weight", torch.cat([q, k, v]))])
+    shards = weights_fingerprint([(names[0], q[:3]), (names[0], q[3:]), (names[1], k), (names[2], v)])
+    assert parts == fused == shards
+
+
+def test_fingerprint_is_taken_in_the_engines_dtype():
+    weight = torch.randn(8, 8)
+    assert weights_fingerprint([("w", weight)], torch.bfloat16) == weights_fingerprint(
+        [("w", weight.bfloat16())]
+    )
