@@ -17,15 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from rl.log_probs import CHUNK_ELEMENTS, head_computes_policy_gradient
 from rl.packing import DummyMedia, PackedBatch, tensors
 from rl.shared_prefix import PackedAttention, explicit_mask, use_shared_prefix
+
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLForConditionalGeneration
 
 Attention = Literal["merged", "explicit"]
 
@@ -109,6 +111,8 @@ def policy_gradient(
 
 def _causal_lm(model: nn.Module) -> Qwen2_5_VLForConditionalGeneration:
     """The model inside whatever wraps it."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
     for module in model.modules():
         if isinstance(module, Qwen2_5_VLForConditionalGeneration):
             return module

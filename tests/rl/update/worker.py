@@ -60,7 +60,11 @@ def main(mode: str, folder: str, out: str) -> None:
     model = lab.model().train()
     wrapped = torch.nn.parallel.DistributedDataParallel(model) if mode == "ddp" else zero3(model)
 
-    groups = [g for name in ("image", "video", "images") for g in lab.groups(name)] if rank == 0 else lab.groups("text")
+    groups = (
+        [g for name in ("image", "video", "images") for g in lab.groups(name)]
+        if rank == 0
+        else lab.groups("text")
+    )
     batches = pack(groups, max_tokens=MAX_TOKENS)
     count = torch.tensor(len(batches))
     dist.all_reduce(count, dist.ReduceOp.MAX)

@@ -1,0 +1,62 @@
+"""Time, peak memory and agreement of updates."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+Update = Callable[[], None]
+"""Forward and backward of everything one step takes; leaves the gradient in the model's parameters."""
+
+
+def timed(update: Update, model: nn.Module) -> float:
+    """Seconds of one forward and backward, gradients allocated anew."""
+    model.zero_grad(set_to_none=True)
+    _finish()
+    start = time.perf_counter()
+    update()
+    _finish()
+    return time.perf_counter() - start
+
+
+def _finish() -> None:
+    """Wait for the accelerator, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def interleaved_medians(updates: Mapping[str, Update], model: nn.Module, repeats: int) -> dict[str, float]:
+    """Median seconds of each, run in turn so that a change of the machine's load meets all of them; one warm-up."""
+    for update in updates.values():
+        timed(update, model)
+    times: dict[str, list[float]] = {name: [] for name in updates}
+    for _ in range(repeats):
+        for name, update in updates.items():
+            times[name].append(timed(update, model))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def gradient(update: Update, model: nn.Module) -> Tensor:
+    model.zero_grad(set_to_none=True)
+    update()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def peak_cpu_bytes(update: Update, model: nn.Module) -> int:
+    """Most bytes of tensors alive at one time beyond those before, from the allocator's own events."""
+    model.zero_grad(set_to_none=True)
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profile:
+        update()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda e: e.start_ns())
+    alive = peak = 0
+    for event in events:
+        alive += event.nbytes()
+        peak = max(peak, alive)
+    return peak

@@ -1,0 +1,114 @@
+"""Random Qwen2.5-VL models and rollouts of chosen sizes, for measurements: no weights are needed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from rl.advantages import Group
+from rl.rollouts.types import Rollout
+from vlm.inputs import Encoded, encode
+from vlm.tiny import SPECIAL_TOKENS, build_processor, build_tokenizer
+
+NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None}
+COMPLETION_LENGTHS = (40, 64, 52, 80, 33, 71, 64, 48)
+"""Tokens; repeated where a group is larger."""
+
+
+def processor(max_visual_tokens: int = 1024):
+    """A processor with its own small vocabulary: only the numbers of tokens matter here."""
+    made = build_processor(build_tokenizer(["find the red box"]), max_visual_tokens=max_visual_tokens)
+    made.tokens_per_second = 2
+    return made
+
+
+def random_model(
+    tokenizer,
+    *,
+    hidden: int = 512,
+    layers: int = 6,
+    vocabulary: int = 32000,
+    vision_depth: int = 8,
+    attention: str = "sdpa",
+) -> Qwen2_5_VLForConditionalGeneration:
+    """Random float32 Qwen2.5-VL with heads of width 64, four on each key head; 41 M parameters as it stands."""
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": hidden,
+            "intermediate_size": hidden * 43 // 16,
+            "num_hidden_layers": layers,
+            "num_attention_heads": hidden // 64,
+            "num_key_value_heads": hidden // 256,
+            "vocab_size": vocabulary,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 1e6},
+            "tie_word_embeddings": True,
+        }
+        | NO_SPECIAL_TOKENS,
+        vision_config={
+            "depth": vision_depth,
+            "hidden_size": hidden // 2,
+            "intermediate_size": hidden * 43 // 32,
+            "num_heads": hidden // 64,
+            "out_hidden_size": hidden,
+            "fullatt_block_indexes": [vision_depth // 2 - 1, vision_depth - 1],
+            "window_size": 112,
+        },
+        tie_word_embeddings=True,
+        **media_tokens(tokenizer),
+    )
+    torch.manual_seed(0)
+    return Qwen2_5_VLForConditionalGeneration._from_config(
+        config, dtype=torch.float32, attn_implementation=attention
+    )
+
+
+def media_tokens(tokenizer) -> dict[str, int]:
+    """Ids of the media tokens, as the model's config names them."""
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    return {
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }
+
+
+def image_prompt(processor, side: int, tokens: int | None = None, seed: int = 0) -> Encoded:
+    """A prompt with a square image of `side` pixels (none for 0), made `tokens` long with text where that is given."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (max(side, 1), max(side, 1), 3), dtype=np.uint8)
+    images = [Image.fromarray(pixels)] if side else []
+    extra = 0
+    while True:
+        content = [{"type": "image"}] * len(images)
+        content.append({"type": "text", "text": "find the red box" + " the" * extra})
+        encoded = encode(processor, [{"role": "user", "content": content}], images)
+        if tokens is None or len(encoded) == tokens:
+            return encoded
+        if len(encoded) > tokens:
+            raise ValueError(f"a prompt of {tokens} tokens is too short for an image of {side} pixels")
+        extra += tokens - len(encoded)
+
+
+def random_group(
+    prompt: Encoded,
+    size: int,
+    *,
+    lengths: Sequence[int] = COMPLETION_LENGTHS,
+    vocabulary: int = 300,
+    seed: int = 0,
+) -> Group:
+    """`size` completions of random tokens, random advantages."""
+    draw = random.Random(seed)
+    rollouts = []
+    for i in range(size):
+        n = lengths[i % len(lengths)]
+        ids = tuple(draw.randrange(10, vocabulary) for _ in range(n))
+        rollouts.append(Rollout(f"row{seed}", prompt, ids, (1,) * n, (0.0,) * n, "", 0, "stop"))
+    advantages = tuple(draw.gauss(0, 1) for _ in rollouts)
+    return Group("task", tuple(rollouts), advantages, advantages)
