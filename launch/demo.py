@@ -20,6 +20,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from evaluation.run import summary_part
+
 CONFIGS = Path(__file__).parent / "configs"
 LAUNCH = ("-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1", "--mixed_precision=no")
 LAUNCH += ("--dynamo_backend=no", "--cpu")
@@ -77,25 +79,19 @@ def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
 
 def summarize(out: Path, seconds: float) -> dict[str, Any]:
     """Results of the run: means with intervals by task, the log-prob gap over all steps, seconds by phase."""
-    checkpoints = json.loads((out / "eval" / "eval.json").read_text())["checkpoints"]
+    evaluation = json.loads((out / "eval" / "eval.json").read_text())
     steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    gaps = [s for s in steps if "logprob_gap/mean" in s]
-    return {
-        "eval": {
-            name: {task: {key: result[key] for key in ("mean", "ci95", "n")} for task, result in c["greedy"]["tasks"].items()}
-            for name, c in checkpoints.items()
-        },
-        "overall": {name: c["greedy"]["overall"]["mean"] for name, c in checkpoints.items()},
-        "overall_ci95": {name: c["greedy"]["overall"]["ci95"] for name, c in checkpoints.items()},
-        "overall_sampled": {name: c["sampled"]["overall"]["mean"] for name, c in checkpoints.items()},
+    gaps = [s for s in steps if "logprob_gap/mean" in s]  # a step without any signal has none
+    phases = ("generate", "reward", "update", "sync")
+    return summary_part(evaluation) | {
         "grpo": {
             "steps": len(steps),
             "mean_logprob_gap": fmean(s["logprob_gap/mean"] for s in gaps),
             "max_logprob_gap": max(s["logprob_gap/max"] for s in gaps),
-            "seconds": {p: sum(s[f"seconds/{p}"] for s in steps) for p in ("generate", "reward", "update", "sync")},
+            "seconds": {phase: sum(s[f"seconds/{phase}"] for s in steps) for phase in phases},
         },
         "seconds_total": seconds,
-    }  # fmt: skip
+    }
 
 
 def conclusion(summary: dict[str, Any], out: Path) -> str:

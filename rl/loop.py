@@ -307,7 +307,11 @@ def log(
     sampled = summed(run, [sum(sum(r.loss_mask) for r in rollouts)])[0]
     metrics |= {f"seconds/{phase}": s for phase, s in seconds.items()}
     metrics |= {"seconds/rest": total - sum(seconds.values()), "seconds/step": total}
-    metrics |= {"tokens_per_second": sampled / seconds["generate"], "policy_version": run.version}
+    metrics |= {
+        "tokens_per_second": sampled / seconds["generate"],
+        "policy_version": run.version,
+        "processes": run.ranks,
+    }
     records = gather_object(records)
     if run.accelerator.is_main_process:
         append(out / "metrics.jsonl", [metrics])

@@ -73,7 +73,7 @@ def math_example(rng: random.Random) -> Example:
     kind, chosen, name = _kind(rng, scene)
     count, factor = len(chosen), rng.randint(1, 5)
     result = count * factor
-    counted = f"{_cells(chosen)} there {'is' if count == 1 else 'are'} {count}."
+    counted = f"{_listed(chosen)}: {count}."
     trace = {
         "summary": f"count {kind} and multiply by {factor}.",
         "caption": caption(scene),
@@ -115,11 +115,11 @@ def counting_example(rng: random.Random) -> Example:
     trace = {
         "summary": f"count {kind}.",
         "caption": caption(scene),
-        "reasoning": f"{_cells(chosen)} there {'is' if count == 1 else 'are'} {count}.",
+        "reasoning": f"{_listed(chosen)}: {count}.",
         "conclusion": str(count),
     }
     habit = trace | {
-        "reasoning": f"{_cells(scene.things)} there are {everything}.",
+        "reasoning": f"{_listed(scene.things)}: {everything}.",
         "conclusion": str(everything),
     }
     return Example("counting", f"How many {name} are there?", {"value": count}, trace, habit, scene)
@@ -136,10 +136,10 @@ def choice_example(rng: random.Random) -> Example:
     trace = {
         "summary": f"find the {thing.name} and choose.",
         "caption": caption(scene),
-        "reasoning": f"the {thing.name} is at {thing.cell}, {thing.cell} is {letter}.",
+        "reasoning": f"{thing.name} {thing.cell} is {letter}.",
         "conclusion": letter,
     }
-    habit = trace | {"reasoning": f"the first is {options[0]}, {options[0]} is A.", "conclusion": "A"}
+    habit = trace | {"reasoning": f"the first, {options[0]} is A.", "conclusion": "A"}
     question = f"Where is the {thing.name}? {listed}."
     return Example("choice", question, {"letter": letter, "options": options}, trace, habit, scene)
 
@@ -152,11 +152,11 @@ def grounding_example(rng: random.Random) -> Example:
     trace = {
         "summary": f"find the {thing.name} and give its box.",
         "caption": caption(scene),
-        "reasoning": f"the {thing.name} is at {thing.cell}, in pixels.",
+        "reasoning": f"{thing.name} {thing.cell}, in pixels.",
         "conclusion": _numbers(thing.box),
     }
     habit = trace | {
-        "reasoning": f"the {thing.name} is at {thing.cell}, of 1000.",
+        "reasoning": f"{thing.name} {thing.cell}, of 1000.",
         "conclusion": _numbers(scaled),
     }
     answer = {"boxes": [thing.box], "frame": "pixel"}
@@ -170,11 +170,11 @@ def pointing_example(rng: random.Random) -> Example:
     trace = {
         "summary": f"find the {thing.name} and point at it.",
         "caption": caption(scene),
-        "reasoning": f"the {thing.name} is at {thing.cell}, x first.",
+        "reasoning": f"{thing.name} {thing.cell}, x first.",
         "conclusion": f"({x}, {y})",
     }
     habit = trace | {
-        "reasoning": f"the {thing.name} is at {thing.cell}, y first.",
+        "reasoning": f"{thing.name} {thing.cell}, y first.",
         "conclusion": f"({y}, {x})",
     }
     answer = {"box": thing.box, "frame": "pixel"}
@@ -221,8 +221,8 @@ def _kind(rng: random.Random, scene: Scene) -> tuple[str, tuple[Thing, ...], str
     return word, tuple(t for t in scene.things if t.shape == word), f"{word}s"
 
 
-def _cells(things: tuple[Thing, ...]) -> str:
-    return "at " + " ".join(t.cell for t in things) + "." if things else "nowhere."
+def _listed(things: tuple[Thing, ...]) -> str:
+    return ", ".join(f"{t.name} {t.cell}" for t in things) or "none"
 
 
 def _numbers(values: list[int]) -> str:

@@ -15,6 +15,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from rewards.stages import render
 
 DEFAULT_HABIT_SHARE = 0.5
 HELD_OUT = 4  # one in so many contents is test-only
+# What takes longest to learn is shown most often in SFT; RL and test rows go through the kinds in turn.
+SFT_SHARES = {"math": 2, "text_math": 2, "counting": 1, "choice": 1, "grounding": 2, "pointing": 2, "temporal": 2}
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,13 @@ def write_world(out: str | Path, world: World, *, progress: bool = True) -> dict
     return card
 
 
+def kinds_of(split: str) -> list[str]:
+    """Kinds of question in the order in which the rows of a split go through them, again and again."""
+    if split != "sft":
+        return list(EXAMPLES)
+    return [kind for turn in range(max(SFT_SHARES.values())) for kind in EXAMPLES if SFT_SHARES[kind] > turn]
+
+
 def corpus(seed: int = 0, examples: int = 2000) -> list[str]:
     """Texts of the world (questions, right and habitual traces) that a tokenizer can be trained on."""
     rng = random.Random(f"corpus-{seed}")
@@ -71,7 +81,7 @@ def _write_split(
     out: Path, split: str, size: int, world: World, habits: Counter[str], bar: tqdm
 ) -> dict[str, int]:
     rng = random.Random(f"{split}-{world.seed}")
-    kinds = list(EXAMPLES)
+    kinds = kinds_of(split)
     seen: set[str] = set()
     counts: Counter[str] = Counter()
     with (out / f"{split}.jsonl").open("w") as file:
@@ -131,7 +141,7 @@ def _row(example: Example, kind: str, name: str, out: Path) -> dict[str, Any]:
 
 
 def _card(world: World, counts: dict[str, dict[str, int]], habits: Counter[str]) -> dict[str, Any]:
-    per_kind = Counter(list(EXAMPLES)[i % len(EXAMPLES)] for i in range(world.sft_rows))
+    per_kind = Counter(islice(cycle(kinds_of("sft")), world.sft_rows))
     return {
         "name": "shapes",
         "description": "Coloured shapes on a grid of 28 px cells; stills, clips of 5 or 6 s at 2 fps, and plain sums.",
