@@ -144,13 +144,13 @@ def retrieval_figures(data: Path) -> list[tuple[str, str, str]]:
     }
     best = [tuple(predictions[row["qid"]][0][:2]) if predictions[row["qid"]] else None for row in truths]
     windows = [[tuple(window) for window in row["relevant_windows"]] for row in truths]
-    highlights = " / ".join(f"{100 * recall_at_1(best, windows, t):.1f}" for t in (0.5, 0.7))  # type: ignore[arg-type]
+    highlights = " / ".join(f"{100 * recall_at_1(best, windows, t):.1f}" for t in (0.5, 0.7))
     annotations = json.loads((folder / "timechat_tvg_gt.json").read_text(encoding="utf-8"))["annotations"]
     answers = json.loads((folder / "timechat_tvg_pred.json").read_text(encoding="utf-8"))
     spans = [answers[str(row["id"])]["timestamp"] for row in annotations]
     top = [tuple(span[0]) if span else None for span in spans]
     true = [[tuple(row["timestamp"])] for row in annotations]
-    timechat = " / ".join(f"{100 * recall_at_1(top, true, t):.1f}" for t in (0.3, 0.5, 0.7))  # type: ignore[arg-type]
+    timechat = " / ".join(f"{100 * recall_at_1(top, true, t):.1f}" for t in (0.3, 0.5, 0.7))
     empty = sum(span is None for span in top)
     return [
         (f"QVHighlights, {len(truths)} of 1,550 queries, R@1 at 0.5 / 0.7", highlights, "53.9 / 34.8"),

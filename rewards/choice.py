@@ -16,7 +16,7 @@ _LETTER_AND_TEXT = re.compile(r"(?:\(([A-Z])\)\s{0,3}[.:,-]?|([A-Z])\s{0,3}[.:)-
 _OTHER_LETTER = re.compile(r"\([A-Z]\)|\b[B-HJ-Z]\b|\b[A-Z][.):](?:\s|$)")
 
 
-def options_of(answer: Mapping[str, Any], row: Mapping[str, Any]) -> list[str] | None:
+def options_of(answer: Any, row: Any) -> list[str] | None:
     """Texts of the options in order (letter A first): `options` or `choices` of the answer or the row; None if unknown."""
     for source in (answer, row):
         if not isinstance(source, Mapping):  # a broken answer: reported by whoever reads its fields

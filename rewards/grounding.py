@@ -82,6 +82,8 @@ def giou_reward(
 
     0.5 is where boxes just touch in a row; disjoint boxes score below it, less the farther away; any valid box scores above 0.
     0 if the text holds no valid box, several different ones, or a box HUGE times too large: not answering never pays.
+    A box around the true one scores at least 0.5 however loose it is (GIoU is IoU there, so above 0); where a policy settles
+    on that, use `iou`.
     """
     pair = _one_pair(completion, answer, frame_out, row)
     return (giou(*pair) + 1.0) / 2.0 if pair else 0.0

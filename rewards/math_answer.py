@@ -13,6 +13,7 @@ whole text. How it is judged depends on what the truth is:
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -79,6 +80,14 @@ def use_pool(new: MathPool) -> None:
     if old is not None and old is not new:
         old.close()
 
+
+def _new_lock() -> None:
+    """In a forked child the lock may be held by a thread that does not exist there. (The pool itself starts afresh, too.)"""
+    global _pool_lock
+    _pool_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
 
 _COMMAND = re.compile(r"\\(?!text|mathrm|textbf|mbox)[A-Za-z]+|[=^_{}<>|+*/\\]")
 _WORD = re.compile(r"[^\W\d_]{2,}")

@@ -171,6 +171,9 @@ class MathPool:
     seconds: float = 5.0
     recycle_after: int = 2000
     stats: PoolStats = field(default_factory=PoolStats)
+    _idle: list[_Worker] = field(init=False, repr=False)
+    _spares: list[_Worker] = field(init=False, repr=False)
+    _generation: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.workers < 1 or self.seconds <= 0 or self.recycle_after < 1:
@@ -214,8 +217,8 @@ class MathPool:
     def close(self) -> None:
         """End all idle workers; those in use end when given back. The pool may be used again afterwards."""
         with self._lock:
-            idle, self._idle, self._generation = self._idle + self._spares, [], self._generation + 1
-            self._spares = []
+            idle = self._idle + self._spares
+            self._idle, self._spares, self._generation = [], [], self._generation + 1
         for worker in idle:
             worker.stop()
 
@@ -228,10 +231,9 @@ class MathPool:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._free = threading.Semaphore(self.workers)
-        self._idle: list[_Worker] = []
-        self._spares: list[_Worker] = []
         self._all: weakref.WeakSet[_Worker] = weakref.WeakSet()
         self._generation = 0
+        self._idle, self._spares = [], []
 
     def _take(self) -> _Worker:
         self._free.acquire()
