@@ -127,7 +127,7 @@ def describe(model: type[BaseModel]) -> str:
     for path, field in _fields(model):
         default = field.default
         if field.default_factory is not None:
-            default = field.default_factory()  # type: ignore[call-arg]
+            default = field.default_factory()
         if isinstance(default, BaseModel):
             continue  # its fields follow
         ending = "  (required)" if default is PydanticUndefined else f" = {default!r}"

@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--here", action="store_true", help="the run is to start on this machine")
     arguments, rest = parser.parse_known_args(argv)
     model, make = PLANS[arguments.kind]
-    config, _ = load_config(model, [argument for argument in rest if argument != "--dry-run"])
+    config: Any = load_config(model, [argument for argument in rest if argument != "--dry-run"])[0]
     if not arguments.here:
         print(dump(config))
 
