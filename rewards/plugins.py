@@ -116,7 +116,7 @@ def load(name: str) -> Callable[..., Any]:
     near = difflib.get_close_matches(name, known, 1)
     raise PluginError(
         f"reward '{name}': no built-in or entry point of the group '{ENTRY_POINT_GROUP}' has this name"
-        + (f"; did you mean '{near[0]}'?" if near else "")
+        + (f"; did you mean '{near[0]}'?" if near else ".")
         + f" Known: {', '.join(known)}. Else give module:function or file.py:function."
     )
 

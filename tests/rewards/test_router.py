@@ -221,6 +221,25 @@ def test_a_missing_column_is_an_error_that_names_it() -> None:
     assert score.reward is None and "number" in str(score.reason)
 
 
+def test_built_ins_by_their_short_names() -> None:
+    boxes = {"boxes": [[0, 0, 10, 10]], "frame": "pixel"}
+    functions = {"math": ["math", {"function": "stage_format", "weight": 0}], "grounding": "giou"}
+    rows = [
+        row(1, answer={"value": "1/2"}),
+        row(2, answer={"value": "x+1"}),
+        row(3, "grounding", answer=boxes),
+        row(4),
+    ]
+    texts = [staged(r"\boxed{\frac{2}{4}}"), staged("1+x"), staged("[0, 0, 10, 10]"), "no grammar"]
+    with Router(config(functions, grammar="stages")) as router:
+        router.check_rows(rows)
+        scores = router.score(rows, texts)
+        with pytest.raises(RewardDataError, match="row 'r9': task 'grounding', reward 'giou'"):
+            router.check_rows([row(9, "grounding", answer={"boxes": [[5, 5, 1, 1]], "frame": "pixel"})])
+    assert [score.reward for score in scores] == [1.0, 1.0, 1.0, 0.0]
+    assert [score.components.get("stage_format") for score in scores] == [1.0, 1.0, None, 0.0]
+
+
 def test_lengths_must_agree() -> None:
     with (
         Router(config([named("says_answer")])) as router,
