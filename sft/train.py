@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
+from transformers.training_args import ParallelMode
 from trl import SFTConfig as TRLConfig
 
 from sft.config import SFTConfig
@@ -64,6 +65,10 @@ def run(config: SFTConfig) -> Path:
     if config.model.lora:
         set_trainable(trainer.model, config.model.trainable)  # PEFT has frozen all base weights
     check_precision(config, trainer)
+    if processes() > 1 and trainer.args.parallel_mode != ParallelMode.DISTRIBUTED:
+        raise RuntimeError(
+            f"expected {processes()} processes to train together, got {trainer.args.parallel_mode}"
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress())
     trainer.add_callback(Metrics(output / "metrics.jsonl", resume))
@@ -104,7 +109,9 @@ def training_arguments(config: SFTConfig) -> TRLConfig:
         average_tokens_across_devices=True,
         # every batch uses every part (sft.data.Collator), so there is nothing to search for
         ddp_find_unused_parameters=False,
-        ddp_backend="gloo" if processes() > 1 and not torch.cuda.is_available() else None,
+        # without use_cpu, accelerate starts gloo and then lets every process train alone
+        use_cpu=alone_on_cpu(config),
+        ddp_backend="gloo" if processes() > 1 and alone_on_cpu(config) else None,
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
         save_total_limit=config.save_total_limit,
@@ -125,6 +132,12 @@ def training_arguments(config: SFTConfig) -> TRLConfig:
 def processes() -> int:
     """Processes that accelerate or torchrun has started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def alone_on_cpu(config: SFTConfig) -> bool:
+    """No GPU, and no DeepSpeed either, which brings its own backend."""
+    deepspeed = config.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    return not torch.cuda.is_available() and not deepspeed
 
 
 def load_rows(config: SFTConfig, processor: Any, path: str, limit: int | None) -> list[Row]:
@@ -284,7 +297,8 @@ def merge_adapter(config: SFTConfig, adapter: Path, out: Path) -> None:
         if (adapter / TRAINED_BASE).is_file():
             missing = model.load_state_dict(load_file(adapter / TRAINED_BASE), strict=False)
             assert not missing.unexpected_keys, missing.unexpected_keys
-    merge_lora(model).save_pretrained(out)
+    merged: Any = merge_lora(model)
+    merged.save_pretrained(out)
     load_processor(config.model).save_pretrained(out)
 
 

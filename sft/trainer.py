@@ -40,13 +40,17 @@ class TraceTrainer(SFTTrainer):
     ):
         self.row_lengths, self.min_lr_ratio, self.schedule = row_lengths, min_lr_ratio, schedule
         super().__init__(*args, **kwargs)
+        # Qwen2.5-VL declares the opposite, and a step would be the mean of its micro-batches' means: a target token in
+        # a short micro-batch would weigh more. With it, `num_items_in_batch` counts the whole step's targets.
+        self.model_accepts_loss_kwargs = True
         add_label_head(self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model)
         # [loss sum, tokens] by stage, and all tokens seen: kept on the device, read only when logged
         device = self.accelerator.device
         self.stage_sums = {
-            mode: torch.zeros(len(STAGE_NAMES), 2, device=device) for mode in ("train", "eval")
+            mode: torch.zeros(len(STAGE_NAMES), 2, device=device, dtype=torch.float64)
+            for mode in ("train", "eval")
         }
-        self.seen = {mode: torch.zeros((), device=device) for mode in ("train", "eval")}
+        self.seen = {mode: torch.zeros((), device=device, dtype=torch.float64) for mode in ("train", "eval")}
         self.last_log = time.perf_counter()
 
     def compute_loss(
@@ -75,7 +79,9 @@ class TraceTrainer(SFTTrainer):
         prefix = "eval_" if mode == "eval" else ""
         if f"{prefix}loss" in logs:
             packed = torch.cat([self.stage_sums[mode].flatten(), self.seen[mode][None]])
-            packed = self.accelerator.reduce(packed, "sum")
+            packed = self.accelerator.gather(packed[None]).sum(
+                0
+            )  # accelerate's reduce adds nothing up on CPUs
             sums, seen = packed[:-1].view(-1, 2).tolist(), float(packed[-1])
             logs |= {f"{prefix}{key}": value for key, value in stage_losses(sums).items()}
             self.stage_sums[mode].zero_()
@@ -97,7 +103,7 @@ class TraceTrainer(SFTTrainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Linear warm-up, then the schedule down to `min_lr_ratio`."""
-        if self.lr_scheduler is None:
+        if getattr(self, "lr_scheduler", None) is None:
             warmup = int(self.args.warmup_steps)
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
                 self.optimizer if optimizer is None else optimizer,
@@ -119,13 +125,15 @@ class TraceTrainer(SFTTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
-        if trained := trained_base(self.model):
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in trained.items()},
-                Path(output_dir) / TRAINED_BASE,
-            )
+        # a given state dict is the gathered one: under ZeRO-3 the parameters themselves are empty here
+        gathered = state_dict or {}
+        if trained := {k: gathered.get(k, v) for k, v in trained_base(self.model).items()}:
+            path = Path(output_dir or self.args.output_dir) / TRAINED_BASE
+            save_file({k: v.detach().cpu().contiguous() for k, v in trained.items()}, path)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: torch.nn.Module | None = None
+    ) -> None:
         """Load a checkpoint's weights by `from_pretrained`'s names, every one of them.
 
         transformers 5.17's Trainer saves Qwen2.5-VL under the names of its published checkpoints, but reads the file
@@ -157,11 +165,16 @@ def add_label_head(model: torch.nn.Module) -> None:
         self: Any, *args: Any, fused_lm_head: bool = False, labels: Tensor | None = None, **kwargs: Any
     ) -> Any:
         vocabulary = self.config.get_text_config().vocab_size
-        on_cpu = fused_lm_head and labels is not None and labels.device.type == "cpu"
-        if not on_cpu or int((labels != IGNORE).sum()) * vocabulary > LABEL_LOGITS:
+        fits = (
+            fused_lm_head
+            and labels is not None
+            and labels.device.type == "cpu"
+            and int(labels.ne(IGNORE).sum()) * vocabulary <= LABEL_LOGITS
+        )
+        if not fits or labels is None:
             return fused_forward(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
         hidden = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
-        mask = labels[:, 1:] != IGNORE
+        mask = labels[:, 1:].ne(IGNORE)
         logits = self.get_output_embeddings()(hidden[mask]).float()
         log_probs = -F.cross_entropy(logits, labels[:, 1:][mask], reduction="none")
         # scattered, a batch without labels still has a (zero) gradient
@@ -230,6 +243,9 @@ class StepSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.rows, generator=generator).tolist()
+        lengths = self.lengths or ()
         for start in range(0, self.rows, self.rows_per_step):
             step = order[start : start + self.rows_per_step]
-            yield from step if self.lengths is None else sorted(step, key=lambda i: -self.lengths[i])
+            if self.lengths is not None:
+                step.sort(key=lambda i: -lengths[i])
+            yield from step

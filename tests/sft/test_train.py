@@ -58,6 +58,15 @@ def assert_same_weights(a: Path, b: Path, **tolerance) -> None:
         torch.testing.assert_close(two[name], weight, **(tolerance or {"atol": 0, "rtol": 0}))
 
 
+def moved_parts(before: Path, after: Path) -> set[str]:
+    old, new = (dict(load_model(path).named_parameters()) for path in (before, after))
+    return {part_of(name) for name in old if not torch.equal(old[name], new[name])}
+
+
+SMOOTH = {"optim__epsilon": 1e-3}
+"""Adam's first steps are the gradient's sign, which rounding flips where it is almost zero; a large epsilon is not."""
+
+
 @pytest.fixture(scope="module")
 def finished(tiny, rows_file, tmp_path_factory):
     """An unbroken run with checkpoints at every second step and held-out rows."""
@@ -111,16 +120,15 @@ def test_an_old_run_is_not_mixed_with_a_fresh_one_or_with_other_rows(finished, t
 @pytest.mark.parametrize("preset", ["projector", "vision+projector", "language"])
 def test_frozen_parts_do_not_move(tiny, rows_file, tmp_path, preset):
     final = train(tiny, rows_file, tmp_path, model__trainable=preset, optim__max_steps=2)
-    before, after = load_file(tiny / "model.safetensors"), load_file(final / "model.safetensors")
-    moved = {part_of(name) for name in before if not torch.equal(before[name], after[name])}
-    assert moved == set(PRESETS[preset])
+    assert moved_parts(tiny, final) == set(PRESETS[preset])
 
 
 def test_accumulated_and_sorted_micro_batches_train_as_one_batch_does(tiny, rows_file, tmp_path):
     """Micro-batches of 1 row against one batch of 4, to float32's rounding."""
-    changes = {"optim__per_device_batch_size": 1, "optim__gradient_accumulation_steps": 4}
-    whole, pieces = train(tiny, rows_file, tmp_path / "a"), train(tiny, rows_file, tmp_path / "b", **changes)
-    assert_same_weights(whole, pieces, atol=2e-4, rtol=1e-3)
+    changes = SMOOTH | {"optim__per_device_batch_size": 1, "optim__gradient_accumulation_steps": 4}
+    whole = train(tiny, rows_file, tmp_path / "a", **SMOOTH)
+    pieces = train(tiny, rows_file, tmp_path / "b", **changes)
+    assert_same_weights(whole, pieces, atol=1e-5, rtol=1e-4)
 
 
 def test_lora_saves_the_adapter_and_a_merged_model_with_the_same_logits(tiny, rows_file, tmp_path):
@@ -139,9 +147,7 @@ def test_lora_saves_the_adapter_and_a_merged_model_with_the_same_logits(tiny, ro
     with torch.no_grad():
         expected = wrapped.eval()(**batch).logits
         torch.testing.assert_close(load_model(merged).eval()(**batch).logits, expected, atol=1e-5, rtol=1e-4)
-    before, after = load_file(tiny / "model.safetensors"), load_file(merged / "model.safetensors")
-    moved = {part_of(name) for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {"vision", "projector", "language"}
+    assert moved_parts(tiny, merged) == {"vision", "projector", "language"}
 
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     shutil.rmtree(tmp_path / "b/checkpoint-4")
@@ -149,10 +155,11 @@ def test_lora_saves_the_adapter_and_a_merged_model_with_the_same_logits(tiny, ro
     assert_same_weights(merged, again)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(tiny, rows_file, tmp_path):
     """gloo DDP through the entry point; with 2 rows per process, many rank batches lack images or videos."""
-    single = train(tiny, rows_file, tmp_path / "one")
-    config = settings(tiny, rows_file, tmp_path / "two", optim__per_device_batch_size=2)
+    single = train(tiny, rows_file, tmp_path / "one", **SMOOTH)
+    config = settings(tiny, rows_file, tmp_path / "two", optim__per_device_batch_size=2, **SMOOTH)
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
@@ -165,7 +172,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tiny, rows_file, tmp_pa
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.count("SFT done:") + done.stderr.count("SFT done:") == 1
-    assert_same_weights(single, tmp_path / "two/final", atol=2e-4, rtol=1e-3)
+    assert_same_weights(single, tmp_path / "two/final", atol=1e-5, rtol=1e-4)
     losses = [[x["loss"] for x in metrics(tmp_path / run)] for run in ("one", "two")]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
 
@@ -174,14 +181,20 @@ def test_rows_that_cannot_be_trained_on_are_named_before_training(tiny, rows_fil
     rows = read_rows(rows_file)
     rows[1]["trace"] = None
     broken = write_rows(rows, tmp_path / "rows.jsonl")
-    with pytest.raises(TraceError, match=r"1 of 12 rows cannot be trained on:\n  row 'row1': field 'trace': expected"):
+    with pytest.raises(
+        TraceError, match=r"1 of 12 rows cannot be trained on:\n  row 'row1': field 'trace': expected"
+    ):
         train(tiny, broken, tmp_path / "run")
 
 
 def test_long_rows_are_an_error_or_dropped_and_listed(tiny, rows_file, tmp_path, capfd):
-    with pytest.raises(TraceError, match=r"12 of 12 rows are longer than data.max_tokens = 3 .*\n  row 'row0': \d+ tokens"):
+    with pytest.raises(
+        TraceError, match=r"12 of 12 rows are longer than data.max_tokens = 3 .*\n  row 'row0': \d+ tokens"
+    ):
         train(tiny, rows_file, tmp_path / "a", data__max_tokens=3)
-    lengths = sorted(len(e) for e in map(Collator(load_processor(tiny), read_rows(rows_file)).example, range(12)))
+    lengths = sorted(
+        len(e) for e in map(Collator(load_processor(tiny), read_rows(rows_file)).example, range(12))
+    )
     changes = {"data__max_tokens": lengths[7], "data__long_rows": "drop", "optim__max_steps": 1}
     train(tiny, rows_file, tmp_path / "b", **changes)
     kept = sum(length <= lengths[7] for length in lengths)
@@ -208,5 +221,7 @@ def test_a_dry_run_prints_the_resolved_config_and_an_unknown_key_its_nearest_nam
     dry = subprocess.run([*command, "--dry-run"], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert dry.returncode == 0 and yaml.safe_load(dry.stdout)["optim"]["max_steps"] == 4
     assert not (tmp_path / "run").exists()
-    wrong = subprocess.run([*command, "optim.learnin_rate=1"], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    wrong = subprocess.run(
+        [*command, "optim.learnin_rate=1"], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
     assert wrong.returncode == 2 and "did you mean 'optim.learning_rate'" in wrong.stderr
