@@ -61,6 +61,11 @@ def _architecture(folder: Path) -> str:
     return json.dumps(clean(read_config(folder)), sort_keys=True)
 
 
-def _content(folder: Path, name: str) -> bytes | None:
+def _content(folder: Path, name: str) -> object:
+    """What a tokenizer file says; not the padding and truncation of its last use, which a saved one carries along."""
     file = folder / name
-    return file.read_bytes() if file.is_file() else None
+    if not file.is_file():
+        return None
+    if name != "tokenizer.json":
+        return file.read_bytes()
+    return {k: v for k, v in json.loads(file.read_text()).items() if k not in ("padding", "truncation")}

@@ -19,7 +19,7 @@ from rewards.errors import RewardDataError
 from tests.evaluation.conftest import Bench
 from tests.evaluation.letters import share_of_letters
 from vlm.checkpoint import CheckpointError
-from vlm.load import load_model
+from vlm.load import load_model, load_processor
 from vlm.rows import RowError
 
 LETTERS = {"function": str(Path(__file__).with_name("letters.py")) + ":share_of_letters", "isolate": False}
@@ -126,6 +126,16 @@ def test_weights_are_the_models_tied_head_included(bench):
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert same_architecture(bench.one, bench.two) and not same_architecture(bench.one, bench.wider)
+
+
+def test_a_trained_and_saved_checkpoint_counts_as_the_same_architecture(bench, tmp_path):
+    processor = load_processor(bench.one)
+    processor.tokenizer(
+        ["a b", "c"], padding=True, truncation=True, max_length=5
+    )  # leaves its mark in what is saved
+    processor.save_pretrained(tmp_path)
+    load_model(bench.one).save_pretrained(tmp_path)
+    assert same_architecture(bench.one, tmp_path)
 
 
 def test_input_that_cannot_be_used_is_refused_before_an_engine_starts(bench, tmp_path):
