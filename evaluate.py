@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import vlm  # noqa: F401  adapts torch's companions before anything imports them
 from evaluation.config import EvaluationConfig
 from launch.config import load_config
+from launch.errors import explained
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -18,9 +19,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     config, dry_run = load_config(EvaluationConfig, argv)
     if dry_run:
         return
-    from evaluation.run import evaluate  # torch and vLLM load only when they are needed
+    with explained():
+        from evaluation.run import evaluate  # torch and vLLM load only when they are needed
 
-    evaluate(config)
+        evaluate(config)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launch.config import load_config
+from launch.errors import explained
 from rl.config import GRPOConfig
 
 
@@ -10,9 +11,10 @@ def main() -> None:
     config, dry_run = load_config(GRPOConfig)
     if dry_run:
         return
-    from rl.loop import train  # after the config is known to be right: importing torch takes seconds
+    with explained():
+        from rl.loop import train  # after the config is known to be right: importing torch takes seconds
 
-    train(config)
+        train(config)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,17 @@ accelerate launch sft.py --config launch/configs/….yaml [key=value …] [--dry
 from __future__ import annotations
 
 from launch.config import load_config
+from launch.errors import explained
 from sft.config import SFTConfig
 
 
 def main() -> None:
     config, dry_run = load_config(SFTConfig)
     if not dry_run:
-        from sft.train import run
+        with explained():
+            from sft.train import run
 
-        run(config)
+            run(config)
 
 
 if __name__ == "__main__":

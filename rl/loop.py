@@ -131,6 +131,12 @@ def start(config: GRPOConfig) -> Run:
     """Load everything, check every row, restore a checkpoint if there is one, and bring the engine to the policy."""
     accelerator = Accelerator(log_with=config.report_to or None, project_dir=config.output_dir)
     say(accelerator, f"GRPO: policy {config.model.path}, rows {config.prompts.rows}")
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != launched:
+        raise RuntimeError(
+            f"{launched} processes were launched, but accelerate joined {accelerator.num_processes}: each would train"
+            " alone. On CPUs set ACCELERATE_USE_CPU=true"
+        )
     if config.rollout.prompts_per_step % accelerator.num_processes:
         raise ValueError(
             f"rollout.prompts_per_step ({config.rollout.prompts_per_step}) must be a multiple of the number of"

@@ -97,7 +97,8 @@ def tiny_config(
             "vocab_size": (len(tokenizer) + 63) // 64 * 64,
             "max_position_embeddings": 4096,
             "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": ROPE_THETA},
-            "bos_token_id": ids["<|endoftext|>"],
+            "bos_token_id": None,
+            "pad_token_id": ids["<|endoftext|>"],
             "eos_token_id": ids["<|im_end|>"],
             "tie_word_embeddings": True,
             "initializer_range": initializer_range,
@@ -138,6 +139,7 @@ def build_tiny_vlm(
         model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=torch.float32)
     model.generation_config.eos_token_id = config.text_config.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.bos_token_id = None
     model.save_pretrained(out_dir)
     build_processor(tokenizer).save_pretrained(out_dir)
     return out_dir

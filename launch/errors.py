@@ -1,0 +1,33 @@
+"""What is the user's to mend ends a program with one line; everything else keeps its traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Within the block, errors in rows, media, checkpoints, rewards and the on-policy checks exit with code 1 and their
+    message, which says what was expected, what came, and where."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        if not isinstance(error, _for_users()):
+            raise
+        sys.stdout.flush()
+        sys.exit(f"error: {error}")
+
+
+def _for_users() -> tuple[type[Exception], ...]:
+    """Imported only once something has gone wrong: torch takes seconds."""
+    from rewards.errors import PluginError, RewardDataError, RewardFailure
+    from rl.checks import OffPolicyError
+    from sft.data import TraceError
+    from vlm.checkpoint import CheckpointError
+    from vlm.media import MediaError
+    from vlm.rows import RowError
+
+    inputs = (RowError, MediaError, CheckpointError, TraceError, PluginError, RewardDataError)
+    return (*inputs, RewardFailure, OffPolicyError, FileExistsError, FileNotFoundError)
