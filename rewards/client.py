@@ -151,7 +151,7 @@ class Remote:
             return Failure("remote", str(error))
         attempts = tenacity.Retrying(
             stop=tenacity.stop_after_delay(patience_s),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=10.0),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5.0),
             retry=tenacity.retry_if_exception_type((httpx.TransportError, _Busy)),
             before_sleep=self._count,
             reraise=True,

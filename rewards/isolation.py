@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import queue
 import signal
 import socket
@@ -32,7 +33,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from rewards.calls import Failure, Item, Limits, Outcome, failed
-from rewards.errors import PluginError
+from rewards.errors import PluginError, RewardDataError
 from rewards.plugins import Signature
 
 CHUNK = 32  # rollouts sent to a worker at once
@@ -137,7 +138,18 @@ class Worker:
 
     def _send(self, message: Any) -> None:
         try:
-            self._connection.send(message)
+            pickled = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        except (
+            pickle.PicklingError,
+            TypeError,
+            AttributeError,
+        ) as error:  # what pickle raises, by kind of object
+            raise RewardDataError(
+                f"a column of a row cannot be sent to a worker process: {error}. Let the function name the columns "
+                "that it needs instead of taking them all, or set `isolate: false`."
+            ) from None
+        try:
+            self._connection.send_bytes(pickled)
         except OSError:  # it has died since its last call
             raise WorkerLost(self._died()) from None
 
@@ -303,8 +315,8 @@ class Pool:
             worker = worker or Worker()
             return work(worker)
         except BaseException as error:
-            # After anything but a refused import, answers may still be under way: the worker is of no use.
-            if worker and not isinstance(error, PluginError):
+            # After anything but a refused import or row, answers may still be under way: the worker is of no use.
+            if worker and not isinstance(error, PluginError | RewardDataError):
                 worker.kill()
                 worker = None
             raise

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from rewards.calls import Item, Limits, Outcome, Waiter, check_gold, execute, failed
 from rewards.config import FunctionConfig
+from rewards.errors import PluginError
 from rewards.isolation import Metrics, Pool, Spec
-from rewards.plugins import Signature, bind, is_builtin
+from rewards.plugins import Signature, bind, check_arguments, is_builtin
 
 
 def make_runner(config: FunctionConfig, limits: Limits, pool: Pool) -> Runner:
@@ -20,6 +21,12 @@ def make_runner(config: FunctionConfig, limits: Limits, pool: Pool) -> Runner:
     if config.function == "http":
         from rewards.client import Remote
 
+        check_arguments(Remote, config.arguments, config.function)
+        missing = {"url", "name"} - set(config.arguments)
+        if missing:
+            raise PluginError(
+                f"reward 'http': expected url and name, {' and '.join(sorted(missing))} missing"
+            )
         return Remote(**config.arguments)
     trusted = is_builtin(config.function)
     if config.isolate or (config.isolate is None and not trusted):

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from rewards.config import RewardsConfig
-from rewards.errors import PluginError, RewardFailure
+from rewards.errors import PluginError, RewardDataError, RewardFailure
 from rewards.router import Router
 
 FUNCTIONS = f"{Path(__file__).parent / 'plugin_functions.py'}:"
@@ -184,6 +184,16 @@ def test_nothing_is_left_of_a_hung_worker_and_its_children() -> None:
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
 
 
+def test_a_row_that_cannot_travel_to_a_worker_is_an_error_that_says_what_to_do() -> None:
+    row = rows(1)[0] | {"judge": threading.Lock()}
+    with Router(config("says_answer")) as router:
+        with pytest.raises(RewardDataError, match=r"cannot pickle.*isolate: false"):
+            router.score([row], ["0"])
+        assert router.score(rows(1), ["0"])[0].reward == 1.0
+    with Router(config("async_says_answer")) as router:  # names what it needs, so the rest stays here
+        assert router.score([row], ["0"])[0].reward == 1.0
+
+
 def test_idle_workers_end_when_their_parent_is_killed() -> None:
     script = (
         "import sys, os\nfrom rewards.router import Router\nfrom rewards.config import RewardsConfig\n"
@@ -193,7 +203,7 @@ def test_idle_workers_end_when_their_parent_is_killed() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     worker = int(found.stdout)
-    for _ in range(100):
+    for _ in range(400):
         if not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE:
             return
         time.sleep(0.05)

@@ -129,6 +129,18 @@ def test_a_service_that_is_not_there_is_an_error_at_the_start() -> None:
         Remote("http://127.0.0.1:9", "giou", start_for_s=0.3)
 
 
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        ({"function": "http", "url": "http://127.0.0.1:9"}, "expected url and name, name missing"),
+        ({"function": "http", "url": "u", "name": "n", "retries": 3}, "has no argument 'retries'"),
+    ],
+)
+def test_a_broken_client_configuration_is_an_error_at_the_start(function: dict[str, Any], says: str) -> None:
+    with pytest.raises(PluginError, match=says):
+        router(function)
+
+
 def test_health_names_the_functions(service: Service) -> None:
     answer = httpx.get(f"{service.url}/health").json()
     assert (answer["status"], answer["functions"]) == ("ok", [*SERVED, "giou"])
