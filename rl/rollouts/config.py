@@ -21,7 +21,8 @@ class EngineConfig(BaseModel):
     kind: Literal["vllm", "transformers"] = Field(
         "vllm",
         description="vllm: in this process, one engine per rank. transformers: the plain reference, for machines where"
-        " vLLM cannot be installed; several times slower.",
+        " vLLM cannot be installed; as fast for models of a few million parameters (benchmarks/generate.py), but without"
+        " paged memory, CUDA graphs or prompts joining a running batch.",
     )
     max_model_len: int = Field(
         4096, ge=16, description="Longest prompt plus completion, in tokens (visual tokens included)."

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
 from rl.rollouts.fingerprint import Fingerprint
 from rl.rollouts.types import Request, Rollout, Sampling
+
+if TYPE_CHECKING:
+    from rl.rollouts.config import EngineConfig
 
 
 class Engine(Protocol):
@@ -16,6 +19,9 @@ class Engine(Protocol):
 
     Implementations: vLLM in process (default), transformers (the reference the others are tested against).
     """
+
+    config: EngineConfig
+    """Its settings; `max_model_len` bounds prompt plus completion."""
 
     version: int
     """Version of the weights now loaded; every rollout carries it."""

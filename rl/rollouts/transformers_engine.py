@@ -17,7 +17,7 @@ from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
 
 from rl.rollouts.config import EngineConfig
 from rl.rollouts.fingerprint import Fingerprint, weights_fingerprint
-from rl.rollouts.tokens import stop_token_ids, suppress_, suppressed_token_ids
+from rl.rollouts.tokens import stop_token_ids, stop_watch, suppress_, suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
 from vlm.inputs import Encoded, collate_media
 from vlm.load import check_checkpoint
@@ -120,6 +120,7 @@ class TransformersEngine:
         ids: list[list[int]] = [[] for _ in owner]
         logprobs: list[list[float]] = [[] for _ in owner]
         stopped = [False] * len(owner)
+        completed = stop_watch(self._processor.tokenizer, sampling.stop) if sampling.stop else None
         while len(running):
             tokens, sampled = self._sample(logits, sampling.temperature)
             stop = torch.isin(tokens, self._stop)
@@ -129,6 +130,11 @@ class TransformersEngine:
                 ids[i].append(token)
                 logprobs[i].append(logprob)
                 stopped[i] = end
+            if completed:
+                ended = completed([ids[i] for i in running.tolist()])
+                stop |= torch.tensor(ended, device=self._device)
+                for i, end in zip(running.tolist(), stop.tolist(), strict=True):
+                    stopped[i] = end
             lengths = torch.tensor([len(ids[i]) for i in running.tolist()], device=self._device)
             on = (~stop & (lengths < limit)).nonzero()[:, 0]
             if not len(on):

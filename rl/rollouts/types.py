@@ -16,11 +16,18 @@ class Sampling:
     log-probs those of another distribution.
 
     temperature: 0 is greedy. max_tokens: per completion. seed: of the whole call; None draws afresh.
+    stop: texts that end a completion, besides the end token. It ends with the token that completes one of them, which
+        is kept whole: where that token reads `><`, `<` follows the stop text. Special tokens have no text.
     """
 
     temperature: float = 1.0
     max_tokens: int = 256
     seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise ValueError(f"stop: expected a tuple of texts, none of them empty, got {self.stop!r}")
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,8 @@ class Request:
 class Rollout:
     """One sampled completion, token for token as the engine sampled it.
 
-    completion_ids: sampled ids (never re-tokenised), with the end token if `finish` is "stop".
+    completion_ids: sampled ids (never re-tokenised), with the end token, or the tokens of the stop text, if `finish` is
+        "stop".
     loss_mask: 1 where the policy sampled the token, 0 where an environment wrote it; as long as completion_ids.
     logprobs: the engine's log-probability of each token at the sampling temperature; 0.0 where loss_mask is 0.
     text: completion without special tokens.

@@ -27,7 +27,7 @@ from torch import Tensor
 import vlm  # noqa: F401  adapts torch's companions before vLLM imports them
 from rl.rollouts.config import EngineConfig
 from rl.rollouts.fingerprint import Fingerprint, vllm_fingerprint
-from rl.rollouts.tokens import stop_token_ids, suppressed_token_ids
+from rl.rollouts.tokens import stop_length, stop_token_ids, suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
 
 _ENVIRONMENT = {
@@ -91,10 +91,18 @@ class VLLMEngine:
             _check_prompt(request, output.prompt_token_ids)
             copies = request.n // len(output.outputs)  # n if greedy: asked for once
             completions += [(request, completion) for completion in output.outputs] * copies
-        texts = self._processor.tokenizer.batch_decode(
-            [completion.token_ids for _, completion in completions], skip_special_tokens=True
+        tokenizer = self._processor.tokenizer
+        ends = [
+            stop_length(tokenizer, c.token_ids, sampling.stop) if sampling.stop else None
+            for _, c in completions
+        ]
+        texts = tokenizer.batch_decode(
+            [c.token_ids[:end] for (_, c), end in zip(completions, ends, strict=True)],
+            skip_special_tokens=True,
         )
-        return [self._rollout(r, c, text) for (r, c), text in zip(completions, texts, strict=True)]
+        return [
+            self._rollout(r, c, text, end) for (r, c), text, end in zip(completions, texts, ends, strict=True)
+        ]
 
     def sync(self, named_weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Replace all weights and drop what was cached under the old ones.
@@ -164,6 +172,7 @@ class VLLMEngine:
             "limit_mm_per_prompt": {"image": config.images_per_prompt, "video": config.videos_per_prompt},
             "mm_processor_kwargs": _pixel_limits(self._processor),
             "mm_processor_cache_gb": 0,  # every step brings new images, and the completions of a group share one
+            "use_tqdm_on_load": False,
             "generation_config": "vllm",  # nothing of the checkpoint's sampling habits (top-p, penalties)
             "logprobs_mode": "processed_logprobs",
             "logits_processors": [_suppressing(suppressed_token_ids(self._processor, vocab_size))],
@@ -197,19 +206,23 @@ class VLLMEngine:
             stop_token_ids=list(self._stop),
             logprobs=0,  # of the sampled token alone
             flat_logprobs=True,
-            detokenize=False,  # once at the end, not at every token
+            detokenize=bool(sampling.stop),  # else once at the end, not at every token
+            stop=list(sampling.stop),
+            include_stop_str_in_output=True,
         )
 
-    def _rollout(self, request: Request, completion: Any, text: str) -> Rollout:
+    def _rollout(self, request: Request, completion: Any, text: str, end: int | None) -> Rollout:
+        """end: tokens up to a stop string; None if there is none."""
+        ids = tuple(completion.token_ids[:end])
         return Rollout(
             row_id=request.row_id,
             prompt=request.prompt,
-            completion_ids=tuple(completion.token_ids),
-            loss_mask=(1,) * len(completion.token_ids),
-            logprobs=tuple(completion.logprobs.logprobs),
+            completion_ids=ids,
+            loss_mask=(1,) * len(ids),
+            logprobs=tuple(completion.logprobs.logprobs[:end]),
             text=text,
             policy_version=self.version,
-            finish="stop" if completion.finish_reason == "stop" else "length",
+            finish="stop" if end is not None or completion.finish_reason == "stop" else "length",
         )
 
     def _load_weights(self, named_weights: Iterable[tuple[str, Tensor]]) -> None:
