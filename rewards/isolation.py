@@ -6,7 +6,7 @@ fresh interpreters (see `worker.py`), each with one call at a time, killed with 
 exceeds its limit, and replaced. Built-ins are trusted: they are tested never to hang or raise, and run in process.
 
     limit of a per-sample function: one rollout        limit of a batch function: one batch
-    hang, crash, os._exit, out of memory -> the rollout's Failure, a new worker, the rest goes on
+    hang, crash, os._exit, out of memory -> the rollout's Failure; the rest goes on in another worker or a new one
     a batch that fails as a whole        -> its rollouts once more, one by one, for at most two limits of time
 
 The price is about 0.1 ms per call (benchmarks/reward_isolation.py measures it).
@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import queue
 import signal
 import socket
 import subprocess
@@ -194,9 +193,8 @@ class Pool:
 
     def _restart(self) -> None:
         self._pid = os.getpid()
-        self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
-        for _ in range(self._size):
-            self._idle.put(None)
+        self._free = threading.Semaphore(self._size)
+        self._idle: list[Worker] = []  # the last one used is the first one used again
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="rewards")
         self._closed = threading.Event()
 
@@ -262,9 +260,11 @@ class Pool:
         self._closed.set()
         self._threads.shutdown(wait=True)
         for _ in range(self._size):
-            worker = self._idle.get()
-            if worker:
-                worker.close()
+            self._free.acquire()
+        for worker in self._idle:
+            worker.close()
+        for _ in range(self._size):  # whoever still waits is told that the pool is closed
+            self._free.release()
 
     def _each(self, work: Callable[[], None], times: int) -> None:
         if times == 1:
@@ -308,17 +308,20 @@ class Pool:
     def _with_worker(self, work: Callable[[Worker], Any]) -> Any:
         if os.getpid() != self._pid:  # forked since: the workers belong to the parent
             self._restart()
-        if self._closed.is_set():
-            raise RuntimeError("the router is closed")
-        worker = self._idle.get()
-        try:
-            worker = worker or Worker()
-            return work(worker)
-        except BaseException as error:
-            # After anything but a refused import or row, answers may still be under way: the worker is of no use.
-            if worker and not isinstance(error, PluginError | RewardDataError):
+        with self._free:
+            if self._closed.is_set():
+                raise RuntimeError("the router is closed")
+            try:
+                worker = self._idle.pop()  # atomic, as append is
+            except IndexError:
+                worker = Worker()
+            try:
+                result = work(worker)
+            except (PluginError, RewardDataError):  # a refused import or row leaves the worker as it was
+                self._idle.append(worker)
+                raise
+            except BaseException:  # answers may still be under way: the worker is of no use
                 worker.kill()
-                worker = None
-            raise
-        finally:
-            self._idle.put(worker)
+                raise
+            self._idle.append(worker)
+            return result
