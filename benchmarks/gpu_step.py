@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ from rl.packing import pack
 from rl.update import policy_gradient
 from vlm.inputs import collate, extend
 
-TEXT = {
+TEXT: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4}
     | {"num_key_value_heads": 2, "vocab_size": 1024, "tie_word_embeddings": True},
     "3b": {
@@ -52,7 +53,7 @@ TEXT = {
     }
     | {"num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False},
 }
-VISION = {
+VISION: dict[str, dict[str, Any]] = {
     "tiny": {
         "depth": 2,
         "hidden_size": 64,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +14,22 @@ Update = Callable[[], None]
 """Forward and backward of everything one step takes; leaves the gradient in the model's parameters."""
 
 
-def timed(update: Update, model: nn.Module) -> float:
-    """Seconds of one forward and backward, gradients allocated anew."""
+@dataclass(frozen=True)
+class Seconds:
+    """Wall-clock, and processor time of this process: on a shared machine the second hardly feels the others."""
+
+    wall: float
+    cpu: float
+
+
+def timed(update: Update, model: nn.Module) -> Seconds:
+    """One update, gradients allocated anew."""
     model.zero_grad(set_to_none=True)
     _finish()
-    start = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     update()
     _finish()
-    return time.perf_counter() - start
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def _finish() -> None:
@@ -29,15 +38,18 @@ def _finish() -> None:
         torch.cuda.synchronize()
 
 
-def interleaved_medians(updates: Mapping[str, Update], model: nn.Module, repeats: int) -> dict[str, float]:
-    """Median seconds of each, run in turn so that a change of the machine's load meets all of them; one warm-up."""
+def interleaved_medians(updates: Mapping[str, Update], model: nn.Module, repeats: int) -> dict[str, Seconds]:
+    """Medians of each, run in turn so that a change of the machine's load meets all of them; one warm-up."""
     for update in updates.values():
         timed(update, model)
-    times: dict[str, list[float]] = {name: [] for name in updates}
+    times: dict[str, list[Seconds]] = {name: [] for name in updates}
     for _ in range(repeats):
         for name, update in updates.items():
             times[name].append(timed(update, model))
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {
+        name: Seconds(statistics.median(s.wall for s in values), statistics.median(s.cpu for s in values))
+        for name, values in times.items()
+    }
 
 
 def gradient(update: Update, model: nn.Module) -> Tensor:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ def trl_inputs(group: Group, image_id: int, pad_id: int = 0) -> dict:
         "advantages": torch.tensor(group.advantages),
         "num_items_in_batch": completion_mask.sum(),
     }
-    if prompt.image_grid_thw is not None:
+    if prompt.pixel_values is not None and prompt.image_grid_thw is not None:
         images = len(prompt.image_grid_thw)
         # contiguous placeholders of an image are type 1, as the processor's mm_token_type_ids has them
         visual = torch.zeros(len(prompt) + longest, dtype=torch.long)
@@ -52,7 +53,7 @@ def trl_trainer(
     """TRL's GRPOTrainer around `model`, on-policy settings, token-normalised loss ("dapo"); only its loss is used."""
     from datasets import Dataset
 
-    available = import_module("trl.import_utils")
+    available: Any = import_module("trl.import_utils")
     has_vllm = available.is_vllm_available
     available.is_vllm_available = lambda *_, **__: False  # nothing is generated here: spares its import
     try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rl.log_probs import head_computes_policy_gradient, linear_policy_gradient
 from rl.packing import Layout
 from rl.shared_prefix import PackedAttention, explicit_mask, merged_attention
+from rl.varlen import Lengths, varlen_backward, varlen_forward
 
 LAYOUTS = {
     "one group": Layout((9,), ((4, 1, 7),)),
@@ -151,3 +153,16 @@ def test_the_head_is_itself_again_afterwards():
         assert [x.shape for x in head(torch.randn(1, 3, 8))] == [(), (3,), (3,)]
     assert called  # the module's hooks ran: ZeRO-3 gathers the weight in one
     assert head(torch.randn(1, 3, 8)).shape == (1, 3, 20)
+
+
+def test_the_gpu_kernels_are_called_with_the_arguments_they_take():
+    """No GPU needed: PyTorch checks the calls, and derives shapes, on tensors without data."""
+    with FakeTensorMode():
+        q, out, d_out = (torch.empty(20, 8, 64, device="cuda:0", dtype=torch.bfloat16) for _ in range(3))
+        k, v = (torch.empty(25, 2, 64, device="cuda:0", dtype=torch.bfloat16) for _ in range(2))
+        queries, keys = Lengths.of([12, 8], "cuda:0"), Lengths.of([20, 5], "cuda:0")
+        out, lse = varlen_forward(q, k, v, queries, keys, False, 0.125)
+        assert out.shape == q.shape and out.dtype == torch.bfloat16 and out.is_cuda
+        assert lse.shape == (8, 20) and lse.dtype == torch.float32
+        gradients = varlen_backward(d_out, q, k, v, out, lse, queries, keys, False, 0.125)
+        assert [g.shape for g in gradients] == [q.shape, k.shape, v.shape]
