@@ -1,0 +1,27 @@
+"""Answer rows by greedy decoding, best-of-N and stage-level beam search, and compare what they gain and cost.
+
+python -m inference --config launch/configs/….yaml
+python -m inference --config … --dry-run          # resolve and print the config, check it, stop
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import vlm  # noqa: F401  adapts torch's companions before anything imports them
+from inference.config import InferenceConfig
+from launch.config import load_config
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line; see `launch.config.load_config` for overrides."""
+    config, dry_run = load_config(InferenceConfig, argv)
+    if dry_run:
+        return
+    from inference.run import run  # torch and vLLM load only when they are needed
+
+    run(config)
+
+
+if __name__ == "__main__":
+    main()

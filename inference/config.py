@@ -1,0 +1,80 @@
+"""Configuration of `python -m inference`: which model answers which rows, and how it searches."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rewards.config import RewardsConfig
+from rl.rollouts.config import EngineConfig
+
+
+class InferenceConfig(BaseModel):
+    """Everything `python -m inference` needs. Every method answers the same rows with answers of the same length at most;
+    what each costs is told in generated tokens."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    model: str
+    """Folder (or Hub id in the local cache) of the checkpoint."""
+    rows: str
+    """Rows to answer (vlm/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many rows; null: all."""
+    rewards: RewardsConfig
+    """Reward functions by task: they score every answer. `rewards.grammar` is the grammar of the answers."""
+    output: str
+    """Folder for answers.jsonl and inference.json; made if missing."""
+    candidates: int = Field(4, ge=2)
+    """Answers per row for best-of-N, and candidates per stage for the stage beam: about as many tokens for both."""
+    temperature: float = Field(1.0, gt=0)
+    """Of all candidates. The first answer, `greedy`, has none. LLaVA-CoT samples at 0.6 (with top-p 0.9)."""
+    best_of: list[str] = ["majority", "mean_logprob", "reward"]
+    """Selectors for best-of-N, all of them on the same candidates: `majority` (most frequent conclusion), `mean_logprob`
+    (of the model), `reward` (see `selection_rewards`), or a function `select(row, prefix, candidates) -> index` as
+    package.module:function or file.py:function."""
+    stage_beam: list[str] = ["mean_logprob"]
+    """Selectors for the stage beam, one search each: `mean_logprob`, or such a function. Empty: no search by stages."""
+    selection_rewards: RewardsConfig | None = None
+    """Rewards by which the selector `reward` chooses; null: those of `rewards`. Where they read the ground truth this is
+    pass@N, an upper bound and not a result; a reward model behind `http` is a result."""
+    max_tokens: int = Field(256, ge=1)
+    """Longest answer, in tokens; of the stage beam too, all stages together."""
+    seed: int = 0
+    """Seed of the candidates. The greedy answers do not depend on it."""
+    batch_rows: int = Field(256, ge=1)
+    """Rows that are encoded and handed to the engine at a time; bounds the memory for images and videos."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the engine's weights."""
+    min_pixels: int | None = Field(None, ge=784)
+    """Images with a smaller area, in pixels, are enlarged; null: as the checkpoint's processor says. Must be what
+    training used."""
+    max_pixels: int | None = Field(None, ge=784)
+    """Images with a larger area, in pixels, are shrunk; null: as the processor says."""
+    video_min_pixels: int | None = Field(None, ge=784)
+    """The same for one frame of a video."""
+    video_max_pixels: int | None = Field(None, ge=784)
+    """The same for one frame of a video."""
+    max_frames: int = Field(256, ge=2)
+    """Most frames of one video; longer clips are sampled at a lower rate over their whole length."""
+    engine: EngineConfig = EngineConfig()
+    """The rollout engine that generates the answers."""
+
+    @model_validator(mode="after")
+    def _check(self) -> InferenceConfig:
+        if self.stage_beam and self.rewards.grammar == "none":
+            raise ValueError("stage_beam: answers without a grammar (rewards.grammar: none) have no stages")
+        for name in ("majority", "reward"):
+            if name in self.stage_beam:
+                raise ValueError(
+                    f"stage_beam: '{name}' reads the conclusion, which the first stages do not have yet; expected"
+                    " mean_logprob, package.module:function or file.py:function"
+                )
+        for field in ("best_of", "stage_beam"):
+            names = getattr(self, field)
+            if len(set(names)) < len(names):
+                raise ValueError(f"{field}: a selector is named twice in {names}")
+        if self.selection_rewards and "reward" not in self.best_of:
+            raise ValueError("selection_rewards: nothing chooses by them; add 'reward' to best_of")
+        return self
