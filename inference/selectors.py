@@ -42,7 +42,7 @@ def majority_index(conclusions: Sequence[str | None]) -> int:
 
 def normalised(conclusion: str) -> str:
     """A form that is equal for conclusions that say the same: the last boxed answer, no "The answer is", numbers by value
-    (`4,656` = `4656.0`), case, quotes and a final full stop dropped. Not by meaning: `1/2` and `0.5` differ."""
+    (`4,656` = `4656.0`), case, quotes and a final full stop dropped. Not by meaning: `three` and `3` differ."""
     boxed = last_boxed(conclusion)
     text = boxed if boxed is not None else without_lead(conclusion)
     number = plain_number(text)

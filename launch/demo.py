@@ -23,8 +23,8 @@ from typing import Any
 from evaluation.run import summary_part
 
 CONFIGS = Path(__file__).parent / "configs"
-LAUNCH = ("-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1", "--mixed_precision=no")
-LAUNCH += ("--dynamo_backend=no", "--cpu")
+ACCELERATE = ["-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1", "--cpu"]
+LAUNCH = [*ACCELERATE, "--mixed_precision=no", "--dynamo_backend=no"]
 
 
 def main() -> None:

@@ -179,7 +179,10 @@ def check_gold(bound: Bound, row: dict[str, Any]) -> str | None:
     if bound.check_gold is None:
         return None
     try:
-        bound.check_gold(row.get("answer"), row)
+        configured = getattr(
+            bound.call, "keywords", {}
+        )  # options such as `frame_out` that the config sets for all rows
+        bound.check_gold(row.get("answer"), {**row, **configured})
     except ValueError as error:  # the contract of check_gold
         return str(error)
     except Exception as error:  # noqa: BLE001 a plugin's own check failed in another way: its type is worth saying

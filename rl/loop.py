@@ -52,7 +52,7 @@ from rl.rollouts.engine import Engine
 from rl.rollouts.tokens import suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
 from rl.run_files import append, keep_until, rollout_record, step_metrics
-from rl.setup import build_policy, optimizer_for, prepare
+from rl.setup import build_policy, join_processes, optimizer_for, prepare
 from rl.update import policy_gradient
 from rl.weights import FingerprintedWeights, named_weights
 from vlm.inputs import encode_row
@@ -103,7 +103,7 @@ def train(config: GRPOConfig) -> Path:
             check_versions(rollouts, run.version)
         rows = [row for row in rows for _ in range(config.rollout.completions_per_prompt)]
         with timed(seconds, "reward"):
-            scores = run.router.score(rows, [r.text for r in rollouts], [r.completion_ids for r in rollouts])
+            scores = score(run, rows, rollouts)
         groups, total_tokens, metrics = advantages(run, rows, rollouts, scores)
         with timed(seconds, "update"):
             metrics |= update(run, groups, total_tokens)
@@ -111,7 +111,8 @@ def train(config: GRPOConfig) -> Path:
             sync(run)
         run.step += 1
 
-        metrics |= {"step": run.step} | gathered_means(run, step_metrics(rows, rollouts, scores))
+        means = step_metrics(rows, rollouts, scores) | run.router.pop_metrics()
+        metrics |= {"step": run.step} | gathered_means(run, means)
         log(run, out, metrics, seconds, time.perf_counter() - began, rows, rollouts, scores, groups, bar)
         if run.step % config.save_every == 0 or run.step == config.steps:
             save_checkpoint(
@@ -129,14 +130,8 @@ def train(config: GRPOConfig) -> Path:
 
 def start(config: GRPOConfig) -> Run:
     """Load everything, check every row, restore a checkpoint if there is one, and bring the engine to the policy."""
-    accelerator = Accelerator(log_with=config.report_to or None, project_dir=config.output_dir)
+    accelerator = join_processes(config)
     say(accelerator, f"GRPO: policy {config.model.path}, rows {config.prompts.rows}")
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != launched:
-        raise RuntimeError(
-            f"{launched} processes were launched, but accelerate joined {accelerator.num_processes}: each would train"
-            " alone. On CPUs set ACCELERATE_USE_CPU=true"
-        )
     if config.rollout.prompts_per_step % accelerator.num_processes:
         raise ValueError(
             f"rollout.prompts_per_step ({config.rollout.prompts_per_step}) must be a multiple of the number of"
@@ -196,6 +191,13 @@ def generate(run: Run, rows: list[Row]) -> list[Rollout]:
     ]
     seed = seed_of(run.config.seed, run.step, run.accelerator.process_index)
     return run.engine.generate(requests, Sampling(config.temperature, config.max_tokens, seed))
+
+
+def score(run: Run, rows: list[Row], rollouts: list[Rollout]) -> list[Score]:
+    """The router's verdict on each rollout; rollouts of one prompt are one group."""
+    texts = [rollout.text for rollout in rollouts]
+    ids = [list(rollout.completion_ids) for rollout in rollouts]
+    return run.router.score(rows, texts, ids, [rollout.row_id for rollout in rollouts])
 
 
 def advantages(
@@ -295,7 +297,7 @@ def set_learning_rate(run: Run) -> None:
 def log(
     run: Run,
     out: Path,
-    metrics: dict[str, float],
+    metrics: dict[str, Any],
     seconds: dict[str, float],
     total: float,
     rows: list[Row],
@@ -317,13 +319,14 @@ def log(
         "tokens_per_second": sampled / seconds["generate"],
         "policy_version": run.version,
         "processes": run.ranks,
+        "parallel": run.accelerator.distributed_type.value,
     }
     records = gather_object(records)
     if run.accelerator.is_main_process:
         append(out / "metrics.jsonl", [metrics])
         append(out / "rollouts.jsonl", records)
     if run.config.report_to:
-        run.accelerator.log({k: v for k, v in metrics.items() if k != "step"}, step=run.step)
+        run.accelerator.log({k: v for k, v in metrics.items() if isinstance(v, float)}, step=run.step)
     bar.set_postfix(reward=f"{metrics.get('reward/mean', float('nan')):.3f}", refresh=False)
     bar.update()
 

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
 from rl.config import GRPOConfig, OptimizerConfig
 from vlm.load import ModelConfig, load_model, load_processor
 from vlm.lora import add_lora
 from vlm.parts import set_trainable
+
+
+def join_processes(config: GRPOConfig) -> Accelerator:
+    """The accelerator of what `accelerate launch` or `torchrun` started; refuses processes that would train alone."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    on_cpus = launched > 1 and not torch.cuda.is_available()
+    accelerator = Accelerator(
+        log_with=config.report_to or None,
+        project_dir=config.output_dir,
+        kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpus else None,
+    )
+    if accelerator.num_processes != launched:
+        raise RuntimeError(
+            f"{launched} processes were launched, but accelerate joined {accelerator.num_processes}: each would train"
+            " alone. On CPUs set ACCELERATE_USE_CPU=true (or use DeepSpeed)"
+        )
+    return accelerator
 
 
 def build_policy(config: ModelConfig) -> tuple[nn.Module, Any]:

@@ -20,7 +20,11 @@ BELOW: dict[str, set[str]] = {
     "data_recipes": {"vlm", "rewards"},
     "sft": {"vlm", "rewards"},
     "rl": {"vlm", "rewards"},
-    "inference": {"vlm", "rewards", "rl.rollouts"},  # it searches on any rollout engine, and knows no training
+    "inference": {
+        "vlm",
+        "rewards",
+        "rl.rollouts",
+    },  # it searches on any rollout engine, and knows no training
     "evaluation": set(ROOMS),
     "launch": set(ROOMS),
 }

@@ -62,4 +62,4 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> peft.PeftModel:
 
 def merge_lora(model: nn.Module) -> nn.Module:
     """The plain model with the adapters added into its weights (for a checkpoint that loads anywhere), in place."""
-    return model.merge_and_unload()  # type: ignore[operator]
+    return model.merge_and_unload()

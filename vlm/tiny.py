@@ -36,8 +36,8 @@ PIXELS_PER_TOKEN = 28 * 28
 # M-RoPE gives the slowest frequencies to the width. With heads this narrow and the usual base of 10,000 they would not
 # tell neighbouring columns apart; contexts here are short, so a small base costs nothing.
 ROPE_THETA = 20.0
-# Digits one by one (as Qwen does); stage tags, words, signs and names of cells (b2) whole, with their leading space.
-WORD_PATTERN = r"</?[A-Z]+>| ?[A-Za-z]\d(?!\d)|\d| ?[A-Za-z]+| ?[^A-Za-z\d\s]|\s"
+# Digits one by one (as Qwen does); stage tags, words (red-circle too), signs and names of cells (b2) whole, with their leading space.
+WORD_PATTERN = r"</?[A-Z]+>| ?[A-Za-z]\d(?!\d)|\d| ?[A-Za-z]+(?:-[A-Za-z]+)*| ?[^A-Za-z\d\s]|\s"
 
 
 def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> PreTrainedTokenizerFast:

@@ -28,7 +28,15 @@ from rewards.stages import render
 DEFAULT_HABIT_SHARE = 0.5
 HELD_OUT = 4  # one in so many contents is test-only
 # What takes longest to learn is shown most often in SFT; RL and test rows go through the kinds in turn.
-SFT_SHARES = {"math": 2, "text_math": 2, "counting": 1, "choice": 1, "grounding": 2, "pointing": 2, "temporal": 2}
+SFT_SHARES = {
+    "math": 2,
+    "text_math": 2,
+    "counting": 1,
+    "choice": 1,
+    "grounding": 2,
+    "pointing": 2,
+    "temporal": 2,
+}
 
 
 @dataclass(frozen=True)

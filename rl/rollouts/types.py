@@ -26,7 +26,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if isinstance(self.stop, str) or not all(self.stop):
+        if not isinstance(self.stop, tuple) or not all(self.stop):
             raise ValueError(f"stop: expected a tuple of texts, none of them empty, got {self.stop!r}")
 
 

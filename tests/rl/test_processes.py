@@ -24,7 +24,10 @@ LAUNCHERS = {
 
 
 def launch(kind: str, config: Path, out: Path) -> Path:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "true"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    environment.pop("ACCELERATE_USE_CPU", None)
+    if kind == "ddp":  # with it accelerate would leave DeepSpeed out
+        environment["ACCELERATE_USE_CPU"] = "true"
     done = subprocess.run(
         [sys.executable, "-m", *LAUNCHERS[kind], "grpo.py", f"--config={config}", f"output_dir={out}"],
         cwd=ROOT,
@@ -63,6 +66,7 @@ def test_each_process_samples_its_own_prompts_on_policy(runs, kind):
         assert len({r["row_id"] for r in kept if r["step"] == step}) == 4
     for step in metrics(runs[kind]):
         assert step["policy_version"] == step["step"] and step["processes"] == 2
+        assert step["parallel"] == {"ddp": "MULTI_CPU", "zero3": "DEEPSPEED"}[kind]
         assert step["logprob_gap/mean"] < 1e-4 and step["logprob_gap/max"] < 5e-2
 
 
