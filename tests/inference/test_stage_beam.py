@@ -45,8 +45,7 @@ def test_the_judge_is_asked_stage_by_stage_and_its_choices_make_the_answer(bench
         assert answer.text.startswith(prefix + best.text)
         assert answer.completion_ids[begun:][: len(best.completion_ids)] == best.completion_ids
         assert answer.logprobs[begun:][: len(best.logprobs)] == best.logprobs
-    assert [prefix for _, prefix, _ in judge.asked].count("") == len(bench.rows)
-    assert len(judge.asked) > 3 * len(bench.rows)
+    assert len(judge.asked) > 2 * len(bench.rows)
     assert sum(parse(answer.text).stages is not None for answer in answers.values()) >= len(answers) - 1
 
 
