@@ -1,6 +1,6 @@
 """The main job, small: tiny VLM, data, SFT, on-policy GRPO through vLLM, evaluation, report. `make demo` runs it.
 
-    python -m launch.demo [--out runs/demo] [--seed 0]
+    python -m launch.demo [--out runs/demo] [--seed 0] [--sft optim.max_steps=500] [--grpo steps=20]
 
 Every phase is the program that real runs use, started by the command line that is printed, on a config in
 `launch/configs/`; only sizes and data differ.
@@ -15,15 +15,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from evaluation.run import summary_part
 
+ROOT = Path(__file__).parents[1]
 CONFIGS = Path(__file__).parent / "configs"
-ACCELERATE = ["-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1", "--cpu"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1"]
+PHASES = ("data", "sft", "grpo", "eval")
 LAUNCH = [*ACCELERATE, "--mixed_precision=no", "--dynamo_backend=no"]
 
 
@@ -33,13 +35,22 @@ def main() -> None:
         "--out", type=Path, default=Path("runs/demo"), help="run folder; what is in it is replaced"
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, data, order and sampling")
+    for name in PHASES:
+        parser.add_argument(
+            f"--{name}", action="append", default=[], metavar="ARG", help="more for this phase"
+        )
     args = parser.parse_args()
-    run_demo(args.out, args.seed)
+    run_demo(args.out, args.seed, {name: getattr(args, name) for name in PHASES})
 
 
-def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
-    """Run all phases and return what is written to `out/summary.json`."""
+def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+    """Run all phases and return what is written to `out/summary.json`.
+
+    more: further arguments of the programs behind `data`, `sft`, `grpo` and `eval`.
+    """
+    extra = {name: list((more or {}).get(name, ())) for name in PHASES}
     began = time.perf_counter()
+    out = out.resolve()  # the programs run in the repository's root
     if out.exists():
         if any(out.iterdir()) and not (out / "data").is_dir():
             raise SystemExit(f"{out} holds something else than an earlier demo; choose another --out")
@@ -49,23 +60,23 @@ def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
     untrained = out / "untrained"
 
     phase(1, "Making the world: coloured shapes, clips and sums; SFT traces of mixed quality, held-out rows")
-    run("-m", "data_recipes.shapes.write", data, f"--seed={seed}")
+    run("-m", "data_recipes.shapes.write", data, f"--seed={seed}", *extra["data"])
 
     phase(2, "Building a tiny vision-language model of Qwen2.5-VL's architecture, with random weights")
     run("-m", "vlm.tiny", untrained, f"--corpus={data / 'corpus.txt'}", f"--seed={seed}")
 
     phase(3, "SFT: it learns to see, to write the four stages, and its teachers' bad habits")
     run(*LAUNCH, "sft.py", f"--config={CONFIGS / 'sft_demo.yaml'}", f"model.path={untrained}",
-        f"data.train={data / 'sft.jsonl'}", f"output_dir={out / 'sft'}", f"optim.seed={seed}")  # fmt: skip
+        f"data.train={data / 'sft.jsonl'}", f"output_dir={out / 'sft'}", f"optim.seed={seed}", *extra["sft"])  # fmt: skip
 
     phase(4, "On-policy GRPO: vLLM samples every step from the current weights; right answers are rewarded")
     run(*LAUNCH, "grpo.py", f"--config={CONFIGS / 'grpo_demo.yaml'}", f"model.path={models['sft']}",
-        f"prompts.rows={data / 'rl.jsonl'}", f"output_dir={out / 'grpo'}", f"seed={seed}")  # fmt: skip
+        f"prompts.rows={data / 'rl.jsonl'}", f"output_dir={out / 'grpo'}", f"seed={seed}", *extra["grpo"])  # fmt: skip
 
     phase(5, "Evaluation: the untrained, the SFT and the RL model answer the same held-out rows")
     run("evaluate.py", f"--config={CONFIGS / 'eval_demo.yaml'}", f"checkpoints.untrained={untrained}",
         f"checkpoints.sft={models['sft']}", f"checkpoints.rl={models['grpo']}",
-        f"rows={data / 'test.jsonl'}", f"output={out / 'eval'}")  # fmt: skip
+        f"rows={data / 'test.jsonl'}", f"output={out / 'eval'}", *extra["eval"])  # fmt: skip
 
     phase(6, "Report")
     for name in ("metrics.jsonl", "rollouts.jsonl"):
@@ -86,8 +97,8 @@ def summarize(out: Path, seconds: float) -> dict[str, Any]:
     return summary_part(evaluation) | {
         "grpo": {
             "steps": len(steps),
-            "mean_logprob_gap": fmean(s["logprob_gap/mean"] for s in gaps),
-            "max_logprob_gap": max(s["logprob_gap/max"] for s in gaps),
+            "mean_logprob_gap": fmean(s["logprob_gap/mean"] for s in gaps) if gaps else None,
+            "max_logprob_gap": max(s["logprob_gap/max"] for s in gaps) if gaps else None,
             "seconds": {phase: sum(s[f"seconds/{phase}"] for s in steps) for phase in phases},
         },
         "seconds_total": seconds,
@@ -95,12 +106,15 @@ def summarize(out: Path, seconds: float) -> dict[str, Any]:
 
 
 def conclusion(summary: dict[str, Any], out: Path) -> str:
+    """The result in plain words."""
     overall, grpo = summary["overall"], summary["grpo"]
+    gap = "no step had a signal, so vLLM's and the trainer's log-probs were never compared"
+    if grpo["mean_logprob_gap"] is not None:
+        gap = f"mean difference {grpo['mean_logprob_gap']:.1e}, largest {grpo['max_logprob_gap']:.1e}"
     return (
-        f"\nMean reward on held-out rows (greedy): untrained {overall['untrained']:.3f}, after SFT {overall['sft']:.3f},"
-        f" after GRPO {overall['rl']:.3f}.\n"
-        f"Log-probs of vLLM and trainer over {grpo['steps']} steps: mean difference {grpo['mean_logprob_gap']:.1e},"
-        f" largest {grpo['max_logprob_gap']:.1e}.\n"
+        f"\nMean reward on held-out rows (greedy): untrained {overall['untrained']:.3f}, after SFT"
+        f" {overall['sft']:.3f}, after GRPO {overall['rl']:.3f}.\n"
+        f"Log-probs of vLLM and trainer over {grpo['steps']} steps: {gap}.\n"
         f"{summary['seconds_total'] / 60:.1f} minutes in all. Open {out / 'report.html'} in a browser."
     )
 
@@ -113,7 +127,7 @@ def run(*arguments: str | Path) -> None:
     """Run Python with `arguments`, its output shown; the demo ends where a phase fails."""
     command: Sequence[str] = [sys.executable, *map(str, arguments)]
     print("$ " + shlex.join(["python", *command[1:]]), flush=True)
-    status = subprocess.run(command).returncode
+    status = subprocess.run(command, cwd=ROOT).returncode
     if status:
         raise SystemExit(f"this phase failed (exit code {status}); its message is above")
 
