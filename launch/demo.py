@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -24,9 +25,16 @@ from evaluation.run import summary_part
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = Path(__file__).parent / "configs"
+# accelerate would set one thread; more than four only wait for each other at this size
+THREADS = min(4, os.cpu_count() or 1)
 ACCELERATE = ["-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1"]
 PHASES = ("data", "sft", "grpo", "eval")
-LAUNCH = [*ACCELERATE, "--mixed_precision=no", "--dynamo_backend=no"]
+LAUNCH = [
+    *ACCELERATE,
+    "--mixed_precision=no",
+    "--dynamo_backend=no",
+    f"--num_cpu_threads_per_process={THREADS}",
+]
 
 
 def main() -> None:

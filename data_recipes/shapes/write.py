@@ -1,6 +1,6 @@
 """Write the shapes world as rows: SFT traces of mixed quality, RL prompts, and held-out rows, with a data card.
 
-    python -m data_recipes.shapes.write OUT --sft-rows 6000 --rl-rows 700 --test-rows 420 --seed 0
+    python -m data_recipes.shapes.write OUT --sft-rows 8000 --rl-rows 700 --test-rows 420 --seed 0
 
 OUT holds `sft.jsonl` (with traces), `rl.jsonl` and `test.jsonl` (without), `media/` `corpus.txt` (texts a tokenizer can be
 trained on) and `data_card.json`. The same
@@ -43,7 +43,7 @@ SFT_SHARES = {
 class World:
     """How much of the world to write. habit_share: share of SFT traces that follow the task's bad habit, 0 to 1."""
 
-    sft_rows: int = 6000
+    sft_rows: int = 8000
     rl_rows: int = 700
     test_rows: int = 420
     habit_share: float = DEFAULT_HABIT_SHARE
