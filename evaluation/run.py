@@ -32,9 +32,6 @@ from vlm.inputs import Encoded, encode_row
 from vlm.load import check_checkpoint, load_processor
 from vlm.rows import Row, read_rows
 
-# Columns that say in which frame a row's coordinates are, kept beside its answers so that they can be drawn.
-FRAME_COLUMNS = ("frame_out", "image_size", "resized_size", "min_pixels", "max_pixels", "factor")
-
 
 def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
     """Evaluate all checkpoints, write `eval.json` and `eval_rollouts.jsonl` to `config.output`, print one table.
@@ -175,8 +172,7 @@ def _answers(
         record = rollout_record(0, row, rollout, score, None)
         for name in ("step", "advantage", "policy_version"):  # these belong to training
             del record[name]
-        frames = {name: row[name] for name in FRAME_COLUMNS if row.get(name) is not None}
-        records.append(record | frames | ({"sample": i % count} if count > 1 else {}))
+        records.append(record | ({"sample": i % count} if count > 1 else {}))
     return records
 
 

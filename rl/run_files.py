@@ -12,6 +12,9 @@ from rewards.router import Score
 from rl.rollouts.types import Rollout
 from vlm.rows import Row
 
+# Columns that say in which frame a row's coordinates are, kept beside its answers so that they can be drawn.
+FRAME_COLUMNS = ("frame_out", "image_size", "resized_size", "min_pixels", "max_pixels", "factor")
+
 
 def rollout_record(
     step: int, row: Row, rollout: Rollout, score: Score, advantage: float | None
@@ -34,6 +37,7 @@ def rollout_record(
         "reason": score.reason,
         "advantage": advantage,
         "policy_version": rollout.policy_version,
+        **{name: row[name] for name in FRAME_COLUMNS if row.get(name) is not None},
     }
 
 
