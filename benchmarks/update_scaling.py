@@ -46,19 +46,13 @@ def main() -> None:
     model = random_model(proc.tokenizer, hidden=256, layers=6, vocabulary=8192, vision_depth=4).train()
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters", flush=True)
     trainer = trl_trainer(model, proc)
-    points = []
+    points: list[dict[str, float]] = []
     for tokens in args.prompts:
         prompt = image_prompt(proc, IMAGE_SIDE.get(tokens, 448), tokens)
         for size in args.groups:
             points.append(measure(model, trainer, random_group(prompt, size), args.repeats))
             print(points[-1], flush=True)
-
-    args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / "update_scaling.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, points[0])
-        writer.writeheader()
-        writer.writerows(points)
-    draw(points, args.out / "update_scaling.png")
+            write(points, args.out)
     large = [p["share_of_ideal"] for p in points if p["group"] >= 8]
     print(json.dumps({"lowest_share_of_ideal_from_G_8": min(large, default=None), "points": len(points)}))
 
@@ -112,6 +106,16 @@ def measure(model, trainer, group: Group, repeats: int) -> dict[str, float]:
     }
 
 
+def write(points: list[dict[str, float]], out: Path) -> None:
+    """CSV and PNG of what is measured so far."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "update_scaling.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, points[0])
+        writer.writeheader()
+        writer.writerows(points)
+    draw(points, out / "update_scaling.png")
+
+
 def draw(points: list[dict[str, float]], path: Path) -> None:
     import matplotlib
 
@@ -137,6 +141,7 @@ def draw(points: list[dict[str, float]], path: Path) -> None:
     left.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 if __name__ == "__main__":
