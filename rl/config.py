@@ -40,6 +40,19 @@ class RolloutConfig(_Section):
     """Of sampling, and of the log-probs that are trained."""
 
 
+class SamplingConfig(_Section):
+    """Which prompts fill a step; everything stays on-policy (rl/sampling.py)."""
+
+    dynamic: bool = False
+    """Sample further prompts in the place of groups without a signal, until the step has `prompts_per_step` groups
+    with one (DAPO §3.2, MiMo-7B §3.3)."""
+    max_resampling: int = Field(default=3, ge=0)
+    """With `dynamic`: rounds of sampling beyond the first; after them the step takes what it has."""
+    easy_pool: float = Field(default=0.0, ge=0, lt=1)
+    """Prompts that every rollout solved leave for a pool, from which a prompt is drawn with this probability (MiMo-7B:
+    0.1); 0: no pool."""
+
+
 class OptimizerConfig(_Section):
     """AdamW and its schedule."""
 
@@ -77,6 +90,8 @@ class GRPOConfig(_Section):
     """What generates the rollouts."""
     rollout: RolloutConfig = RolloutConfig()
     """How much is generated."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Which prompts fill a step."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How the gradient is applied."""
     advantage: Estimator = "group_std"

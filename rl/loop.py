@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
@@ -34,7 +32,6 @@ from rewards.router import Router, Score
 from rl.advantages import Group, TaskStd, group_advantages
 from rl.checkpoints import checkpoints, find_resume, load_checkpoint, save_checkpoint, save_model
 from rl.checks import (
-    GapLimits,
     LogprobGap,
     check_fingerprint,
     check_gap,
@@ -46,13 +43,21 @@ from rl.checks import (
 )
 from rl.config import GRPOConfig
 from rl.packing import fill, pack
-from rl.prompts import PromptStream
+from rl.processes import collected, dealt, gathered_means, largest, seed_of, summed, timed
 from rl.rollouts.config import build_engine
 from rl.rollouts.engine import Engine
 from rl.rollouts.tokens import suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
 from rl.run_files import append, keep_until, rollout_record, step_metrics
-from rl.setup import build_policy, join_processes, optimizer_for, prepare
+from rl.sampling import Batch, PromptSampler, outcome_of
+from rl.setup import (
+    build_policy,
+    gap_limits,
+    join_processes,
+    learning_rate,
+    optimizer_for,
+    prepare,
+)
 from rl.update import policy_gradient
 from rl.weights import FingerprintedWeights, named_weights
 from vlm.inputs import encode_row
@@ -70,7 +75,7 @@ class Run:
     optimizer: Any
     engine: Engine
     router: Router
-    prompts: PromptStream
+    sampler: PromptSampler
     suppressed: tuple[int, ...]
     media: tuple[str, ...]
     task_std: TaskStd = field(default_factory=TaskStd)
@@ -97,14 +102,8 @@ def train(config: GRPOConfig) -> Path:
         seconds: dict[str, float] = {}
         began = time.perf_counter()
 
-        rows = run.prompts.take(config.rollout.prompts_per_step)[run.accelerator.process_index :: run.ranks]
-        with timed(seconds, "generate"):
-            rollouts = generate(run, rows)
-            check_versions(rollouts, run.version)
-        rows = [row for row in rows for _ in range(config.rollout.completions_per_prompt)]
-        with timed(seconds, "reward"):
-            scores = score(run, rows, rollouts)
-        groups, total_tokens, metrics = advantages(run, rows, rollouts, scores)
+        rows, rollouts, scores, batch = sample(run, seconds)
+        groups, total_tokens, metrics = advantages(run, rows, rollouts, scores, batch)
         with timed(seconds, "update"):
             metrics |= update(run, groups, total_tokens)
         with timed(seconds, "sync"):
@@ -112,7 +111,7 @@ def train(config: GRPOConfig) -> Path:
         run.step += 1
 
         means = step_metrics(rows, rollouts, scores) | run.router.pop_metrics()
-        metrics |= {"step": run.step} | gathered_means(run, means)
+        metrics |= {"step": run.step} | gathered_means(means)
         log(run, out, metrics, seconds, time.perf_counter() - began, rows, rollouts, scores, groups, bar)
         if run.step % config.save_every == 0 or run.step == config.steps:
             save_checkpoint(
@@ -166,7 +165,15 @@ def start(config: GRPOConfig) -> Run:
         optimizer=optimizer,
         engine=engine,
         router=router,
-        prompts=PromptStream(rows, config.seed),
+        sampler=PromptSampler(
+            rows,
+            config.rollout.prompts_per_step,
+            dynamic=config.sampling.dynamic,
+            max_resampling=config.sampling.max_resampling,
+            multiple_of=accelerator.num_processes,
+            alpha=config.sampling.easy_pool,
+            seed=config.seed,
+        ),
         suppressed=suppressed_token_ids(processor, model.config.text_config.vocab_size),
         media=tuple(k for k in kinds if any(row.get(f"{k}s") for row in rows)),
     )
@@ -181,15 +188,37 @@ def start(config: GRPOConfig) -> Run:
     return run
 
 
-def generate(run: Run, rows: list[Row]) -> list[Rollout]:
-    """G rollouts of each row, next to each other."""
+def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout], list[Score], Batch]:
+    """Rollouts of this step's prompts with their rows and scores; with dynamic sampling, of as many rounds of prompts as
+    it takes to fill the batch with groups that have a signal. All are by the present weights."""
+    rows: list[Row] = []
+    rollouts: list[Rollout] = []
+    scores: list[Score] = []
+    size = run.config.rollout.completions_per_prompt
+    while run.sampler.wanted:
+        mine = dealt(run.sampler.next_rows(), run.accelerator)
+        with timed(seconds, "generate"):
+            new = generate(run, mine, already=len(rollouts))
+            check_versions(new, run.version)
+        repeated = [row for row in mine for _ in range(size)]
+        with timed(seconds, "reward"):
+            verdicts = score(run, repeated, new)
+        rewards = [verdict.reward for verdict in verdicts]
+        outcomes = [outcome_of(rewards[i : i + size]) for i in range(0, len(rewards), size)]
+        run.sampler.accept(collected(outcomes, run.accelerator))
+        rows, rollouts, scores = rows + repeated, rollouts + new, scores + verdicts
+    return rows, rollouts, scores, run.sampler.finish()
+
+
+def generate(run: Run, rows: list[Row], *, already: int = 0) -> list[Rollout]:
+    """G rollouts of each row, next to each other. already: rollouts that this step has, for fresh random numbers."""
     config = run.config.rollout
     prompts = [encode_row(run.processor, row, max_frames=run.config.prompts.max_frames) for row in rows]
     requests = [
         Request(row["id"], prompt, n=config.completions_per_prompt)
         for row, prompt in zip(rows, prompts, strict=True)
     ]
-    seed = seed_of(run.config.seed, run.step, run.accelerator.process_index)
+    seed = seed_of(run.config.seed, run.step, run.accelerator.process_index, already)
     return run.engine.generate(requests, Sampling(config.temperature, config.max_tokens, seed))
 
 
@@ -201,18 +230,40 @@ def score(run: Run, rows: list[Row], rollouts: list[Rollout]) -> list[Score]:
 
 
 def advantages(
-    run: Run, rows: list[Row], rollouts: list[Rollout], scores: list[Score]
+    run: Run, rows: list[Row], rollouts: list[Rollout], scores: list[Score], batch: Batch
 ) -> tuple[list[Group], int, dict[str, float]]:
     """Groups with a signal on this process, trained tokens on all of them, and what is to be logged about both."""
     rewards, tasks = [s.reward for s in scores], [row["task"] for row in rows]
     if run.config.advantage == "task_std":
         run.task_std.update(gather_object(tasks), gather_object(rewards))
+    chosen = in_batch(run, batch, len(rollouts))
     groups, counts = group_advantages(
-        rollouts, rewards, tasks, estimator=run.config.advantage, task_std=run.task_std
+        [rollouts[i] for i in chosen],
+        [rewards[i] for i in chosen],
+        [tasks[i] for i in chosen],
+        estimator=run.config.advantage,
+        task_std=run.task_std,
     )
-    total = summed(run, [counts.groups, counts.zero_signal, counts.tokens, counts.signal_tokens])
-    metrics = {"groups/zero_signal": total[1] / total[0], "tokens/signal": total[3] / max(1, total[2])}
+    total = summed(run.accelerator, [counts.groups, counts.zero_signal, counts.tokens, counts.signal_tokens])
+    metrics = {
+        "groups/drawn": float(batch.drawn),
+        "groups/rounds": float(batch.rounds),
+        "groups/zero_signal": (batch.zero_signal + batch.solved) / batch.drawn,
+        "groups/solved": batch.solved / batch.drawn,
+        "groups/easy_pool": float(len(run.sampler.easy)),
+        "tokens/signal": total[3] / max(1, total[2]),
+    }
     return groups, int(total[2]), metrics
+
+
+def in_batch(run: Run, batch: Batch, count: int) -> list[int]:
+    """Which of this process's rollouts are of the step's batch: all, or with dynamic sampling the kept groups' alone."""
+    if not run.sampler.dynamic:
+        return list(range(count))
+    size = run.config.rollout.completions_per_prompt
+    # every round deals out a multiple of the number of processes, so the n-th prompt is always process n mod ranks's
+    mine = [p // run.ranks for p in batch.kept if p % run.ranks == run.accelerator.process_index]
+    return [group * size + i for group in mine for i in range(size)]
 
 
 def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]:
@@ -220,8 +271,10 @@ def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]
     run.engine.sleep()
     config, accelerator = run.config, run.accelerator
     batches = pack(groups, max_tokens=config.max_tokens_per_microbatch)
-    batches = fill(batches, int(largest(run, len(batches))))
-    set_learning_rate(run)
+    batches = fill(batches, int(largest(run.accelerator, len(batches))))
+    rate = learning_rate(config.optimizer, run.step)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
     moments = gap_moments(torch.zeros(0), torch.zeros(0))
     loss = entropy = tokens = 0.0
     gap: LogprobGap | None = None
@@ -245,7 +298,7 @@ def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]
                 moments = join_moments(moments, seen)
             if last:
                 gap = gap_from_moments(reduce_moments(moments.to(accelerator.device)))
-                check_gap(gap, limits(config))
+                check_gap(gap, gap_limits(config))
             accelerator.backward(out.loss)
         loss, entropy, tokens = (
             loss + out.loss.item(),
@@ -253,7 +306,7 @@ def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]
             tokens + out.tokens,
         )
 
-    metrics = {"learning_rate": learning_rate(run)}
+    metrics = {"learning_rate": rate}
     if (
         gap is None
     ):  # no group of any process has a signal: the gradient is exactly zero, and no step is taken
@@ -262,7 +315,7 @@ def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]
     run.optimizer.step()
     run.optimizer.zero_grad()
     run.version += 1
-    sums = summed(run, [loss / run.ranks, entropy, tokens])
+    sums = summed(run.accelerator, [loss / run.ranks, entropy, tokens])
     metrics |= {"loss": sums[0], "entropy": sums[1] / max(1.0, sums[2]), "grad_norm": float(norm)}
     return metrics | gap.metrics()
 
@@ -272,26 +325,6 @@ def sync(run: Run) -> None:
     weights = FingerprintedWeights(named_weights(run.accelerator.unwrap_model(run.policy)))
     run.engine.sync(weights, run.version)
     check_fingerprint(run.engine.fingerprint(), weights.fingerprint)
-
-
-def limits(config: GRPOConfig) -> GapLimits:
-    """The configured limits of the log-prob gap, those of the dtype where none is given."""
-    default = GapLimits.for_dtype(getattr(torch, config.model.dtype))
-    return GapLimits(
-        mean=default.mean if config.checks.max_mean_gap is None else config.checks.max_mean_gap,
-        max=default.max if config.checks.max_gap is None else config.checks.max_gap,
-    )
-
-
-def learning_rate(run: Run) -> float:
-    """Of the present step: linear warm-up, then constant."""
-    optimizer = run.config.optimizer
-    return optimizer.learning_rate * min(1.0, (run.step + 1) / max(1, optimizer.warmup_steps))
-
-
-def set_learning_rate(run: Run) -> None:
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(run)
 
 
 def log(
@@ -312,7 +345,7 @@ def log(
         rollout_record(run.step, row, rollout, score, by_rollout.get(id(rollout)))
         for row, rollout, score in zip(rows, rollouts, scores, strict=True)
     ]
-    sampled = summed(run, [sum(sum(r.loss_mask) for r in rollouts)])[0]
+    sampled = summed(run.accelerator, [sum(sum(r.loss_mask) for r in rollouts)])[0]
     metrics |= {f"seconds/{phase}": s for phase, s in seconds.items()}
     metrics |= {"seconds/rest": total - sum(seconds.values()), "seconds/step": total}
     metrics |= {
@@ -333,12 +366,17 @@ def log(
 
 def state_of(run: Run) -> dict[str, Any]:
     """What a resumed run needs besides model, optimizer and random numbers."""
-    return {"version": run.version, "drawn": run.prompts.drawn, "task_std": run.task_std.state_dict()}
+    return {
+        "version": run.version,
+        "sampler": run.sampler.state_dict(),
+        "task_std": run.task_std.state_dict(),
+    }
 
 
 def restore(run: Run, folder: Path) -> None:
     state = load_checkpoint(run.accelerator, folder)
-    run.step, run.version, run.prompts.drawn = state["step"], state["version"], state["drawn"]
+    run.step, run.version = state["step"], state["version"]
+    run.sampler.load_state_dict(state["sampler"])
     run.task_std.load_state_dict(state["task_std"])
     say(run.accelerator, f"resumed from {folder} at step {run.step}")
 
@@ -352,41 +390,6 @@ def finish(run: Run, out: Path) -> Path:
     run.accelerator.end_training()
     say(run.accelerator, f"done: {final} (checkpoints: {', '.join(p.name for p in checkpoints(out))})")
     return final
-
-
-@contextmanager
-def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
-    """Add the block's wall-clock time to `seconds[phase]`, the accelerator's work in it finished."""
-    began = time.perf_counter()
-    yield
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - began
-
-
-def summed(run: Run, values: list[float]) -> list[float]:
-    """Each value summed over all processes."""
-    return run.accelerator.reduce(
-        torch.tensor(values, dtype=torch.float64, device=run.accelerator.device)
-    ).tolist()
-
-
-def largest(run: Run, value: float) -> float:
-    """The largest of all processes' values."""
-    values = run.accelerator.gather(torch.tensor([value], dtype=torch.float64, device=run.accelerator.device))
-    return values.max().item()
-
-
-def gathered_means(run: Run, metrics: dict[str, float]) -> dict[str, float]:
-    """Means over the processes that have a value (each process has as many rollouts)."""
-    everyone = gather_object([metrics])
-    names = dict.fromkeys(name for one in everyone for name in one)
-    return {n: sum(v) / len(v) for n in names if (v := [one[n] for one in everyone if n in one])}
-
-
-def seed_of(*numbers: int) -> int:
-    """One seed from several numbers, different for different ones."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def say(accelerator: Accelerator, text: str) -> None:

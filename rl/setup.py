@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
+from rl.checks import GapLimits
 from rl.config import GRPOConfig, OptimizerConfig
 from vlm.load import ModelConfig, load_model, load_processor
 from vlm.lora import add_lora
@@ -82,3 +83,17 @@ def prepare(
         settings["train_batch_size"] = accelerator.num_processes
         settings.setdefault("bf16", {})["enabled"] = config.model.dtype == "bfloat16"
     return accelerator.prepare(model, optimizer)
+
+
+def learning_rate(config: OptimizerConfig, step: int) -> float:
+    """Of a step (from 0): linear warm-up, then constant."""
+    return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+
+
+def gap_limits(config: GRPOConfig) -> GapLimits:
+    """The configured limits of the log-prob gap, those of the dtype where none is given."""
+    default = GapLimits.for_dtype(getattr(torch, config.model.dtype))
+    return GapLimits(
+        mean=default.mean if config.checks.max_mean_gap is None else config.checks.max_mean_gap,
+        max=default.max if config.checks.max_gap is None else config.checks.max_gap,
+    )

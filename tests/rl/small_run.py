@@ -18,6 +18,11 @@ def share_of_digits(completion: str, answer: dict, **row: object) -> float:
     return sum(c.isdigit() for c in completion) / max(1, len(completion))
 
 
+def only_images_vary(completion: str, answer: dict, **row: object) -> float:
+    """Like `share_of_digits` for rows with an image; a constant for the others, whose groups then have no signal."""
+    return share_of_digits(completion, answer) if row["images"] else 1.0
+
+
 def write_small_world(folder: Path, rows: int = 6) -> Path:
     """Random tiny policy in `folder/model` and rows (text-only and one image in turn) in `folder/rows.jsonl`."""
     build_tiny_vlm(folder / "model", ["0 1 2 3 4 5 6 7 8 9 what is it"] * 3, hidden=64, layers=2, seed=1)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from rl.checks import OffPolicyError
 from rl.loop import train
 from rl.rollouts.transformers_engine import TransformersEngine
+from tests.rl import small_run
 from tests.rl.small_run import metrics, rollouts, small_config, write_small_world
 
 
@@ -124,6 +125,40 @@ def test_groups_without_signal_change_nothing(world, tmp_path):
     )
     before, after = (load_file(p / "model.safetensors") for p in (world / "model", tmp_path / "final"))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def varying(world, out, **sampling):
+    """A run in which half of the prompts (those without an image) never have a signal."""
+    reward = {"function": f"{small_run.__file__}:only_images_vary", "isolate": False}
+    rewards = {"grammar": "none", "tasks": {"digits": [reward]}}
+    return small_config(world, out, steps=3, rewards=rewards, sampling=sampling)
+
+
+def test_dynamic_sampling_fills_every_step_with_groups_that_have_a_signal(world, tmp_path):
+    train(varying(world, tmp_path / "plain"))
+    train(varying(world, tmp_path / "dynamic", dynamic=True, max_resampling=5))
+    plain, dynamic = metrics(tmp_path / "plain"), metrics(tmp_path / "dynamic")
+    assert any(s["groups/zero_signal"] > 0 for s in plain) and all(s["groups/drawn"] == 2 for s in plain)
+    for step in dynamic:
+        trained = [
+            r
+            for r in rollouts(tmp_path / "dynamic")
+            if r["step"] == step["step"] and r["advantage"] is not None
+        ]
+        assert len(trained) == 2 * 4 and {int(r["row_id"][1:]) % 2 for r in trained} == {1}
+        assert all(r["policy_version"] == step["step"] - 1 for r in trained)
+        assert step["tokens/signal"] == 1.0
+    assert any(s["groups/drawn"] > 2 for s in dynamic)
+
+
+def test_solved_prompts_leave_for_the_easy_pool_and_it_survives_resume(world, tmp_path):
+    pool = {"dynamic": True, "max_resampling": 5, "easy_pool": 0.1}
+    train(varying(world, tmp_path / "unbroken", **pool))
+    assert metrics(tmp_path / "unbroken")[-1]["groups/easy_pool"] > 0
+    config = varying(world, tmp_path / "run", **pool)
+    train(config.model_copy(update={"steps": 2}))
+    train(config)
+    assert rollouts(tmp_path / "run") == rollouts(tmp_path / "unbroken")
 
 
 def test_an_old_run_is_not_overwritten(world, unbroken):
