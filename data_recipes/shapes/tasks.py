@@ -68,8 +68,7 @@ def clip_caption(clip: Clip) -> str:
     return "; ".join(f"{second} {' and '.join(names) or '-'}" for second, names in enumerate(seen))
 
 
-def math_example(rng: random.Random) -> Example:
-    scene = random_scene(rng)
+def math_example(rng: random.Random, scene: Scene) -> Example:
     kind, chosen, name = _kind(rng, scene)
     count, factor = len(chosen), rng.randint(1, 5)
     result = count * factor
@@ -85,7 +84,7 @@ def math_example(rng: random.Random) -> Example:
     return Example("math", question, {"value": str(result)}, trace, habit, scene)
 
 
-def text_math_example(rng: random.Random) -> Example:
+def text_math_example(rng: random.Random, nothing: None = None) -> Example:
     a, b, c = rng.randint(1, 12), rng.randint(1, 5), rng.randint(1, 5)
     result, wrong = a + b * c, (a + b) * c
     trace = {
@@ -108,8 +107,7 @@ def text_math_example(rng: random.Random) -> Example:
     )
 
 
-def counting_example(rng: random.Random) -> Example:
-    scene = random_scene(rng)
+def counting_example(rng: random.Random, scene: Scene) -> Example:
     kind, chosen, name = _kind(rng, scene)
     count, everything = len(chosen), len(scene.things)
     trace = {
@@ -125,8 +123,7 @@ def counting_example(rng: random.Random) -> Example:
     return Example("counting", f"How many {name} are there?", {"value": count}, trace, habit, scene)
 
 
-def choice_example(rng: random.Random) -> Example:
-    scene = random_scene(rng)
+def choice_example(rng: random.Random, scene: Scene) -> Example:
     thing = rng.choice(scene.things)
     cells = [f"{'abcdefgh'[c]}{r + 1}" for r in range(scene.rows) for c in range(scene.columns)]
     options = [*rng.sample([cell for cell in cells if cell != thing.cell], 2), thing.cell]
@@ -144,8 +141,7 @@ def choice_example(rng: random.Random) -> Example:
     return Example("choice", question, {"letter": letter, "options": options}, trace, habit, scene)
 
 
-def grounding_example(rng: random.Random) -> Example:
-    scene = random_scene(rng)
+def grounding_example(rng: random.Random, scene: Scene) -> Example:
     thing = rng.choice(scene.things)
     width, height = scene.columns * 28, scene.rows * 28
     scaled = [round(v * 1000 / side) for v, side in zip(thing.box, (width, height) * 2, strict=True)]
@@ -163,8 +159,7 @@ def grounding_example(rng: random.Random) -> Example:
     return Example("grounding", f"Give the box of the {thing.name}.", answer, trace, habit, scene)
 
 
-def pointing_example(rng: random.Random) -> Example:
-    scene = random_scene(rng)
+def pointing_example(rng: random.Random, scene: Scene) -> Example:
     thing = rng.choice(scene.things)
     x, y = (thing.box[0] + thing.box[2]) // 2, (thing.box[1] + thing.box[3]) // 2
     trace = {
@@ -181,8 +176,7 @@ def pointing_example(rng: random.Random) -> Example:
     return Example("pointing", f"Point at the {thing.name}.", answer, trace, habit, scene)
 
 
-def temporal_example(rng: random.Random) -> Example:
-    clip = random_clip(rng)
+def temporal_example(rng: random.Random, clip: Clip) -> Example:
     thing = rng.choice(clip.things)
     start, end = thing.first, thing.last + 1
     frames = [start * FRAMES_PER_SECOND, end * FRAMES_PER_SECOND]
@@ -200,7 +194,7 @@ def temporal_example(rng: random.Random) -> Example:
     return Example("temporal", question, {"spans": [[float(start), float(end)]]}, trace, habit, clip=clip)
 
 
-EXAMPLES: dict[str, Callable[[random.Random], Example]] = {
+EXAMPLES: dict[str, Callable[..., Example]] = {
     "math": math_example,
     "text_math": text_math_example,
     "counting": counting_example,
@@ -209,7 +203,20 @@ EXAMPLES: dict[str, Callable[[random.Random], Example]] = {
     "pointing": pointing_example,
     "temporal": temporal_example,
 }
-"""Kind of question → the function that makes one. The kind is the row's task, but for `text_math`, whose task is math."""
+"""Kind of question → the function that asks one about a scene, a clip or nothing (`random_view`). The kind is the row's
+task, but for `text_math`, whose task is math."""
+
+
+def random_view(kind: str, rng: random.Random) -> Scene | Clip | None:
+    """What a question of this kind is about."""
+    if kind == "temporal":
+        return random_clip(rng)
+    return None if kind == "text_math" else random_scene(rng)
+
+
+def describe(view: Scene | Clip) -> str:
+    """The caption of a scene or clip: two with the same one look the same."""
+    return caption(view) if isinstance(view, Scene) else clip_caption(view)
 
 
 def _kind(rng: random.Random, scene: Scene) -> tuple[str, tuple[Thing, ...], str]:

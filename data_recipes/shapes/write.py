@@ -1,10 +1,10 @@
 """Write the shapes world as rows: SFT traces of mixed quality, RL prompts, and held-out rows, with a data card.
 
-    python -m data_recipes.shapes.write OUT --sft-rows 8000 --rl-rows 700 --test-rows 420 --seed 0
+    python -m data_recipes.shapes.write OUT --sft-rows 30000 --rl-rows 1400 --test-rows 420 --seed 0
 
-OUT holds `sft.jsonl` (with traces), `rl.jsonl` and `test.jsonl` (without), `media/` `corpus.txt` (texts a tokenizer can be
-trained on) and `data_card.json`. The same
-arguments write the same bytes. A question about a scene is held out by its content, so no test row can be a training row.
+OUT holds `sft.jsonl` (with traces), `rl.jsonl` and `test.jsonl` (without), `media/`, `corpus.txt` (texts a tokenizer can
+be trained on) and `data_card.json`. The same arguments write the same bytes. Test rows are held out by content: what
+they show is in no training row.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ import argparse
 import json
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from data_recipes.shapes.scenes import draw, write_clip
-from data_recipes.shapes.tasks import EXAMPLES, HABITS, Example, caption, clip_caption
+from data_recipes.shapes.scenes import Clip, Scene, draw, write_clip
+from data_recipes.shapes.tasks import EXAMPLES, HABITS, Example, describe, random_view
 from rewards.stages import render
 
+T = TypeVar("T")
 DEFAULT_HABIT_SHARE = 0.5
-HELD_OUT = 4  # one in so many contents is test-only
+HELD_OUT = 4  # one in so many scenes, clips and sums is test-only
+QUESTIONS_PER_VIEW = 4  # in SFT: looking is learned from fewer views than looking things up
 # What takes longest to learn is shown most often in SFT; RL and test rows go through the kinds in turn.
 SFT_SHARES = {
     "math": 2,
@@ -43,8 +46,8 @@ SFT_SHARES = {
 class World:
     """How much of the world to write. habit_share: share of SFT traces that follow the task's bad habit, 0 to 1."""
 
-    sft_rows: int = 8000
-    rl_rows: int = 700
+    sft_rows: int = 30_000
+    rl_rows: int = 1400
     test_rows: int = 420
     habit_share: float = DEFAULT_HABIT_SHARE
     seed: int = 0
@@ -80,7 +83,8 @@ def corpus(seed: int = 0, examples: int = 2000) -> list[str]:
     rng = random.Random(f"corpus-{seed}")
     texts = []
     for i in range(examples):
-        example = EXAMPLES[list(EXAMPLES)[i % len(EXAMPLES)]](rng)
+        kind = list(EXAMPLES)[i % len(EXAMPLES)]
+        example = EXAMPLES[kind](rng, random_view(kind, rng))
         texts += [example.question, render(example.trace), render(example.habit_trace)]
     return texts
 
@@ -89,14 +93,12 @@ def _write_split(
     out: Path, split: str, size: int, world: World, habits: Counter[str], bar: tqdm
 ) -> dict[str, int]:
     rng = random.Random(f"{split}-{world.seed}")
-    kinds = kinds_of(split)
-    seen: set[str] = set()
+    views = _Views(out, split, rng)
     counts: Counter[str] = Counter()
     with (out / f"{split}.jsonl").open("w") as file:
-        for index in range(size):
-            kind = kinds[index % len(kinds)]
-            example = _fresh(kind, split, rng, seen)
-            row = _row(example, kind, f"{split}-{index:05d}", out)
+        for index, kind in enumerate(islice(cycle(kinds_of(split)), size)):
+            example, media = views.ask(kind)
+            row = _row(example, kind, f"{split}-{index:05d}", media)
             if split == "sft":
                 habitual = rng.random() < world.habit_share
                 habits[kind] += habitual
@@ -108,42 +110,74 @@ def _write_split(
     return dict(counts)
 
 
-def _fresh(kind: str, split: str, rng: random.Random, seen: set[str]) -> Example:
-    """The next example whose content belongs to this side of the hold-out; test rows are all different."""
-    for _ in range(10_000):
-        example = EXAMPLES[kind](rng)
-        content = example.question + (
-            caption(example.scene) if example.scene else clip_caption(example.clip) if example.clip else ""
+class _Views:
+    """Scenes and clips of one split with their files; in SFT each is asked about several times.
+
+    Held out by content: a scene, a clip or a sum that the test rows may show is in no training row. Test rows never
+    repeat one.
+    """
+
+    def __init__(self, out: Path, split: str, rng: random.Random):
+        self._out, self._split, self._rng = out, split, rng
+        self._seen: set[str] = set()
+        self._shown: dict[
+            type, tuple[Any, str, int]
+        ] = {}  # the present scene and clip, their files, questions left
+
+    def ask(self, kind: str) -> tuple[Example, str | None]:
+        """A question, and the file of what it is about."""
+        if kind == "text_math":
+            return self._fresh(
+                kind, lambda: EXAMPLES[kind](self._rng), lambda example: example.question
+            ), None
+        medium: type = Clip if kind == "temporal" else Scene
+        view, path, left = self._shown.get(medium, (None, "", 0))
+        if not left:
+            view = self._fresh(kind, lambda: _view(kind, self._rng), describe)
+            path = self._write(view)
+            left = QUESTIONS_PER_VIEW if self._split == "sft" else 1
+        self._shown[medium] = (view, path, left - 1)
+        return EXAMPLES[kind](self._rng, view), path
+
+    def _fresh(self, kind: str, draw: Callable[[], T], content_of: Callable[[T], str]) -> T:
+        """The next draw on this split's side of the hold-out, in test rows one that was not there before."""
+        for _ in range(10_000):
+            drawn = draw()
+            content = content_of(drawn)
+            digest = int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "big")
+            if (digest % HELD_OUT == 0) != (self._split == "test"):
+                continue
+            if self._split != "test" or content not in self._seen:
+                self._seen.add(content)
+                return drawn
+        raise ValueError(
+            f"{self._split}: no further {kind} content differs from the {len(self._seen)} there are; ask for fewer rows"
         )
-        digest = blake2b(content.encode(), digest_size=8)
-        if (int.from_bytes(digest.digest(), "big") % HELD_OUT == 0) != (split == "test"):
-            continue
-        if split != "test":
-            return example
-        if content not in seen:
-            seen.add(content)
-            return example
-    raise ValueError(
-        f"{split}: no further {kind} question differs from the {len(seen)} there are; ask for fewer rows"
-    )
+
+    def _write(self, view: Scene | Clip) -> str:
+        suffix = "png" if isinstance(view, Scene) else "mp4"
+        path = f"media/{self._split}-{len(self._seen):05d}.{suffix}"
+        if isinstance(view, Scene):
+            draw(view.rows, view.columns, view.things).save(self._out / path)
+        else:
+            write_clip(view, self._out / path)
+        return path
 
 
-def _row(example: Example, kind: str, name: str, out: Path) -> dict[str, Any]:
-    """The row in the contract's format; its image or clip is written beside it."""
-    content: list[dict[str, str]] = []
+def _view(kind: str, rng: random.Random) -> Scene | Clip:
+    view = random_view(kind, rng)
+    assert view is not None, f"{kind} is asked about nothing"
+    return view
+
+
+def _row(example: Example, kind: str, name: str, path: str | None) -> dict[str, Any]:
+    """The row in the contract's format."""
+    content: list[dict[str, str]] = [{"type": "text", "text": example.question}]
     row: dict[str, Any] = {"id": name, "task": example.task, "kind": kind, "images": [], "videos": []}
-    if example.scene is not None:
-        scene = example.scene
-        path = Path("media") / f"{name}.png"
-        draw(scene.rows, scene.columns, scene.things).save(out / path)
-        row["images"] = [str(path)]
-        content.append({"type": "image"})
-    if example.clip is not None:
-        path = Path("media") / f"{name}.mp4"
-        write_clip(example.clip, out / path)
-        row["videos"] = [str(path)]
-        content.append({"type": "video"})
-    content.append({"type": "text", "text": example.question})
+    if path is not None:
+        medium = "video" if kind == "temporal" else "image"
+        row[f"{medium}s"] = [path]
+        content.insert(0, {"type": medium})
     row |= {"prompt": [{"role": "user", "content": content}], "answer": example.answer}
     return row | {"source": "shapes (synthetic, CC0-1.0)"}
 
@@ -156,7 +190,7 @@ def _card(world: World, counts: dict[str, dict[str, int]], habits: Counter[str])
         "licence": "CC0-1.0 (generated)",
         "seed": world.seed,
         "rows": counts,
-        "held_out": f"by content: one question in {HELD_OUT} is test-only; test rows are all different",
+        "held_out": f"by content: one scene, clip or sum in {HELD_OUT} is test-only, and asked about once",
         "habits": {
             kind: {
                 "habit": HABITS[kind],

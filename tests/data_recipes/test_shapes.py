@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_recipes.shapes.scenes import CELL, COLOURS, Clip, Thing, draw, random_clip, random_scene, write_clip
-from data_recipes.shapes.tasks import EXAMPLES, HABITS
+from data_recipes.shapes.tasks import EXAMPLES, HABITS, random_view
 from data_recipes.shapes.write import World, write_world
 from rewards.config import RewardsConfig
 from rewards.router import Router
@@ -66,7 +66,7 @@ def test_rows_follow_the_contract_and_their_answers_are_readable_by_the_rewards(
 def test_right_traces_score_one_and_habitual_ones_score_one_only_sometimes():
     rng = random.Random(0)
     kinds = list(EXAMPLES) * 40
-    examples = [EXAMPLES[kind](rng) for kind in kinds]
+    examples = [EXAMPLES[kind](rng, random_view(kind, rng)) for kind in kinds]
     rows = [{"id": str(i), "task": e.task, "prompt": [], "answer": e.answer} for i, e in enumerate(examples)]
     with Router(REWARDS) as router:
         right = router.score(rows, [render(e.trace) for e in examples])
@@ -81,7 +81,7 @@ def test_right_traces_score_one_and_habitual_ones_score_one_only_sometimes():
 def test_no_test_row_shows_what_a_training_row_shows(world):
     def contents(split: str) -> set[str]:
         rows = [json.loads(line) for line in (world / f"{split}.jsonl").read_text().splitlines()]
-        return {row["prompt"][0]["content"][-1]["text"] + _pixels(world, row) for row in rows}
+        return {_pixels(world, row) or row["prompt"][0]["content"][-1]["text"] for row in rows}
 
     assert not contents("test") & (contents("sft") | contents("rl"))
     assert len(contents("test")) == 42
