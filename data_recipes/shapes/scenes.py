@@ -65,9 +65,9 @@ class Clip:
 
 
 def random_scene(rng: random.Random) -> Scene:
-    """3 rows of 4 cells; 2 to 5 shapes, no two of the same colour and shape."""
-    rows, columns = 3, 4
-    kinds = rng.sample([(c, s) for c in COLOURS for s in SHAPES], rng.randint(2, 5))
+    """2 rows of 3 cells; 2 to 4 shapes, no two of the same colour and shape."""
+    rows, columns = 2, 3
+    kinds = rng.sample([(c, s) for c in COLOURS for s in SHAPES], rng.randint(2, 4))
     cells = sorted(rng.sample(range(rows * columns), len(kinds)))
     things = [Thing(c, s, cell // columns, cell % columns) for (c, s), cell in zip(kinds, cells, strict=True)]
     return Scene(rows, columns, tuple(things))

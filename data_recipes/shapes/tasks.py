@@ -70,7 +70,7 @@ def clip_caption(clip: Clip) -> str:
 
 def math_example(rng: random.Random, scene: Scene) -> Example:
     kind, chosen, name = _kind(rng, scene)
-    count, factor = len(chosen), rng.randint(1, 5)
+    count, factor = len(chosen), rng.randint(1, 4)
     result = count * factor
     counted = f"{_listed(chosen)}: {count}."
     trace = {
@@ -85,7 +85,7 @@ def math_example(rng: random.Random, scene: Scene) -> Example:
 
 
 def text_math_example(rng: random.Random, nothing: None = None) -> Example:
-    a, b, c = rng.randint(1, 12), rng.randint(1, 5), rng.randint(1, 5)
+    a, b, c = rng.randint(1, 20), rng.randint(1, 4), rng.randint(1, 4)
     result, wrong = a + b * c, (a + b) * c
     trace = {
         "summary": "compute the value.",
