@@ -137,13 +137,18 @@ class VLLMEngine:
         """Stop the engine and free its memory; the trainer's process group, if it has one, stays."""
         if self._llm is None:
             return
-        self._llm.llm_engine.engine_core.shutdown()
-        self._llm = None
-        if self._owns_process_group:
-            from vllm.distributed import destroy_distributed_environment, destroy_model_parallel
+        llm, self._llm = self._llm, None
+        try:
+            llm.llm_engine.engine_core.shutdown()
+            if self._owns_process_group:
+                from vllm.distributed import destroy_distributed_environment, destroy_model_parallel
 
-            destroy_model_parallel()
-            destroy_distributed_environment()
+                destroy_model_parallel()
+                destroy_distributed_environment()
+        except ValueError as error:
+            # vLLM's process groups belong to the process: another engine, closed before, has taken them along
+            if "process group" not in str(error):
+                raise
 
     def _start(self, model_path: str | Path, seed: int) -> Any:
         for name, value in _ENVIRONMENT.items():

@@ -22,7 +22,7 @@ FUNCTIONS = f"{Path(__file__).parent / 'plugin_functions.py'}:"
 
 
 def config(name: str, *, function: dict[str, Any] | None = None, **more: Any) -> RewardsConfig:
-    defaults = {"grammar": "none", "max_failure_rate": 1.0, "timeout_s": 1.5}
+    defaults = {"grammar": "none", "max_failure_rate": 1.0, "timeout_s": 3.0}
     tasks = {"math": [{"function": FUNCTIONS + name, **(function or {})}]}
     return RewardsConfig.model_validate({**defaults, "tasks": tasks, **more})
 
