@@ -129,14 +129,14 @@ def choice_example(rng: random.Random, scene: Scene) -> Example:
     options = [*rng.sample([cell for cell in cells if cell != thing.cell], 2), thing.cell]
     rng.shuffle(options)
     letter = "ABC"[options.index(thing.cell)]
-    listed = ", ".join(f"{option} is {key}" for key, option in zip("ABC", options, strict=True))
+    listed = ", ".join(f"{option} {key}" for key, option in zip("ABC", options, strict=True))
     trace = {
         "summary": f"find the {thing.name} and choose.",
         "caption": caption(scene),
-        "reasoning": f"{thing.name} {thing.cell} is {letter}.",
+        "reasoning": f"{thing.name} {thing.cell} {letter}.",
         "conclusion": letter,
     }
-    habit = trace | {"reasoning": f"the first, {options[0]} is A.", "conclusion": "A"}
+    habit = trace | {"reasoning": f"the first, {options[0]} A.", "conclusion": "A"}
     question = f"Where is the {thing.name}? {listed}."
     return Example("choice", question, {"letter": letter, "options": options}, trace, habit, scene)
 

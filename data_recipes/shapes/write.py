@@ -27,7 +27,7 @@ from data_recipes.shapes.tasks import EXAMPLES, HABITS, Example, describe, rando
 from rewards.stages import render
 
 T = TypeVar("T")
-DEFAULT_HABIT_SHARE = 0.5
+DEFAULT_HABIT_SHARE = 0.6
 HELD_OUT = 4  # one in so many scenes, clips and sums is test-only
 QUESTIONS_PER_VIEW = 4  # in SFT: looking is learned from fewer views than looking things up
 # What takes longest to learn is shown most often in SFT; RL and test rows go through the kinds in turn.
