@@ -48,6 +48,7 @@ def save_checkpoint(
     accelerator.wait_for_everyone()
     save_model(accelerator, model, processor, partial)
     accelerator.save_state(str(partial / STATE))
+    accelerator.wait_for_everyone()  # each process writes its own part; only then may the folder get its name
     if accelerator.is_main_process:
         (partial / STATE / "loop.json").write_text(json.dumps({"step": step, **state}) + "\n")
         shutil.rmtree(folder, ignore_errors=True)

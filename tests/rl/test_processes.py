@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.rl.small_run import metrics, rollouts, small_config, write_small_worl
 
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = {
-    "ddp": ["torch.distributed.run", "--nproc_per_node=2", "--master_port=0"],
+    "ddp": ["torch.distributed.run", "--standalone", "--nproc_per_node=2"],
     "zero3": [
         *("accelerate.commands.launch", "--num_processes=2", "--num_machines=1", "--dynamo_backend=no"),
         *("--main_process_port=0", "--use_deepspeed", "--deepspeed_config_file=launch/deepspeed/zero3.json"),
@@ -28,15 +29,19 @@ def launch(kind: str, config: Path, out: Path) -> Path:
     environment.pop("ACCELERATE_USE_CPU", None)
     if kind == "ddp":  # with it accelerate would leave DeepSpeed out
         environment["ACCELERATE_USE_CPU"] = "true"
-    done = subprocess.run(
-        [sys.executable, "-m", *LAUNCHERS[kind], "grpo.py", f"--config={config}", f"output_dir={out}"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    command = [sys.executable, "-m", *LAUNCHERS[kind], "grpo.py", f"--config={config}", f"output_dir={out}"]
+    log = out.with_suffix(".log")
+    with log.open("w") as file:
+        # its own session: a launcher that is killed would leave its processes behind
+        run = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status = run.wait(timeout=420)
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+    assert status == 0, log.read_text()[-4000:]
     return out
 
 
