@@ -38,7 +38,7 @@ def run_two(*arguments: str) -> None:
         for rank in range(2)
     ]
     try:
-        outputs = [p.communicate(timeout=400)[0] for p in processes]
+        outputs = [p.communicate(timeout=240)[0] for p in processes]
     finally:
         for process in processes:
             process.kill()

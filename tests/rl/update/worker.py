@@ -98,3 +98,6 @@ def main(mode: str, folder: str, out: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # Without the interpreter's own clean-up, in which gloo's threads have been seen to hang.
+    sys.stdout.flush()
+    os._exit(0)
