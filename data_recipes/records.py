@@ -1,0 +1,129 @@
+"""What readers and operations exchange: records of public files, rows, and what was left out and why.
+
+A reader is a `Format`: `read` splits a file into records, `convert` makes rows of one record or raises `Rejected`. An
+operation is a function over rows: a `RowOperation` looks at one row at a time, a `SetOperation` compares rows with each
+other by small signatures, so that no operation ever holds all rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from vlm.rows import Row
+
+
+class Rejected(ValueError):
+    """A record that cannot become a row; the message names the field, what was expected and what came."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One entry of a public file as it stands there.
+
+    at: line (from 1), key or index in `file`. problem: set, with data None, where the entry could not be read at all.
+    """
+
+    data: Any
+    file: Path
+    at: int | str
+    problem: str | None = None
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}:{self.at}"
+
+
+class Options(BaseModel):
+    """Options of a format or an operation in a recipe; each has its own subclass with a docstring under every field."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A public file format.
+
+    read(path, options): the file's (or folder's) records in order, streaming. It decides nothing.
+    convert(record, options): the rows of one record, ids unique in the file, media paths absolute; raises Rejected.
+    looks_like(path, first): whether a file with this first record's data is of this format; for `inspect`.
+    """
+
+    name: str
+    summary: str
+    read: Callable[[Path, Any], Iterator[Record]]
+    convert: Callable[[Record, Any], Iterable[Row]]
+    looks_like: Callable[[Path, Any], bool]
+    options: type[Options] = Options
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A row that an operation takes out.
+
+    rule: short name for counting, e.g. "image_duplicate". reason: one sentence with the figures. kept: id of the row
+    that stays in its place, for duplicates. row: as it was.
+    """
+
+    row: Row
+    rule: str
+    reason: str
+    kept: str | None = None
+
+
+@dataclass
+class Context:
+    """What an operation may use beside its rows.
+
+    folder: of this operation alone; lasts over interrupted runs and is shared by all workers (caches).
+    counts: figures for the report; those of all workers are added up.
+    """
+
+    folder: Path
+    seed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class RowOperation:
+    """Rows in, the same rows in the same order out: changed, or as Removed. Never fewer, never more."""
+
+    apply: Callable[[Iterator[Row], Any, Context], Iterator[Row | Removed]]
+    options: type[Options]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a set operation knows of a row. data: small and JSON-able, from `sign`."""
+
+    id: str
+    task: str
+    source: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A set operation's verdict on a row that is to leave; fields as in Removed."""
+
+    id: str
+    rule: str
+    reason: str
+    kept: str | None = None
+
+
+@dataclass(frozen=True)
+class SetOperation:
+    """Rows are signed where they are, in parallel; one process then decides from the signatures which rows leave.
+
+    decide(signatures, options, context): `signatures()` starts a new pass over all of them, in the order of the rows.
+    """
+
+    sign: Callable[[Row, Any], Mapping[str, Any]]
+    decide: Callable[[Callable[[], Iterator[Signature]], Any, Context], Iterator[Decision]]
+    options: type[Options]

@@ -1,0 +1,1 @@
+"""Synthetic data: images and videos made on the spot, with exact answers."""

@@ -1,0 +1,1 @@
+"""Traces and captions by a teacher model behind an OpenAI-compatible endpoint."""
