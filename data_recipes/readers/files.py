@@ -32,7 +32,7 @@ def json_items(path: Path, prefix: str = "item") -> Iterator[Record]:
     with path.open("rb") as file:
         index = -1
         try:
-            for index, data in enumerate(ijson.items(file, prefix, use_float=True)):  # noqa: B007
+            for index, data in enumerate(ijson.items(file, prefix, use_float=True)):
                 yield Record(data, path, index)
         except (ijson.JSONError, UnicodeDecodeError) as error:
             yield Record(None, path, index + 1, f"expected JSON, got no valid JSON ({error})")
