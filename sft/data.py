@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from rewards.stages import STAGES, render, stage_spans
-from vlm.inputs import IMAGE, VIDEO, Encoded, collate, encode, encode_row, extend
-from vlm.media import Video, load_media
+from vlm.inputs import Encoded, collate, encode, encode_row, extend
+from vlm.media import IMAGE, VIDEO, Video, load_media
 from vlm.rows import Row
 
 IGNORE = -100

@@ -11,12 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlm.media import Video, load_media
+from vlm.media import IMAGE, MEDIA_TOKENS, VIDEO, Video, load_media
 from vlm.positions import mrope_positions
-
-IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
-MEDIA_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", IMAGE, VIDEO)
-"""Tokens that stand for media; a policy must never sample them."""
 
 
 @dataclass(frozen=True)

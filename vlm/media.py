@@ -15,6 +15,9 @@ from PIL import Image, UnidentifiedImageError
 
 DEFAULT_FPS = 2.0  # frames per second, MiMo-VL's and Qwen2.5-VL's evaluation setting
 FRAME_FACTOR = 2  # the vision tower joins frames in pairs (temporal_patch_size)
+IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
+MEDIA_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", IMAGE, VIDEO)
+"""Tokens that stand for media; a policy must never sample them."""
 
 
 class MediaError(ValueError):

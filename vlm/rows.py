@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vlm.inputs import MEDIA_TOKENS
+from vlm.media import MEDIA_TOKENS
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlm.inputs import MEDIA_TOKENS
+from vlm.media import MEDIA_TOKENS
 
 
 def suppressed_token_ids(processor: Any, vocab_size: int) -> tuple[int, ...]:
