@@ -7,6 +7,7 @@ other by small signatures, so that no operation ever holds all rows.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,21 +23,51 @@ class Rejected(ValueError):
     """A record that cannot become a row; the message names the field, what was expected and what came."""
 
 
-@dataclass(frozen=True)
 class Record:
     """One entry of a public file as it stands there.
 
     at: line (from 1), key or index in `file`. problem: set, with data None, where the entry could not be read at all.
+    A record made by `unread` is parsed when first looked at, so that passing over records of other workers costs little.
     """
 
-    data: Any
-    file: Path
-    at: int | str
-    problem: str | None = None
+    __slots__ = ("_content", "_data", "_problem", "at", "file")
+
+    def __init__(self, data: Any, file: Path, at: int | str, problem: str | None = None):
+        self._data, self.file, self.at, self._problem = data, file, at, problem
+        self._content: bytes | None = None
+
+    @classmethod
+    def unread(cls, content: bytes, file: Path, at: int | str) -> Record:
+        """A record of the JSON text `content`."""
+        record = cls(None, file, at)
+        record._content = content
+        return record
+
+    @property
+    def data(self) -> Any:
+        self._parse()
+        return self._data
+
+    @property
+    def problem(self) -> str | None:
+        self._parse()
+        return self._problem
 
     @property
     def where(self) -> str:
         return f"{self.file}:{self.at}"
+
+    def __repr__(self) -> str:
+        return f"Record({self.where})"
+
+    def _parse(self) -> None:
+        if self._content is None:
+            return
+        content, self._content = self._content, None
+        try:
+            self._data = json.loads(content)
+        except ValueError as error:  # JSON or UTF-8
+            self._problem = f"expected one JSON value, got no valid JSON ({error})"
 
 
 class Options(BaseModel):
@@ -50,14 +81,15 @@ class Format:
     """A public file format.
 
     read(path, options): the file's (or folder's) records in order, streaming. It decides nothing.
-    convert(record, options): the rows of one record, ids unique in the file, media paths absolute; raises Rejected.
+    convert(record, options): the rows of one record, ids unique in the file, media paths absolute; raises Rejected, or
+        yields one in place of a row where only a part of the record is wrong.
     looks_like(path, first): whether a file with this first record's data is of this format; for `inspect`.
     """
 
     name: str
     summary: str
     read: Callable[[Path, Any], Iterator[Record]]
-    convert: Callable[[Record, Any], Iterable[Row]]
+    convert: Callable[[Record, Any], Iterable[Row | Rejected]]
     looks_like: Callable[[Path, Any], bool]
     options: type[Options] = Options
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,8 @@ def json_lines(path: Path) -> Iterator[Record]:
     """Records of a .jsonl file; `at` is the line. A line that is no JSON becomes a record with a `problem`."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield Record(json.loads(line), path, number)
-            except ValueError as error:  # JSON or UTF-8
-                yield Record(None, path, number, f"expected one JSON value, got no valid JSON ({error})")
+            if line.strip():
+                yield Record.unread(line, path, number)
 
 
 def json_items(path: Path, prefix: str = "item") -> Iterator[Record]:
