@@ -1,0 +1,220 @@
+"""What readers of conversations share: placeholders, media paths, prompt and trace of a dialogue, typed gold answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_recipes.readers.files import show
+from data_recipes.records import Options, Record, Rejected
+from rewards.stages import STAGES, parse
+from vlm.rows import Row, count_placeholders
+
+_PLACEHOLDER = re.compile(r"\n*<(image|video)>\n*")
+
+
+class SourceOptions(Options):
+    """Options that every reader of questions and conversations has."""
+
+    media: Path | None = None
+    """Folder that relative image and video paths start from. null: the folder the data set's own layout says."""
+    dataset: str | None = None
+    """Name of the data set in the rows' `source`. null: the format's own."""
+    licence: str | None = None
+    """Licence in the rows' `source`. null: the published data set's own, "unknown" for files of users."""
+
+
+class ChatOptions(SourceOptions):
+    """Options of conversations in other tools' formats."""
+
+    task: str = "chat"
+    """The rows' task; it decides the form of `answer` where a gold is read."""
+    gold: str | None = None
+    """Where the gold answer stands: a column's name (`solution`), or `last` for the last assistant turn, which then is
+    no longer trained on. null: rows for SFT, without an answer."""
+    frame: str = "pixel"
+    """Coordinate frame of gold boxes and points (`task: grounding` or `pointing`)."""
+
+
+def source(options: SourceOptions, dataset: str, licence: str) -> dict[str, str]:
+    """A row's `source`: what the options say, else what the format knows."""
+    return {"dataset": options.dataset or dataset, "licence": options.licence or licence}
+
+
+def own_id(record: Record, *keys: str, unique: bool = False) -> str:
+    """The record's own id from the first of `keys` that it has; with its place behind it unless ids are `unique`."""
+    own = next((record.data[key] for key in keys if record.data.get(key) not in (None, "")), None)
+    if own is None:
+        return str(record.at)
+    return str(own) if unique else f"{own}@{record.at}"
+
+
+def options_text(choices: Sequence[str]) -> str:
+    """Options of a multiple-choice question, one lettered line each."""
+    return "\n".join(f"{chr(ord('A') + i)}. {choice}" for i, choice in enumerate(choices))
+
+
+# -------------------------------------------------------------------------------------------------------------- media
+
+
+def split_media(text: str) -> str | list[dict[str, Any]]:
+    """Message content of a text with `<image>` and `<video>`: parts in reading order, a string if there are none.
+
+    The line breaks that only set a placeholder apart from the text are dropped.
+    """
+    parts: list[dict[str, Any]] = []
+    at = 0
+    for match in _PLACEHOLDER.finditer(text):
+        if text[at : match.start()]:
+            parts.append({"type": "text", "text": text[at : match.start()]})
+        parts.append({"type": match.group(1)})
+        at = match.end()
+    if not parts:
+        return text
+    if text[at:]:
+        parts.append({"type": "text", "text": text[at:]})
+    return parts
+
+
+def media_list(value: Any, field: str, folder: Path) -> list[Any]:
+    """Images or videos of a record for a row: one or several paths, `{"bytes"|"path"|"image"|"video": …}` or bytes.
+
+    Paths become absolute from `folder`. Clip options of qwen-vl-utils (`video_start`, `video_end`, `fps`) are kept.
+    """
+    if value is None or value == "":
+        return []
+    items = value if isinstance(value, list) else [value]
+    return [
+        _medium(item, field if items is not value else f"{field}[{i}]", folder)
+        for i, item in enumerate(items)
+    ]
+
+
+def _medium(item: Any, field: str, folder: Path) -> Any:
+    if isinstance(item, bytes) and item:
+        return {"bytes": item}
+    if isinstance(item, str) and item:
+        return locate(item, field, folder)
+    if isinstance(item, Mapping):
+        if isinstance(item.get("bytes"), bytes) and item["bytes"]:
+            return {"bytes": item["bytes"]}
+        for key in ("path", "image", "video"):
+            if isinstance(item.get(key), bytes) and item[key]:
+                return {"bytes": item[key]}
+            if isinstance(item.get(key), str) and item[key]:
+                path = locate(item[key], f"{field}.{key}", folder)
+                clip = {
+                    "start": item.get("video_start"),
+                    "end": item.get("video_end"),
+                    "fps": item.get("fps"),
+                }
+                clip = {name: number for name, number in clip.items() if number is not None}
+                return {"path": path} | clip if clip else path
+    raise Rejected(f"field '{field}': expected a path, bytes or a dict with one of them, got {show(item)}")
+
+
+def locate(path: str, field: str, folder: Path) -> str:
+    """An absolute path; relative ones start from `folder`. `file://` is removed, other addresses are Rejected."""
+    if re.match(r"(?!file:)[a-z][a-z0-9+.-]+:", path, re.IGNORECASE):
+        raise Rejected(f"field '{field}': expected a file, got an address: {path[:60]!r} (download it first)")
+    path = re.sub(r"^file:(//)?", "", path)
+    return os.path.abspath(os.path.join(folder, path))
+
+
+def front_placeholders(texts: list[str], images: Sequence[Any], videos: Sequence[Any]) -> list[str]:
+    """The texts of a dialogue's turns, placeholders that they lack put in front of the first one."""
+    for tag, media in (("<image>", images), ("<video>", videos)):
+        missing = len(media) - sum(text.count(tag) for text in texts)
+        if missing > 0 and texts:
+            texts = [f"{tag * missing}\n{texts[0]}", *texts[1:]]
+    return texts
+
+
+# ---------------------------------------------------------------------------------------------------- prompt and trace
+
+
+def dialogue(turns: Sequence[tuple[str, str]], images: list[Any], videos: list[Any], field: str) -> Row:
+    """`prompt`, `trace`, `images` and `videos` of a row from (role, text) turns.
+
+    A dialogue that ends with the assistant is one to train on: the prompt is what comes before the first assistant turn,
+    the trace all from there on. Its single answer in the four stages becomes a trace of stages. Any other dialogue ends
+    with a question: all of it is the prompt, and there is no trace.
+    """
+    if not turns:
+        raise Rejected(f"field '{field}': expected at least one turn, got an empty list")
+    messages = [{"role": role, "content": split_media(text)} for role, text in turns]
+    first = next((i for i, m in enumerate(messages) if m["role"] == "assistant"), len(messages))
+    if first == 0:
+        raise Rejected(f"field '{field}': expected a question before the first answer, got an answer first")
+    trains = messages[-1]["role"] == "assistant"
+    prompt, trace = (messages[:first], messages[first:]) if trains else (messages, None)
+    for kind, media in (("image", images), ("video", videos)):
+        wanted = count_placeholders(messages, kind)
+        if wanted != len(media):
+            raise Rejected(
+                f"field '{kind}s': expected {wanted} {kind}(s), one per <{kind}> in '{field}', got {len(media)}"
+            )
+    return {"prompt": prompt, "trace": staged(trace), "images": images, "videos": videos}
+
+
+def staged(trace: list[dict[str, Any]] | None) -> list[dict[str, Any]] | dict[str, str] | None:
+    """A trace of one answer in the four stages as the stages; any other as it is."""
+    if trace and len(trace) == 1 and isinstance(trace[0]["content"], str):
+        stages = parse(trace[0]["content"]).stages
+        if stages:
+            return {name.lower(): stages[name] for name in STAGES}
+    return trace
+
+
+def with_gold(row: Row, data: Mapping[str, Any], options: ChatOptions) -> Row:
+    """The row with the answer that `options.gold` names; see there."""
+    if options.gold is None:
+        return row | {"answer": None}
+    if options.gold != "last":
+        value = data.get(options.gold)
+        return row | {"answer": typed_answer(options.task, value, options.gold, frame=options.frame)}
+    trace = row["trace"]
+    if not isinstance(trace, list) or len(trace) != 1 or not isinstance(trace[0]["content"], str):
+        got = "no answer" if trace is None else "stages" if isinstance(trace, dict) else f"{len(trace)} turns"
+        raise Rejected(f"gold 'last': expected one question and one answer of plain text, got {got}")
+    answer = typed_answer(options.task, trace[0]["content"].strip(), "the last turn", frame=options.frame)
+    return row | {"answer": answer, "trace": None}
+
+
+def typed_answer(task: str, value: Any, field: str, *, frame: str = "pixel") -> dict[str, Any]:
+    """The gold in the form that the task's built-in reward reads. A dict is taken as it is.
+
+    choice: letter; counting: number; grounding, pointing, temporal: lists of numbers, also as JSON text; others: text.
+    """
+    if isinstance(value, Mapping) and value:
+        return {k: v for k, v in value.items() if v is not None}
+    if value is None or value == "" or value == []:
+        raise Rejected(f"field '{field}': expected the true answer, got {show(value)}")
+    if task in ("grounding", "pointing", "temporal"):
+        numbers = _numbers(value, field)
+        nested = numbers if isinstance(numbers[0], list) else [numbers]
+        if task == "temporal":
+            return {"spans": nested}
+        return (
+            {"boxes": nested, "frame": frame} if task == "grounding" else {"box": nested[0], "frame": frame}
+        )
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise Rejected(f"field '{field}': expected a text or a number, got {show(value)}")
+    if task == "choice":
+        return {"letter": str(value).strip()}
+    return {"value": value.strip() if isinstance(value, str) else value}
+
+
+def _numbers(value: Any, field: str) -> list[Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise Rejected(f"field '{field}': expected a list of numbers, got {show(value)}") from None
+    if not isinstance(value, list) or not value:
+        raise Rejected(f"field '{field}': expected a list of numbers, got {show(value)}")
+    return value
