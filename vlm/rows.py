@@ -29,6 +29,7 @@ Row = dict[str, Any]
 
 ROLES = ("system", "user", "assistant", "tool")
 TRACE_STAGES = ("summary", "caption", "reasoning", "conclusion")
+SHARDS = "rows-*.jsonl"  # in a folder; other names may be other splits
 LISTED_ERRORS = 20  # broken rows named in one message; the rest is counted
 
 
@@ -36,15 +37,19 @@ class RowError(ValueError):
     """Rows that break the contract; the message has one line `FILE:LINE: field '…': expected …, got …` per row."""
 
 
-class _Broken(Exception):
-    """One row's first problem: (field, what was expected and what came)."""
+class BrokenRow(ValueError):
+    """One row's first problem. Arguments: the field ("" for the row as a whole), what was expected and what came."""
+
+    def __str__(self) -> str:
+        field, problem = self.args
+        return f"field '{field}': {problem}" if field else problem
 
 
 def read_rows(path: str | Path, *, limit: int | None = None, task: str | None = None) -> list[Row]:
     """All rows of a file or folder, checked, with media paths made absolute and missing optional fields set.
 
     Args:
-        path: a `.jsonl` file, a `.parquet` file, a folder of `.parquet` shards, or a folder made by
+        path: a `.jsonl` file, a `.parquet` file, a folder of `.parquet` or `rows-*.jsonl` shards, or a folder made by
             `datasets.Dataset.save_to_disk`. LINE in errors is the line of a JSONL file, else the row's number from 1.
         limit: keep the first so many rows (after `task`); later ones are neither read nor checked.
         task: keep rows of this task alone.
@@ -62,14 +67,13 @@ def read_rows(path: str | Path, *, limit: int | None = None, task: str | None = 
         try:
             row = check_row(record, folder)
             if row["id"] in first_at:
-                raise _Broken(
+                raise BrokenRow(
                     "id", f"expected a unique id, got {row['id']!r} again (first at {first_at[row['id']]})"
                 )
             first_at[row["id"]] = where
             rows.append(row)
-        except _Broken as error:
-            field, problem = error.args
-            errors.append(f"{where}: field '{field}': {problem}" if field else f"{where}: {problem}")
+        except BrokenRow as error:
+            errors.append(f"{where}: {error}")
     if errors:
         more = [f"and {len(errors) - LISTED_ERRORS} more broken rows"] if len(errors) > LISTED_ERRORS else []
         raise RowError("\n".join(errors[:LISTED_ERRORS] + more))
@@ -106,11 +110,14 @@ def write_rows(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
 
 
 def check_row(record: Any, folder: Path) -> Row:
-    """One record as a row: checked against the contract, media paths absolute (relative ones start at `folder`)."""
+    """One record as a row: checked against the contract, media paths absolute (relative ones start at `folder`).
+
+    Raises BrokenRow with the first field that is wrong.
+    """
     if isinstance(record, _Unreadable):
-        raise _Broken("", f"expected one JSON object, got no valid JSON ({record.problem})")
+        raise BrokenRow("", f"expected one JSON object, got no valid JSON ({record.problem})")
     if not isinstance(record, Mapping):
-        raise _Broken("", f"expected one JSON object, got {_show(record)}")
+        raise BrokenRow("", f"expected one JSON object, got {_show(record)}")
     row: Row = dict(record)
     _expect(row, "id", "a non-empty string", lambda v: isinstance(v, str) and bool(v))
     _expect(row, "task", "a non-empty string", lambda v: isinstance(v, str) and bool(v))
@@ -124,7 +131,7 @@ def check_row(record: Any, folder: Path) -> Row:
         row[field] = _media(row.get(field), field, folder)
         wanted = count_placeholders(turns, kind)
         if wanted != len(row[field]):
-            raise _Broken(
+            raise BrokenRow(
                 field,
                 f"expected {wanted} {kind}(s), one per placeholder {{'type': '{kind}'}}, got {len(row[field])}",
             )
@@ -140,19 +147,19 @@ def count_placeholders(messages: Sequence[Mapping[str, Any]], kind: str) -> int:
 def _expect(row: Row, field: str, expected: str, right: Callable[[Any], bool]) -> None:
     value = row.get(field)
     if not right(value):
-        raise _Broken(field, f"expected {expected}, got {_show(value) if field in row else 'nothing'}")
+        raise BrokenRow(field, f"expected {expected}, got {_show(value) if field in row else 'nothing'}")
 
 
 def _messages(value: Any, field: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not value:
-        raise _Broken(field, f"expected a non-empty list of chat messages, got {_show(value)}")
+        raise BrokenRow(field, f"expected a non-empty list of chat messages, got {_show(value)}")
     messages = []
     for i, message in enumerate(value):
         at = f"{field}[{i}]"
         if not isinstance(message, Mapping):
-            raise _Broken(at, f"expected a message {{'role': …, 'content': …}}, got {_show(message)}")
+            raise BrokenRow(at, f"expected a message {{'role': …, 'content': …}}, got {_show(message)}")
         if message.get("role") not in ROLES:
-            raise _Broken(
+            raise BrokenRow(
                 f"{at}.role", f"expected one of {', '.join(ROLES)}, got {_show(message.get('role'))}"
             )
         content = message.get("content")
@@ -161,7 +168,7 @@ def _messages(value: Any, field: str) -> list[dict[str, Any]]:
         elif isinstance(content, list) and content:
             content = [_part(part, f"{at}.content[{j}]") for j, part in enumerate(content)]
         else:
-            raise _Broken(
+            raise BrokenRow(
                 f"{at}.content", f"expected a string or a non-empty list of parts, got {_show(content)}"
             )
         messages.append(dict(message) | {"content": content})
@@ -171,17 +178,17 @@ def _messages(value: Any, field: str) -> list[dict[str, Any]]:
 def _part(part: Any, at: str) -> dict[str, Any]:
     """A content part without the empty fields that columnar files give to every part."""
     if not isinstance(part, Mapping):
-        raise _Broken(at, f"expected a content part {{'type': …}}, got {_show(part)}")
+        raise BrokenRow(at, f"expected a content part {{'type': …}}, got {_show(part)}")
     kind = part.get("type")
     if kind == "text":
         if not isinstance(part.get("text"), str):
-            raise _Broken(f"{at}.text", f"expected a string, got {_show(part.get('text'))}")
+            raise BrokenRow(f"{at}.text", f"expected a string, got {_show(part.get('text'))}")
         _check_text(part["text"], f"{at}.text")
         return {"type": "text", "text": part["text"]}
     if kind not in ("image", "video"):
-        raise _Broken(f"{at}.type", f"expected text, image or video, got {_show(kind)}")
+        raise BrokenRow(f"{at}.type", f"expected text, image or video, got {_show(kind)}")
     if part.get(kind) is not None:
-        raise _Broken(
+        raise BrokenRow(
             f"{at}.{kind}",
             f"expected a placeholder (the medium belongs in '{kind}s'), got {_show(part[kind])}",
         )
@@ -191,7 +198,7 @@ def _part(part: Any, at: str) -> dict[str, Any]:
 def _check_text(text: str, at: str) -> None:
     for token in MEDIA_TOKENS:
         if token in text:
-            raise _Broken(at, f"expected text, got {token} in it (media are parts of type image or video)")
+            raise BrokenRow(at, f"expected text, got {token} in it (media are parts of type image or video)")
 
 
 def _trace(value: Any) -> dict[str, str] | list[dict[str, Any]] | None:
@@ -199,26 +206,26 @@ def _trace(value: Any) -> dict[str, str] | list[dict[str, Any]] | None:
         if all(stage is None for stage in value.values()):
             return None  # a struct column without a value in this row
         if set(value) != set(TRACE_STAGES):
-            raise _Broken(
+            raise BrokenRow(
                 "trace", f"expected the keys {', '.join(TRACE_STAGES)}, got {', '.join(map(str, value))}"
             )
         for stage, text in value.items():
             if not isinstance(text, str):
-                raise _Broken(f"trace.{stage}", f"expected a string, got {_show(text)}")
+                raise BrokenRow(f"trace.{stage}", f"expected a string, got {_show(text)}")
             _check_text(text, f"trace.{stage}")
         return dict(value)
     if value is None:
         return None
     if isinstance(value, list):
         return _messages(value, "trace")
-    raise _Broken("trace", f"expected the four stages, a list of messages, or null, got {_show(value)}")
+    raise BrokenRow("trace", f"expected the four stages, a list of messages, or null, got {_show(value)}")
 
 
 def _media(value: Any, field: str, folder: Path) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise _Broken(field, f"expected a list, got {_show(value)}")
+        raise BrokenRow(field, f"expected a list, got {_show(value)}")
     return [_medium(medium, f"{field}[{i}]", folder) for i, medium in enumerate(value)]
 
 
@@ -233,13 +240,13 @@ def _medium(medium: Any, at: str, folder: Path) -> Any:
             return options
         if isinstance(options.get("path"), str) and options["path"]:
             return options | {"path": _file(options["path"], f"{at}.path", folder)}
-    raise _Broken(at, f"expected a path, bytes, or a dict with 'path' or 'bytes', got {_show(medium)}")
+    raise BrokenRow(at, f"expected a path, bytes, or a dict with 'path' or 'bytes', got {_show(medium)}")
 
 
 def _file(path: str, at: str, folder: Path) -> str:
     absolute = os.path.normpath(os.path.join(folder, path))
     if not os.path.isfile(absolute):
-        raise _Broken(at, f"expected an existing file, got {path!r} (no file {absolute})")
+        raise BrokenRow(at, f"expected an existing file, got {path!r} (no file {absolute})")
     return absolute
 
 
@@ -274,6 +281,9 @@ def _records(path: Path) -> Iterator[tuple[str, Any, Path]]:
     elif path.is_dir() and (shards := sorted(path.glob("*.parquet"))):
         for shard in shards:
             yield from _parquet(shard)
+    elif path.is_dir() and (shards := sorted(path.glob(SHARDS))):
+        for shard in shards:
+            yield from _jsonl(shard)
     elif not path.exists():
         raise RowError(f"rows not found: {path}")
     else:
@@ -282,7 +292,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any, Path]]:
         )
         hint = f"; it holds the splits {', '.join(splits)}: name one" if splits else ""
         raise RowError(
-            f"{path}: expected a .jsonl file, a .parquet file, a folder of .parquet files or a folder written by"
+            f"{path}: expected a .jsonl file, a .parquet file, a folder of .parquet or {SHARDS} files, or a folder written by"
             f" datasets' save_to_disk{hint}"
         )
 
@@ -313,7 +323,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any, Path]]:
     for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
         for record in batch.to_pylist():
             number += 1
-            yield f"{path}:{number}", _without_filling(record), path.parent.resolve()
+            yield f"{path}:{number}", without_filling(record), path.parent.resolve()
 
 
 def _datasets_folder(path: Path) -> Iterator[tuple[str, Any, Path]]:
@@ -322,11 +332,17 @@ def _datasets_folder(path: Path) -> Iterator[tuple[str, Any, Path]]:
     table = load_from_disk(str(path)).with_format("arrow")  # as stored: media columns stay undecoded
     for number in range(len(table)):
         (record,) = table[number].to_pylist()
-        yield f"{path}:{number + 1}", _without_filling(record), path.resolve()
+        yield f"{path}:{number + 1}", without_filling(record), path.resolve()
 
 
-def _without_filling(record: Row) -> Row:
+def without_filling(record: Row) -> Row:
     """The record without the nulls that a columnar file puts into a dict for other rows' keys."""
+    for field in ("answer", "trace"):  # JSON text where a column's values differ in type from row to row
+        if isinstance(record.get(field), str):
+            try:
+                record[field] = json.loads(record[field])
+            except ValueError:
+                pass  # the check of the field says what it expected
     answer = record.get("answer")
     if isinstance(answer, dict):
         record["answer"] = {k: v for k, v in answer.items() if v is not None} or None

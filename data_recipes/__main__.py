@@ -1,0 +1,92 @@
+"""Data recipes on the command line.
+
+python -m data_recipes run RECIPE.yaml [key=value ...] [--machine I/N]    make a data set; goes on after a kill
+python -m data_recipes inspect FILE [--format NAME] [option=value ...]    what a file is, three rows, what is wrong
+python -m data_recipes formats [NAME]                                     readers, or one reader's options
+python -m data_recipes operations [NAME]                                  operations, or one's options
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+
+from data_recipes.config import Recipe
+from data_recipes.inspection import inspect
+from data_recipes.operations import OPERATIONS
+from data_recipes.readers import FORMATS
+from data_recipes.runner import RecipeError, run_recipe
+from launch.config import ConfigError, describe, dump, read_config
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Exits with code 2 and a message for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_recipes",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="make a data set")
+    run.add_argument("recipe", type=Path)
+    run.add_argument("overrides", nargs="*", metavar="key=value")
+    run.add_argument(
+        "--machine", type=_machine, default=(0, 1), metavar="I/N", help="which of N machines this is, from 0"
+    )
+    run.add_argument("--dry-run", action="store_true", help="print the resolved recipe and stop")
+    look = commands.add_parser("inspect", help="look at a file")
+    look.add_argument("file", type=Path)
+    look.add_argument("options", nargs="*", metavar="option=value")
+    look.add_argument("--format", choices=sorted(FORMATS), metavar="NAME", help="in place of a guess")
+    look.add_argument("--limit", type=int, help="records to read")
+    for name in ("formats", "operations"):
+        commands.add_parser(name, help=f"list the {name}").add_argument("name", nargs="?")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.command == "run":
+            recipe = read_config(Recipe, arguments.recipe, arguments.overrides)
+            if arguments.dry_run:
+                print(dump(recipe), end="")
+            else:
+                run_recipe(recipe, machine=arguments.machine)
+        elif arguments.command == "inspect":
+            options = {k: yaml.safe_load(v) for k, _, v in (o.partition("=") for o in arguments.options)}
+            for line in inspect(arguments.file, arguments.format, options, limit=arguments.limit):
+                print(line)
+        elif arguments.command == "formats":
+            for line in _listed({f.name: (f.summary, f.options) for f in FORMATS.values()}, arguments.name):
+                print(line)
+        else:
+            known = {n: (_first_line(o.options.__doc__), o.options) for n, o in OPERATIONS.items()}
+            for line in _listed(known, arguments.name):
+                print(line)
+    except (ConfigError, RecipeError, ValueError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _listed(known: dict, name: str | None) -> list[str]:
+    if name is None:
+        return [f"{key:24} {summary}" for key, (summary, _) in sorted(known.items())]
+    if name not in known:
+        raise ValueError(f"unknown name '{name}'; known: {', '.join(sorted(known))}")
+    summary, options = known[name]
+    return [f"{name}: {summary}", describe(options)]
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n")[0]
+
+
+def _machine(text: str) -> tuple[int, int]:
+    which, _, machines = text.partition("/")
+    if not (which.isdigit() and machines.isdigit() and int(which) < int(machines)):
+        raise argparse.ArgumentTypeError(f"expected I/N with 0 <= I < N, got {text!r}")
+    return int(which), int(machines)
+
+
+if __name__ == "__main__":
+    main()

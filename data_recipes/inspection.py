@@ -1,0 +1,134 @@
+"""Looking at a file: which format it may be, its first rows, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from data_recipes.readers import FORMATS
+from data_recipes.readers.files import records, text_lines
+from data_recipes.records import Format, Options, Record, Rejected
+from data_recipes.validate import Validation, make_check
+from vlm.rows import BrokenRow, Row, check_row
+
+SHOWN = 3
+LISTED = 10
+CUT = 160  # characters of a text shown
+
+
+def first_record(path: Path) -> Any:
+    """What a format is guessed from: the first entry of a JSON or Parquet file, the first line of a text, else None."""
+    if path.is_dir():
+        return None
+    if path.suffix in (".json", ".jsonl", ".parquet"):
+        return next((r.data for r in records(path) if r.problem is None), None)
+    if path.suffix in (".txt", ".csv", ".xml"):
+        return next((r.data for r in text_lines(path)), None)
+    return None
+
+
+def guess(path: Path) -> list[Format]:
+    """Formats that the file may be of, the likeliest (by the order of registration) first."""
+    first = first_record(path)
+    return [f for f in FORMATS.values() if not f.generates and f.looks_like(path, first)]
+
+
+def inspect(
+    path: Path, name: str | None, options: dict[str, Any], *, limit: int | None = None
+) -> Iterator[str]:
+    """Lines that tell what the file is: its format, three rows, counts by task, and the reasons of rejection.
+
+    Raises ValueError for a file that is not there, an unknown format, or wrong options.
+    """
+    if not path.exists():
+        raise ValueError(f"expected a file or folder, found nothing at {path}")
+    found = [_named(name)] if name else guess(path)
+    if not found:
+        yield f"{path}: no known format; its first entry is {json.dumps(first_record(path), default=str)[:CUT]}"
+        return
+    kind = found[0]
+    others = f" (or {', '.join(f.name for f in found[1:])})" if len(found) > 1 else ""
+    yield f"{path}: {kind.name}{others}: {kind.summary}"
+    try:
+        typed = kind.options.model_validate(options)
+    except ValidationError as error:
+        raise ValueError(
+            "; ".join(f"option {'.'.join(map(str, m['loc']))}: {m['msg']}" for m in error.errors())
+        ) from None
+    yield from _rows(kind, path, typed, limit)
+
+
+def _rows(kind: Format, path: Path, options: Options, limit: int | None) -> Iterator[str]:
+    check = make_check(Validation())
+    tasks: Counter[str] = Counter()
+    wrong: list[str] = []
+    ids: dict[str, str] = {}
+    read = 0
+    for record in islice(kind.read(path, options), limit):
+        read += 1
+        for made in _converted(kind, record, options):
+            try:
+                if isinstance(made, Rejected):
+                    raise made
+                row = check_row(made, record.file.parent.resolve())
+                if row["id"] in ids:
+                    raise Rejected(f"field 'id': {row['id']!r} stands at {ids[row['id']]} already")
+                ids[row["id"]] = record.where
+                check(row)
+            except (Rejected, BrokenRow) as error:
+                wrong.append(f"{record.where}: {error}")
+                continue
+            tasks[row["task"]] += 1
+            if sum(tasks.values()) <= SHOWN:
+                yield ""
+                yield from _shown(row)
+    yield ""
+    by_task = ", ".join(f"{task} {count}" for task, count in tasks.most_common()) or "none"
+    yield f"{read} records; {sum(tasks.values())} good rows ({by_task}); {len(wrong)} rejected"
+    yield from wrong[:LISTED]
+    if len(wrong) > LISTED:
+        yield f"and {len(wrong) - LISTED} more; the commonest reasons:"
+        reasons = Counter(_kind_of(line) for line in wrong)
+        yield from (f"  {count:6} x {reason}" for reason, count in reasons.most_common(5))
+
+
+def _converted(kind: Format, record: Record, options: Options) -> Iterator[Row | Rejected]:
+    if record.problem is not None:
+        yield Rejected(record.problem)
+        return
+    try:
+        yield from kind.convert(record, options)
+    except Rejected as error:
+        yield error
+
+
+def _named(name: str) -> Format:
+    if name not in FORMATS:
+        raise ValueError(f"unknown format '{name}'; known: {', '.join(sorted(FORMATS))}")
+    return FORMATS[name]
+
+
+def _shown(row: Row) -> Iterator[str]:
+    for field in ("id", "task", "prompt", "images", "videos", "answer", "trace", "source"):
+        if row.get(field):
+            text = (
+                row[field]
+                if isinstance(row[field], str)
+                else json.dumps(row[field], ensure_ascii=False, default=_bytes)
+            )
+            yield f"  {field:8} {text if len(text) <= CUT else text[: CUT - 1] + '…'}"
+
+
+def _bytes(value: Any) -> str:
+    return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
+
+
+def _kind_of(line: str) -> str:
+    """A complaint without its place and its values."""
+    return line.split(": ", 1)[1].split(", got", 1)[0][:100]

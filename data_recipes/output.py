@@ -1,0 +1,157 @@
+"""The last stage: rows that stay are written as shards, with their media, and counted for the data card."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from datatrove.pipeline.base import PipelineStep
+from PIL import Image
+from tqdm import tqdm
+
+from data_recipes.config import Output, Recipe
+from data_recipes.media_store import copy_media, map_media, map_path
+from data_recipes.parquet import write_parquet
+from data_recipes.records import Removed
+from data_recipes.stages import (
+    note_removed,
+    part,
+    read_stage,
+    stage_folder,
+    verdicts_file,
+    whole_file,
+    write_json,
+)
+from data_recipes.verdicts import Verdicts
+from vlm.rows import Row, write_rows
+
+SHARD = "rows-{rank:05d}-of-{tasks:05d}.{suffix}"
+
+
+class WriteOutput(PipelineStep):
+    """Writes one shard: `run` does the work of one task (`rank`)."""
+
+    type = "rows"
+    name = "output"
+
+    def __init__(self, recipe: Recipe, last: int, work: Path, progress: bool = False):
+        super().__init__()
+        self.recipe, self.last, self.work, self.progress = recipe, last, work, progress
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        output = self.recipe.output
+        counts: Counter[str] = Counter()
+        count = _counter(output, counts)
+        folder = stage_folder(self.work, self.last + 1)
+        with whole_file(folder / "removed" / part(rank)) as removed:
+
+            def rows() -> Iterator[Row]:
+                for row in tqdm(
+                    self._kept(rank, removed, counts), "output", unit=" rows", disable=not self.progress
+                ):
+                    count(row)
+                    yield row
+
+            name = SHARD.format(rank=rank, tasks=world_size, suffix=output.format)
+            if output.format == "jsonl":
+                write_rows(rows(), output.path / name)
+            else:
+                write_parquet(rows(), output.path / name, embed=output.media == "embed")
+        write_json(folder / "counts" / part(rank, "json"), dict(counts))
+        yield from ()
+
+    def _kept(self, rank: int, removed: Any, counts: Counter[str]) -> Iterator[Row]:
+        """The task's rows, each as often as the mixture says, with their media where they will stay."""
+        copies_made: dict[str, str] = {}
+        media = self.recipe.output.path / "media"
+        store = self.work.parent / "media"  # what came as bytes has no other place to stay
+        with Verdicts.opened(verdicts_file(self.work, self.last)) as verdicts:
+            for position, row in read_stage(self.work, self.last, rank):
+                verdict = verdicts.of(position)
+                if verdict is not None and verdict.copies == 0:
+                    note_removed(removed, counts, verdict.operation, Removed(row, *verdict.why))
+                    continue
+                inside = any(store in Path(p).parents for p in media_paths(row))
+                if self.recipe.output.media == "copy" or (inside and self.recipe.output.media == "reference"):
+                    row = copy_media(row, media, copies_made)
+                for n in range(1, (verdict.copies if verdict else 1) + 1):
+                    yield row if n == 1 else row | {"id": f"{row['id']}#{n}"}
+
+
+def media_paths(row: Row) -> list[str]:
+    """Paths of all images and videos of a row."""
+    found: list[str] = []
+    map_media(row, lambda medium: map_path(medium, lambda path: found.append(path) or path))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- for the card
+
+
+def _counter(output: Output, counts: Counter[str]) -> Callable[[Row], None]:
+    """A function that counts a row: by source, task, kind of answer, and by lengths and pixels rounded to two digits."""
+    length = _length(output)
+    pixels: dict[str, int] = {}
+
+    def count(row: Row) -> None:
+        source = row["source"]
+        counts[f"output/{source['name']}/{row['task']}"] += 1
+        counts[f"licence/{source.get('licence') or 'not stated'}"] += 1
+        counts[f"answer/{row['task']}/{_answer_type(row.get('answer'))}"] += 1
+        counts[f"trace/{_trace_type(row.get('trace'))}"] += 1
+        counts[f"prompt_length/{rounded(length(text_of(row['prompt'])))}"] += 1
+        if row.get("trace"):
+            counts[f"trace_length/{rounded(length(text_of(row['trace'])))}"] += 1
+        counts[f"images_per_row/{len(row['images'])}"] += 1
+        counts[f"videos_per_row/{len(row['videos'])}"] += 1
+        for image in row["images"]:
+            path = image["path"] if isinstance(image, dict) else image
+            if path not in pixels:
+                with Image.open(path) as opened:
+                    pixels.clear()  # questions about one image stand together; the rest is not worth the memory
+                    pixels[path] = opened.width * opened.height
+            counts[f"pixels/{rounded(pixels[path])}"] += 1
+
+    return count
+
+
+def _length(output: Output) -> Callable[[str], int]:
+    """Length of a text in tokens of the output's tokenizer, or in characters."""
+    if output.tokenizer is None:
+        return len
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(output.tokenizer))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def text_of(turns: Any) -> str:
+    """All text of messages, or of a trace's stages."""
+    if isinstance(turns, dict):
+        return "\n".join(turns.values())
+    texts = []
+    for message in turns:
+        content = message["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        texts += [p["text"] for p in parts if p["type"] == "text"]
+    return "\n".join(texts)
+
+
+def rounded(value: int) -> int:
+    """To two significant digits, so that the card's histograms stay small."""
+    scale = 10 ** max(0, len(str(value)) - 2)
+    return round(value / scale) * scale
+
+
+def _answer_type(answer: Any) -> str:
+    if not answer:
+        return "none"
+    return "+".join(sorted(key for key in answer if key != "frame"))
+
+
+def _trace_type(trace: Any) -> str:
+    if not trace:
+        return "none"
+    return "stages" if isinstance(trace, dict) else "messages"

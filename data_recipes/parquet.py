@@ -1,0 +1,104 @@
+"""Rows as Parquet: one schema for rows of all tasks, found in a first pass over the rows on disk.
+
+Columns whose values have no common Arrow type (answers are "4,656" in one task and 3 in another) are stored as JSON
+text, which `vlm.rows` reads back for `answer` and `trace`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_recipes.media_store import map_media
+from vlm.rows import Row
+
+BATCH = 256  # rows in memory at a time
+
+
+def write_parquet(rows: Iterable[Row], path: Path, *, embed: bool = False) -> Path:
+    """Write rows, whole or not at all. embed: media as bytes with their file names, in place of paths."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    spool, temporary = path.with_name(path.name + ".spool"), path.with_name(path.name + ".part")
+    types: dict[str, pa.DataType | None] = {}  # None: as JSON text
+    with spool.open("w", encoding="utf-8") as file:
+        for batch in _batches(map(_columnar, rows)):
+            _join(types, batch)
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch)
+    schema = pa.schema([(name, pa.string() if kind is None else kind) for name, kind in types.items()])
+    if embed:
+        schema = _with_bytes(schema)
+    with (
+        spool.open(encoding="utf-8") as file,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        for batch in _batches(map(json.loads, file)):
+            stored = [_stored(row, types, path.parent, embed) for row in batch]
+            writer.write_table(pa.Table.from_pylist(stored, schema))
+    spool.unlink()
+    temporary.replace(path)
+    return path
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+def _columnar(row: Row) -> Row:
+    """The row with values of one shape: contents are lists of parts, media are dicts."""
+    row = map_media(row, lambda m: dict(m) if isinstance(m, dict) else {"path": m})
+    for field in ("prompt", "trace"):
+        if isinstance(row.get(field), list):
+            row = row | {field: [m | {"content": _parts(m["content"])} for m in row[field]]}
+    return row
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _join(types: dict[str, pa.DataType | None], batch: list[Row]) -> None:
+    """Widen the columns' types so that they hold the batch too."""
+    for name in {name: None for row in batch for name in row}:
+        if name in types and types[name] is None:
+            continue
+        try:
+            kind = pa.array([row.get(name) for row in batch]).type
+            both = [pa.schema([(name, t)]) for t in (types.get(name, pa.null()), kind)]
+            types[name] = pa.unify_schemas(both, promote_options="permissive").field(name).type
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            types[name] = None
+
+
+def _with_bytes(schema: pa.Schema) -> pa.Schema:
+    for name in ("images", "videos"):
+        index = schema.get_field_index(name)
+        if index >= 0 and pa.types.is_struct(getattr(schema.field(name).type, "value_type", pa.null())):
+            inner = schema.field(name).type.value_type
+            fields = [inner.field(i) for i in range(inner.num_fields)] + [pa.field("bytes", pa.binary())]
+            schema = schema.set(index, pa.field(name, pa.list_(pa.struct(fields))))
+    return schema
+
+
+def _stored(row: Row, types: dict[str, pa.DataType | None], folder: Path, embed: bool) -> Row:
+    row = {
+        name: value if value is None or types[name] is not None else json.dumps(value, ensure_ascii=False)
+        for name, value in row.items()
+    }
+    if embed:
+        return map_media(
+            row, lambda m: m | {"bytes": Path(m["path"]).read_bytes(), "path": Path(m["path"]).name}
+        )
+    return map_media(row, lambda m: m | {"path": _relative(m["path"], folder)})
+
+
+def _relative(path: str, folder: Path) -> str:
+    return os.path.relpath(path, folder.resolve())

@@ -1,0 +1,267 @@
+"""The stages of a recipe as its workers run them: read and change rows, decide between them, write the rest.
+
+Row operations stream: each of the recipe's `tasks` takes its part of the records from reading to writing and holds one
+row at a time. A set operation ends a stage, because it compares rows of all tasks: every task writes its rows with their
+signatures, one process decides, and the next stage leaves out what was decided against.
+
+    stage 0:  read, convert, check │ row operations │ sign     decide     stage 1: row operations │ sign     decide  …
+
+Every file appears under its name only when it is whole, so a killed run goes on with the tasks it had not finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from datatrove.pipeline.base import PipelineStep
+from loguru import logger
+from tqdm import tqdm
+
+from data_recipes.config import Recipe, Source
+from data_recipes.media_store import store_bytes
+from data_recipes.records import Context, Record, Rejected, Removed, RowOperation, SetOperation
+from data_recipes.validate import make_check
+from data_recipes.verdicts import Position, Verdicts
+from vlm.rows import BrokenRow, Row, check_row
+
+logger.disable("datatrove")  # its progress lines; ours say the same in fewer words
+
+Placed = tuple[Position, Row]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One stage: row operations (index in the recipe, name, operation, options), and the set operation that ends it."""
+
+    number: int
+    rows: tuple[tuple[int, str, RowOperation, Any], ...]
+    ends: tuple[int, str, SetOperation, Any] | None
+
+
+def segments(recipe: Recipe) -> list[Segment]:
+    """The recipe's operations cut after every set operation; the last segment ends in the mixture (`ends` None)."""
+    found: list[Segment] = []
+    rows: list[tuple[int, str, RowOperation, Any]] = []
+    for index, (name, operation, options) in enumerate(recipe.steps):
+        if isinstance(operation, RowOperation):
+            rows.append((index, name, operation, options))
+        else:
+            found.append(Segment(len(found), tuple(rows), (index, name, operation, options)))
+            rows = []
+    return [*found, Segment(len(found), tuple(rows), None)]
+
+
+class Stage(PipelineStep):
+    """A segment for datatrove: `run` does the work of one task (`rank`), and finds done what an earlier run did."""
+
+    type = "rows"
+
+    def __init__(self, recipe: Recipe, segment: Segment, work: Path, progress: bool = False):
+        super().__init__()
+        self.name = f"stage {segment.number}"
+        self.recipe, self.segment, self.work, self.progress = recipe, segment, work, progress
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        folder = stage_folder(self.work, self.segment.number)
+        counts: Counter[str] = Counter()
+        with ExitStack() as files:
+            out = {name: files.enter_context(whole_file(folder / name / part(rank))) for name in PARTS}
+            source: Iterator[Placed]
+            if self.segment.number == 0:
+                source = self._read(rank, world_size, out["rejected"], counts)
+            else:
+                source = self._kept(rank, out["removed"], counts)
+            if self.progress:
+                source = tqdm(source, desc=self.name, unit=" rows")
+            for position, row in self._operated(source, out["removed"], counts):
+                write_line(out["rows"], {"position": position, "row": row})
+                write_line(out["signatures"], self._signature(position, row))
+                counts["rows"] += 1
+        write_json(folder / "counts" / part(rank, "json"), dict(counts))
+        yield from ()
+
+    def _read(self, rank: int, tasks: int, rejected: IO[str], counts: Counter[str]) -> Iterator[Placed]:
+        """This task's records as checked rows; records that cannot be rows go to `rejected`."""
+        check = make_check(self.recipe.validation)
+        for s, source in enumerate(self.recipe.sources):
+            records = islice(source.kind.read(source.path, source.typed_options), source.limit)
+            for r, record in islice(enumerate(records), rank, None, tasks):
+                counts[f"records/{source.name}"] += 1
+                for j, made in enumerate(convert(source, record)):
+                    try:
+                        row = checked(made, source, record, check, self.work)
+                    except Rejected as error:
+                        counts[f"rejected/{source.name}"] += 1
+                        reason = {"source": source.name, "origin": record.where, "reason": str(error)}
+                        write_line(rejected, reason)
+                    else:
+                        yield (s, r, j), row
+
+    def _kept(self, rank: int, removed: IO[str], counts: Counter[str]) -> Iterator[Placed]:
+        """Rows of the stage before that its set operation lets stay."""
+        before = self.segment.number - 1
+        with Verdicts.opened(verdicts_file(self.work, before)) as verdicts:
+            for position, row in read_stage(self.work, before, rank):
+                verdict = verdicts.of(position)
+                if verdict is None:
+                    yield position, row
+                else:
+                    note_removed(removed, counts, verdict.operation, Removed(row, *verdict.why))
+
+    def _operated(self, rows: Iterator[Placed], removed: IO[str], counts: Counter[str]) -> Iterator[Placed]:
+        """Rows after the segment's row operations. Positions run beside the operations: they keep order and number."""
+        for index, name, operation, options in self.segment.rows:
+            context = Context(operation_folder(self.work, self.recipe, index), self.recipe.seed)
+            rows = apply(operation, name, options, rows, context, removed, counts)
+        return rows
+
+    def _signature(self, position: Position, row: Row) -> dict[str, Any]:
+        signed = {"position": position, "id": row["id"], "task": row["task"]}
+        signed |= {"source": row["source"]["name"], "origin": row["origin"]}
+        if self.segment.ends is not None:
+            _, _, operation, options = self.segment.ends
+            signed["data"] = operation.sign(row, options)
+        return signed
+
+
+PARTS = ("rows", "rejected", "removed", "signatures")
+
+
+def convert(source: Source, record: Record) -> Iterator[Row | Rejected]:
+    """Rows of a record; a record that cannot be read or converted gives one Rejected."""
+    if record.problem is not None:
+        yield Rejected(record.problem)
+        return
+    try:
+        yield from source.kind.convert(record, source.typed_options)
+    except Rejected as error:
+        yield error
+
+
+def checked(
+    made: Row | Rejected, source: Source, record: Record, check: Callable[[Row], None], work: Path
+) -> Row:
+    """The row with its place of origin, an id that is unique beside other sources, and everything checked."""
+    if isinstance(made, Rejected):
+        raise made
+    told = made.get("source") or {}
+    told = told if isinstance(told, dict) else {"dataset": told}
+    licence = {"licence": source.licence} if source.licence else {}
+    row = made | {
+        "id": f"{source.name}/{made['id']}",
+        "origin": record.where,
+        "source": {"name": source.name} | told | licence,
+    }
+    try:
+        row = check_row(store_bytes(row, work.parent / "media"), record.file.parent.resolve())
+    except BrokenRow as error:
+        raise Rejected(str(error)) from None
+    check(row)
+    return row
+
+
+def apply(
+    operation: RowOperation,
+    name: str,
+    options: Any,
+    rows: Iterator[Placed],
+    context: Context,
+    removed: IO[str],
+    counts: Counter[str],
+) -> Iterator[Placed]:
+    """The operation over placed rows; what it removes is written down. Its counts join the stage's at the end."""
+    waiting: deque[Position] = (
+        deque()
+    )  # of rows that went in and are not out: as many as the operation looks ahead
+
+    def entering() -> Iterator[Row]:
+        for position, row in rows:
+            waiting.append(position)
+            yield row
+
+    for item in operation.apply(entering(), options, context):
+        if not waiting:
+            raise RuntimeError(f"operation '{name}' gave more rows than it was given")
+        position = waiting.popleft()
+        if isinstance(item, Removed):
+            note_removed(removed, counts, name, item)
+        else:
+            yield position, item
+    if waiting:
+        raise RuntimeError(f"operation '{name}' lost {len(waiting)} rows")
+    counts.update({f"{name}/{key}": value for key, value in context.counts.items()})
+
+
+def note_removed(file: IO[str], counts: Counter[str], operation: str, item: Removed) -> None:
+    counts[f"removed/{operation}/{item.rule}"] += 1
+    line = {key: item.row.get(key) for key in ("id", "origin", "task")}
+    line |= {"operation": operation, "rule": item.rule, "reason": item.reason}
+    write_line(file, line | ({"kept": item.kept} if item.kept else {}))
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def stage_folder(work: Path, number: int) -> Path:
+    return work / f"stage{number}"
+
+
+def verdicts_file(work: Path, number: int) -> Path:
+    """What the set operation at the end of a stage decided."""
+    return stage_folder(work, number) / "verdicts.sqlite"
+
+
+def operation_folder(work: Path, recipe: Recipe, index: int) -> Path:
+    """An operation's own folder; it outlives changes of the recipe, so that caches do."""
+    name = recipe.steps[index][0]
+    nth = [step[0] for step in recipe.steps[:index]].count(name)
+    folder = work.parent / "cache" / (name if not nth else f"{name}-{nth + 1}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def part(rank: int, suffix: str = "jsonl") -> str:
+    return f"{rank:05d}.{suffix}"
+
+
+def read_stage(work: Path, number: int, rank: int) -> Iterator[Placed]:
+    """A task's rows after a stage."""
+    with (stage_folder(work, number) / "rows" / part(rank)).open(encoding="utf-8") as file:
+        for line in file:
+            placed = json.loads(line)
+            yield tuple(placed["position"]), placed["row"]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[str]]:
+    """A text file that gets its name when it is closed without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("w", encoding="utf-8") as file:
+        yield file
+    temporary.replace(path)
+
+
+def write_line(file: IO[str], value: Any) -> None:
+    file.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    with whole_file(path) as file:
+        file.write(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n")
+
+
+def read_counts(work: Path, number: int, tasks: int) -> Counter[str]:
+    """Counts of a stage over all of its tasks."""
+    total: Counter[str] = Counter()
+    for rank in range(tasks):
+        path = stage_folder(work, number) / "counts" / part(rank, "json")
+        total.update(json.loads(path.read_text(encoding="utf-8")))
+    return total
