@@ -84,6 +84,7 @@ class Format:
     convert(record, options): the rows of one record, ids unique in the file, media paths absolute; raises Rejected, or
         yields one in place of a row where only a part of the record is wrong.
     looks_like(path, first): whether a file with this first record's data is of this format; for `inspect`.
+    generates: the path is where media are written; nothing need be there.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Format:
     convert: Callable[[Record, Any], Iterable[Row | Rejected]]
     looks_like: Callable[[Path, Any], bool]
     options: type[Options] = Options
+    generates: bool = False
 
 
 @dataclass(frozen=True)
