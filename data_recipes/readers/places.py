@@ -1,0 +1,172 @@
+"""What readers of boxes, points and times share: options, prompts, paths of media, and rows of annotated objects."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from data_recipes.readers.chat import SourceOptions, locate
+from data_recipes.readers.files import show
+from data_recipes.records import Record, Rejected
+from rewards.gold import number
+from vlm.rows import Row
+
+Frame = Literal["pixel", "resized", "norm1000", "norm1"]
+Kind = Literal["detection", "counting", "grounding"]
+
+UNITS = {
+    "pixel": "pixels",
+    "resized": "pixels",
+    "norm1000": "thousandths of the image's width and height",
+    "norm1": "fractions of the image's width and height",
+}
+"""How prompts name the unit of a frame."""
+
+
+class PlaceOptions(SourceOptions):
+    """Options of every format whose answers are places in an image. `media` null: the annotation file's folder."""
+
+    frame_out: Frame | None = None
+    """Frame in which the model is asked to answer, kept in the row for the reward; the annotation's own unless given. Say
+    `resized` for models that answer in pixels of the image as they see it (Qwen2.5-VL, MiMo-VL)."""
+
+    def unit(self, frame: str = "pixel") -> str:
+        """What {unit} stands for in prompts."""
+        return UNITS[self.frame_out or frame]
+
+    def extra(self) -> dict[str, Any]:
+        """Columns that these options give to every row."""
+        return {"frame_out": self.frame_out} if self.frame_out else {}
+
+
+class ObjectOptions(PlaceOptions):
+    """Options of formats that list an image's objects by category."""
+
+    rows: list[Kind] = ["detection"]
+    """Rows made of each category in an image. `detection`: where are all of them (a set of boxes). `counting`: how many are
+    there. `grounding`: where is it, for categories with exactly one object in the image."""
+    detection_prompt: str = 'Find every {name} in the image. Answer in JSON, boxes in {unit}: [{"bbox_2d": [x1, y1, x2, y2], "label": "{name}"}]'
+    """Question of detection rows; {name} is the category, {unit} names the frame."""
+    counting_prompt: str = "How many objects of the kind “{name}” are in the image? Answer with one number."
+    """Question of counting rows."""
+    grounding_prompt: str = (
+        "Where is the {name} in the image? Answer with its box in {unit} as [x1, y1, x2, y2]."
+    )
+    """Question of grounding rows."""
+    names: dict[str, str] = {}
+    """Words for categories in prompts where the file's name is a code, e.g. {RBC: red blood cell}."""
+
+
+def fill(template: str, **words: str) -> str:
+    """The template with {key} replaced for the given keys; other braces stay, as in JSON."""
+    for key, word in words.items():
+        template = template.replace("{" + key + "}", word)
+    return template
+
+
+def ask(text: str, kind: Literal["image", "video"] = "image") -> list[dict[str, Any]]:
+    """A prompt: one medium, then the text."""
+    return [{"role": "user", "content": [{"type": kind}, {"type": "text", "text": text}]}]
+
+
+def media_path(name: str, field: str, record: Record, media: Path | None) -> str:
+    """Absolute path of a medium named in a record's file; relative ones start from `media`, else from the file's folder."""
+    return locate(name, field, (media or record.file.parent).absolute())
+
+
+def find_media(pattern: str, field: str, record: Record, media: Path | None) -> str:
+    """As `media_path`; a * stands for anything, and the first file in the order of names is taken."""
+    path = media_path(pattern, field, record, media)
+    if "*" not in pattern:
+        return path
+    folder, name = os.path.split(path)
+    found = sorted(glob.glob(os.path.join(glob.escape(folder), "*".join(map(glob.escape, name.split("*"))))))
+    if not found:
+        raise Rejected(f"field '{field}': expected a file that fits {name}, got none in {folder}")
+    return found[0]
+
+
+def four(value: Any, field: str) -> tuple[float, float, float, float]:
+    """Four finite numbers."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or len(value) != 4:
+        raise Rejected(f"field '{field}': expected four numbers, got {show(value)}")
+    try:
+        a, b, c, d = (number(item, field) for item in value)
+    except ValueError:
+        raise Rejected(f"field '{field}': expected four finite numbers, got {show(value)}") from None
+    return a, b, c, d
+
+
+def xyxy(value: Any, field: str) -> list[float]:
+    """A box [x1, y1, x2, y2] with x1 < x2 and y1 < y2."""
+    x1, y1, x2, y2 = four(value, field)
+    if not (x1 < x2 and y1 < y2):
+        raise Rejected(
+            f"field '{field}': expected [x1, y1, x2, y2] with x1 < x2 and y1 < y2, got {show(value)}"
+        )
+    return [plain(v) for v in (x1, y1, x2, y2)]
+
+
+def xywh(value: Any, field: str) -> list[float]:
+    """A box given as x, y, width, height, as [x1, y1, x2, y2]."""
+    x, y, width, height = four(value, field)
+    if width <= 0 or height <= 0:
+        raise Rejected(
+            f"field '{field}': expected [x, y, width, height] with a positive size, got {show(value)}"
+        )
+    # Sums of decimal fractions get tails such as 433.64000000000004.
+    return [plain(v) for v in (x, y, round(x + width, 6), round(y + height, 6))]
+
+
+def plain(value: float) -> float:
+    """Whole numbers as int, for short rows."""
+    return int(value) if float(value).is_integer() else value
+
+
+def image_size(width: Any, height: Any) -> dict[str, Any]:
+    """The column `image_size`, which validation compares with the file; none where the size is not given or not positive."""
+    whole = all(isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in (width, height))
+    return {"image_size": [int(width), int(height)]} if whole else {}
+
+
+def object_rows(
+    base: Mapping[str, Any],
+    objects: Mapping[str, list[list[float]] | Rejected],
+    options: ObjectOptions,
+) -> Iterator[Row | Rejected]:
+    """Rows of an image with objects: `objects` maps a category to its boxes (pixels), or to what is wrong with it.
+
+    base: the columns that all rows share; `id` gets the category and the kind of row appended.
+    """
+    some = False
+    for name, boxes in objects.items():
+        if isinstance(boxes, Rejected):
+            some = True
+            yield boxes
+            continue
+        shown = options.names.get(name, name)
+        for kind in options.rows:
+            if kind == "grounding" and len(boxes) != 1:
+                continue
+            some = True
+            answer: dict[str, Any] = (
+                {"value": len(boxes)} if kind == "counting" else {"boxes": boxes, "frame": "pixel"}
+            )
+            template = getattr(options, f"{kind}_prompt")
+            yield {
+                **base,
+                "id": f"{base['id']}-{name.replace(' ', '_')}-{kind}",
+                "task": kind,
+                "prompt": ask(fill(template, name=shown, unit=options.unit())),
+                "answer": answer,
+                "category": name,
+                **({} if kind == "counting" else options.extra()),
+            }
+    if not some:
+        wanted = "a category with exactly one object" if objects else "at least one object"
+        raise Rejected(
+            f"field 'objects': expected {wanted}, got {show(sorted(objects)) if objects else 'none'}"
+        )

@@ -1,0 +1,154 @@
+"""Pascal VOC annotations, one XML file per image: find every object of a class, count them, or find the only one.
+
+    <annotation><filename>a.jpg</filename><size><width>640</width><height>480</height></size>
+      <object><name>WBC</name><difficult>0</difficult>
+        <bndbox><xmin>68</xmin><ymin>315</ymin><xmax>286</xmax><ymax>480</ymax></bndbox></object></annotation>
+
+VOC counts pixels from 1 and includes the last one: a box over the whole of a 640 x 480 image is 1, 1, 640, 480. Rows use
+continuous coordinates from 0, so xmin and ymin are lowered by one and xmax and ymax stay (0, 0, 640, 480), as Detectron2
+does. LabelImg writes pixels from 0 but replaces 0 by 1, so the same rule is right for its boxes at the border and one pixel
+too generous for others; option `origin: 0` takes numbers as they are.
+Format: the VOC development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from data_recipes.readers.chat import source
+from data_recipes.readers.files import show
+from data_recipes.readers.places import ObjectOptions, image_size, media_path, object_rows, xyxy
+from data_recipes.records import Format, Record, Rejected
+from vlm.rows import Row
+
+IMAGE_FOLDERS = ("JPEGImages", "images")  # of VOC itself, and of many sets in its form; beside the XML folder
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+class VocOptions(ObjectOptions):
+    """Options of the format voc."""
+
+    origin: Literal[0, 1] = 1
+    """Number of the first pixel in the XML files: 1 as in VOC (a box with 0 is then rejected), or 0."""
+    difficult: Literal["keep", "reject"] = "keep"
+    """Classes with an object marked difficult in an image: keep it as any other, or reject the image's row of the class."""
+
+
+def read(path: Path, options: VocOptions) -> Iterator[Record]:
+    """One record per XML file, in the order of names. path: a file, a folder of them, or a folder with `Annotations/`."""
+    for file in xml_files(path):
+        try:
+            root = ElementTree.parse(file).getroot()
+        except (ElementTree.ParseError, UnicodeDecodeError) as error:
+            yield Record(None, file, 1, f"expected XML, got no valid XML ({error})")
+            continue
+        yield Record(_plain(root), file, 1)
+
+
+def xml_files(path: Path) -> list[Path]:
+    """The annotation files of a VOC folder, sorted."""
+    if path.is_file():
+        return [path]
+    folders = [path, *(path / name for name in ("Annotations", "annotations"))]
+    return next((found for folder in folders if (found := sorted(folder.glob("*.xml")))), [])
+
+
+def _plain(root: ElementTree.Element) -> dict[str, Any]:
+    """The annotation's fields as text."""
+    return {
+        "tag": root.tag,
+        "filename": root.findtext("filename"),
+        "width": root.findtext("size/width"),
+        "height": root.findtext("size/height"),
+        "database": root.findtext("source/database"),
+        "objects": [
+            {
+                "name": item.findtext("name"),
+                "difficult": item.findtext("difficult"),
+                "bndbox": [item.findtext(f"bndbox/{edge}") for edge in EDGES],
+            }
+            for item in root.findall("object")
+        ],
+    }
+
+
+def convert(record: Record, options: VocOptions) -> Iterator[Row | Rejected]:
+    """Rows by class, in the order in which the file names them."""
+    data = record.data
+    if data["tag"] != "annotation":
+        raise Rejected(f"expected an <annotation> of VOC, got <{data['tag']}>")
+    name = (data["filename"] or "").strip()
+    if not name:
+        raise Rejected("field 'filename': expected the image's name, got nothing")
+    objects: dict[str, list[list[float]] | Rejected] = {}
+    for number, item in enumerate(data["objects"]):
+        label = (item["name"] or "").strip()
+        if not label:
+            yield Rejected(f"field 'object[{number}].name': expected a class, got nothing")
+            continue
+        found = objects.setdefault(label, [])
+        try:
+            if options.difficult == "reject" and (item["difficult"] or "").strip() == "1":
+                raise Rejected(f"field 'object[{number}].difficult': expected 0, got 1")
+            box = _box(item["bndbox"], f"object[{number}].bndbox", options.origin)
+            if isinstance(found, list):
+                found.append(box)
+        except Rejected as error:
+            objects[label] = Rejected(f"class '{label}': {error}")
+    base: dict[str, Any] = {
+        "id": record.file.stem,
+        "images": [media_path(name, "filename", record, options.media or _image_folder(record.file))],
+        "source": source(options, _database(data), "unknown"),
+        **image_size(_number(data["width"]), _number(data["height"])),
+    }
+    yield from object_rows(base, objects, options)
+
+
+def _box(texts: list[str | None], field: str, origin: int) -> list[float]:
+    edges = [_number(text) for text in texts]
+    for edge, value, text in zip(EDGES, edges, texts, strict=True):
+        if value is None:
+            raise Rejected(f"field '{field}.{edge}': expected a number, got {show(text)}")
+        if edge in ("xmin", "ymin") and value < origin:
+            raise Rejected(
+                f"field '{field}.{edge}': expected at least {origin} (pixels from {origin}), got {text}; numbers may start"
+                " from 0: option origin"
+            )
+    x1, y1, x2, y2 = (value for value in edges if value is not None)
+    return xyxy([x1 - origin, y1 - origin, x2, y2], field)
+
+
+def _database(data: dict[str, Any]) -> str:
+    """The data set that the file names; LabelImg writes Unknown."""
+    name = (data["database"] or "").strip()
+    return name if name not in ("", "Unknown", "Unspecified") else "Pascal VOC format"
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _image_folder(file: Path) -> Path:
+    """Where the images of an XML file are, by VOC's folders; else beside it."""
+    found = (file.parent.parent / name for name in IMAGE_FOLDERS)
+    return next((folder for folder in found if folder.is_dir()), file.parent)
+
+
+def looks_like(path: Path, first: Any) -> bool:
+    """An XML file with an <annotation>, or a folder of such files."""
+    files = xml_files(path) if path.is_dir() or path.suffix == ".xml" else []
+    if not files:
+        return False
+    with files[0].open("rb") as file:
+        return b"<annotation" in file.read(4096)
+
+
+FORMATS = (
+    Format("voc", "Pascal VOC XML annotations: boxes by class", read, convert, looks_like, VocOptions),
+)
