@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from data_recipes.readers import boxes_json, coco, gui, refcoco, rows, temporal, voc
+from data_recipes.readers import (
+    boxes_json,
+    coco,
+    easyr1,
+    gui,
+    llava,
+    llava_cot,
+    math_sets,
+    ms_swift,
+    refcoco,
+    rows,
+    search,
+    sharegpt,
+    tabmwp,
+    temporal,
+    voc,
+)
 from data_recipes.records import Format
 
-MODULES = (rows, coco, voc, refcoco, boxes_json, gui, temporal)
+_QUESTIONS = (llava_cot, tabmwp, math_sets, easyr1, sharegpt, llava, ms_swift, search)
+MODULES = (rows, coco, voc, refcoco, boxes_json, gui, temporal, *_QUESTIONS)
 FORMATS: dict[str, Format] = {f.name: f for module in MODULES for f in module.FORMATS}

@@ -1,0 +1,128 @@
+"""Visual search: VisualProbe and DeepEyes questions, and Mini-o3's cold-start dialogues.
+
+Questions (github.com/Mini-o3/Mini-o3, docs/mini_o3_demo.md; hf.co/datasets/Mini-o3/{VisualProbe_train, DeepEyes_train_4K, …}):
+
+    [{"images": ["a.jpg"], "doc_id": "7", "problem": "<image>\\nWhat …?", "solution": "…", "data_source": "visual_probe_train"}]
+
+Cold start (hf.co/datasets/Mini-o3/Mini-o3-Coldstart-Dataset; scripts/preprocess_coldstart.py): Parquet with the columns
+images, image_names, conversations, data_source, sample_index, rollout_index, or the ShareGPT JSON that the script makes of it
+(images, conversations). `conversations` is a list written as a text. The script runs it with eval; here it is only read.
+A dialogue is system, question, then thoughts that end in `<grounding>…</grounding>`, each answered by a crop, and a last one
+that ends in `<answer>…</answer>`. Data under CC BY-NC 4.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from data_recipes.readers.chat import SourceOptions, dialogue, media_list, own_id, source
+from data_recipes.readers.files import need, records, show
+from data_recipes.readers.llava import from_value
+from data_recipes.readers.ms_swift import literal
+from data_recipes.records import Format, Record, Rejected
+from vlm.rows import Row
+
+LICENCE = "CC BY-NC 4.0"
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+
+def read(path: Path, options: SourceOptions) -> Iterator[Record]:
+    """Records of a .json, .jsonl or .parquet file."""
+    return records(path)
+
+
+def convert(record: Record, options: SourceOptions) -> Iterable[Row]:
+    """One row of task `search`; `difficulty` from the name of the data set where it has one."""
+    data = record.data
+    problem = need(data, "problem", str, "a text")
+    solution = need(data, "solution", str, "a text").strip()
+    name = need(data, "data_source", str, "a text")
+    if not solution:
+        raise Rejected("field 'solution': expected the true answer, got ''")
+    images = media_list(
+        need(data, "images", list, "a list of paths"), "images", options.media or record.file.parent
+    )
+    difficulty = re.search(r"_(easy|medium|hard)$", name)
+    return [
+        {"id": own_id(record, "doc_id"), "task": "search", "answer": {"value": solution}}
+        | dialogue([("user", problem)], images, [], "problem")
+        | {"source": source(options, name, LICENCE), "data_source": name}
+        | ({"difficulty": difficulty.group(1)} if difficulty else {})
+    ]
+
+
+def looks_like(path: Path, first: Any) -> bool:
+    """A problem with a solution, images and the name of its data set."""
+    return isinstance(first, dict) and {"problem", "solution", "images", "data_source"} <= set(first)
+
+
+class ColdStartOptions(SourceOptions):
+    """Options of `mini_o3_coldstart`. `media`: where relative paths start from; null: the file's folder."""
+
+    keep: Literal["all", "answered"] = "all"
+    """`answered`: dialogues that end with an `<answer>` alone; the set also has their beginnings as rows of their own, and
+    training on both shows the first turns more often."""
+
+
+def convert_coldstart(record: Record, options: ColdStartOptions) -> Iterable[Row]:
+    """One row of task `search`: the question, and the dialogue from the first thought on as the trace."""
+    data = record.data
+    conversation = need(data, "conversations", (str, list), "a list of turns, or one written as a text")
+    if isinstance(conversation, str):
+        conversation = literal(conversation, "conversations")
+        if not isinstance(conversation, list):
+            raise Rejected(f"field 'conversations': expected a list of turns, got {show(conversation)}")
+    turns = from_value(conversation, "conversations")
+    if not turns or turns[-1][0] != "assistant":
+        raise Rejected("field 'conversations': expected a dialogue that ends with gpt, got none")
+    answer = _ANSWER.search(turns[-1][1])
+    if not answer and options.keep == "answered":
+        raise Rejected("field 'conversations': expected a last turn with <answer>…</answer>, got none")
+    images = media_list(
+        need(data, "images", list, "a list of images"), "images", options.media or record.file.parent
+    )
+    index = "_r".join(str(data[k]) for k in ("sample_index", "rollout_index") if data.get(k) is not None)
+    kept = {
+        k: data[k]
+        for k in ("data_source", "sample_index", "rollout_index", "image_names")
+        if data.get(k) is not None
+    }
+    return [
+        {"id": f"{index}@{record.at}" if index else str(record.at), "task": "search"}
+        | {"answer": {"value": answer.group(1).strip()} if answer and answer.group(1).strip() else None}
+        | dialogue(turns, images, [], "conversations")
+        | {"turns": sum(role == "assistant" for role, _ in turns)}
+        | kept
+        | {"source": source(options, "Mini-o3 cold start", LICENCE)}
+    ]
+
+
+def looks_like_coldstart(path: Path, first: Any) -> bool:
+    """Conversations written as a text beside image names, or dialogues with `<grounding>` calls."""
+    if not isinstance(first, dict) or "conversations" not in first or "images" not in first:
+        return False
+    conversation = first["conversations"]
+    return (isinstance(conversation, str) and "image_names" in first) or "<grounding>" in str(conversation)
+
+
+FORMATS = (
+    Format(
+        "visual_search",
+        "VisualProbe and DeepEyes questions (JSON of Mini-o3)",
+        read,
+        convert,
+        looks_like,
+        SourceOptions,
+    ),
+    Format(
+        "mini_o3_coldstart",
+        "Mini-o3 cold start, Parquet or ShareGPT",
+        read,
+        convert_coldstart,
+        looks_like_coldstart,
+        ColdStartOptions,
+    ),
+)
