@@ -1,4 +1,4 @@
-"""Random choices that depend on a seed and a row's id alone: not on order, workers or what else is chosen."""
+"""Chance that belongs to a row: drawn from its id alone, whatever the order of the rows and the number of workers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from hashlib import blake2b
 
 
 def uniform(seed: int, name: str) -> float:
-    """A number in [0, 1), the same for the same seed and name everywhere."""
-    digest = blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    """A number in [0, 1), uniform over names and independent between seeds; the same on every machine."""
+    digest = blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
