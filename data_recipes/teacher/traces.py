@@ -1,0 +1,330 @@
+"""Four-stage traces written by a teacher, as for LLaVA-CoT (arXiv 2411.10440): kept only if their conclusion verifies.
+
+The teacher gets the question, the media and, if wanted, the true answer. Its reply must parse under the stage grammar
+(`rewards.stages`), and the conclusion is judged by the row's own reward. Only where no reward applies may a judge endpoint
+decide, by LLaVA-CoT's valid or invalid. A refused reply goes back with what was wrong, `max_tries` times.
+
+With `candidates` above 1, several accepted traces are rated by another model for clarity, redundancy and format and the
+best is kept: the rejection sampling of MiMo-VL's long thoughts (arXiv 2506.03569, section 2.3).
+
+Differences from the published script (dataset_generation/generate.py): it looks for the CONCLUSION alone, so that a trace
+without SUMMARY passes; it always asks the judge; and a retry is told nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from data_recipes.records import Context, Options, Removed, RowOperation
+from data_recipes.teacher import judge
+from data_recipes.teacher.attempts import Verdict, attempt, control_token, describe
+from data_recipes.teacher.client import Client
+from data_recipes.teacher.endpoint import Endpoint
+from data_recipes.teacher.messages import (
+    Message,
+    gold_text,
+    media_fields,
+    plain_answer,
+    prompt_parts,
+    question_of,
+    text_part,
+)
+from data_recipes.teacher.ordered import in_order
+from rewards.config import RewardsConfig
+from rewards.errors import RewardDataError
+from rewards.stages import STAGES, parse, render
+from vlm.rows import Row
+
+INSTRUCTION = """You write worked solutions that a vision-language model will learn from. Solve the problem below in four \
+parts, each between its tags, with nothing outside them:
+
+<SUMMARY>What the problem asks and how you will go about it, in two or three sentences. No results yet.</SUMMARY>
+<CAPTION>What the image or video shows, as far as it matters to the question. For a problem without media: what is given.</CAPTION>
+<REASONING>The solution, step by step. {reasoning}</REASONING>
+<CONCLUSION>The final answer alone.</CONCLUSION>
+
+Each tag stands exactly once, in this order, and every part has text in it."""
+
+REASONING = {
+    "short": "Every step follows from the image, the question or an earlier step.",
+    "long": "Think at length: consider other ways, check intermediate results against the image, and correct yourself where a"
+    " check fails, but say nothing twice.",
+}
+
+SHOWN_ANSWER = """The standard answer is given for your orientation. Your conclusion must agree with it, but reason as if you \
+did not know it: never mention that it was given."""
+
+HINTS = {
+    "choice": "The conclusion is the letter of the right option alone.",
+    "math": "The conclusion is the result alone: a number, expression or word, without a sentence.",
+    "counting": "The conclusion is one whole number in digits.",
+    "grounding": "The conclusion is the box alone, as [x1, y1, x2, y2].",
+    "pointing": "The conclusion is the point alone, as [x, y].",
+    "temporal": "The conclusion is the span alone, as [mm:ss, mm:ss].",
+}
+
+
+class Traces(Options):
+    """Traces by a teacher."""
+
+    teacher: Endpoint
+    """Who writes."""
+    rewards: RewardsConfig | None = None
+    """Rewards by task, as in the config of an RL run; a conclusion must satisfy those of its row's task."""
+    threshold: float = Field(default=1.0, gt=0.0)
+    """Smallest reward of an accepted conclusion; below 1 for rewards such as GIoU."""
+    judge: Endpoint | None = None
+    """Judges conclusions where no reward applies (no reward for the task, or the truth is a text beside it), and rates
+    candidates. Not given: such rows leave."""
+    show_answer: bool = True
+    """Show the true answer to the teacher, as LLaVA-CoT does."""
+    max_tries: int = Field(default=3, ge=1, le=100)
+    """Replies asked for, per candidate, before the row leaves."""
+    thought: Literal["short", "long"] = "short"
+    """How the teacher is asked to reason."""
+    candidates: int = Field(default=1, ge=1, le=100)
+    """Accepted traces to choose from; above 1 the judge rates them and the best is kept."""
+    min_quality: float = Field(default=1.0, ge=1.0, le=5.0)
+    """Mean of the three ratings (1 to 5) below which no candidate is kept."""
+    hints: dict[str, str] = {}
+    """Form of the conclusion by task, instead of or beside the built-in ones (choice, math, counting, grounding, pointing,
+    temporal)."""
+    instruction: str | None = None
+    """Replaces the whole instruction; it must ask for the four tags."""
+    tasks: list[str] | None = None
+    """Rows of other tasks pass unchanged. Not given: all tasks."""
+    replace: bool = False
+    """Write a new trace for rows that have the four stages already; else they pass unchanged. A single plain answer in
+    place of a trace is always replaced, and counts as the truth where the row has no other; conversations of several
+    turns always pass unchanged."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Traces:
+        if self.candidates > 1 and self.judge is None:
+            raise ValueError("candidates above 1: expected a 'judge' that rates them, got none")
+        if self.candidates > 1 and self.teacher.temperature == 0:
+            raise ValueError("candidates above 1: expected a teacher with a temperature above 0, got 0")
+        return self
+
+
+@dataclass(frozen=True)
+class _Accepted:
+    """A trace (keys as in a row) and who verified it: "reward" or "judge"."""
+
+    trace: dict[str, str]
+    verified_by: str
+
+
+class _Writer:
+    """What one pass over rows needs: teacher, judge and rewards."""
+
+    def __init__(self, options: Traces, context: Context) -> None:
+        from rewards.router import Router
+
+        self.options, self.counts = options, context.counts
+        self.teacher = Client(options.teacher, context.folder / "teacher", context.counts, "teacher")
+        self.judge = (
+            Client(options.judge, context.folder / "judge", context.counts, "judge")
+            if options.judge
+            else None
+        )
+        rewards = options.rewards
+        # a trace is judged as a completion of the stage grammar, whatever grammar the policy will be trained on
+        self.router = Router(rewards.model_copy(update={"grammar": "stages"})) if rewards else None
+
+    async def close(self) -> None:
+        await self.teacher.close()
+        if self.judge:
+            await self.judge.close()
+        if self.router:
+            await asyncio.to_thread(self.router.close)
+
+    async def write(self, row: Row) -> Row | Removed:
+        options = self.options
+        if self._passes(row):
+            self.counts["passed"] += 1
+            return row
+        self.counts["asked"] += 1
+        by_reward = (
+            self.router is not None and row["task"] in self.router.config.tasks and bool(row["answer"])
+        )
+        if by_reward:
+            try:
+                await asyncio.to_thread(self.router.check_rows, [row])  # type: ignore[union-attr]
+            except RewardDataError as error:  # found before anything is paid
+                return self._removed(row, "gold", f"the row's answer cannot be judged: {error}")
+        elif self.judge is None or gold_text(row) is None:
+            why = "no judge is configured" if self.judge is None else "it has no answer to compare with"
+            return self._removed(
+                row, "unverifiable", f"no reward applies to the row (task '{row['task']}'), and {why}"
+            )
+        messages = await asyncio.to_thread(self._messages, row)
+        fields = await asyncio.to_thread(media_fields, row, options.teacher)
+
+        async def check(text: str) -> Verdict[_Accepted]:
+            return await self._check(text, row, by_reward)
+
+        attempts = await asyncio.gather(
+            *(
+                attempt(
+                    self.teacher,
+                    messages,
+                    check,
+                    max_tries=options.max_tries,
+                    candidate=candidate,
+                    fields=fields,
+                )
+                for candidate in range(options.candidates)
+            )
+        )
+        self.counts["replies"] += sum(made.tries for made in attempts)
+        accepted = [made for made in attempts if made.value is not None]
+        if not accepted:
+            last = attempts[-1]
+            return self._removed(row, last.rule, f"after {last.tries} tries: {last.reason}")
+        best, quality = accepted[0], None
+        if options.candidates > 1:
+            ratings = await asyncio.gather(*(self._quality(row, made.value.trace) for made in accepted))  # type: ignore[union-attr]
+            rated = [(rating, -i) for i, rating in enumerate(ratings) if rating is not None]
+            if not rated:
+                return self._removed(
+                    row, "unrated", f"no rating of {len(accepted)} accepted traces could be read"
+                )
+            quality, at = max(rated)  # the first of equals
+            best = accepted[-at]
+            if quality < options.min_quality:
+                return self._removed(
+                    row,
+                    "quality",
+                    f"the best of {len(accepted)} traces is rated {quality:.2f}, below {options.min_quality:g}",
+                )
+        self.counts["accepted"] += 1
+        self.counts[f"accepted/try_{best.tries}"] += 1
+        found = best.value
+        assert found is not None
+        teacher = {
+            "model": options.teacher.model,
+            "tries": best.tries,
+            "verified_by": found.verified_by,
+            "candidates": len(accepted),
+            "quality": quality,
+        }
+        return row | {"trace": found.trace, "teacher": teacher}
+
+    def _passes(self, row: Row) -> bool:
+        if self.options.tasks is not None and row["task"] not in self.options.tasks:
+            return True
+        trace = row.get("trace")
+        if isinstance(trace, dict):
+            return not self.options.replace
+        return trace is not None and plain_answer(row) is None
+
+    def _removed(self, row: Row, rule: str, reason: str) -> Removed:
+        self.counts[f"refused/{rule}"] += 1
+        return Removed(row, f"trace_{rule}", reason)
+
+    def _messages(self, row: Row) -> list[Message]:
+        options = self.options
+        instruction = options.instruction or INSTRUCTION.format(reasoning=REASONING[options.thought])
+        hint = (HINTS | options.hints).get(row["task"], "")
+        gold = gold_text(row) if options.show_answer else None
+        parts = [text_part("\n\n".join(filter(None, [instruction, hint])) + "\n\nProblem:")]
+        parts += prompt_parts(row, options.teacher)
+        if gold is not None:
+            parts.append(text_part(f"Standard answer: {gold}\n{SHOWN_ANSWER}"))
+        if all(part["type"] == "text" for part in parts):
+            return [{"role": "user", "content": "\n".join(part["text"] for part in parts)}]
+        return [{"role": "user", "content": parts}]
+
+    async def _check(self, text: str, row: Row, by_reward: bool) -> Verdict[_Accepted]:
+        parsed = parse(text)
+        if parsed.stages is None:
+            broken = parsed.broken or ""
+            return Verdict(
+                rule="grammar",
+                reason=f"the reply breaks the grammar ({broken}): {describe(text)}",
+                feedback=f"Your reply breaks the form: {_explained(broken)} Write the whole solution again.",
+            )
+        empty = next((name for name in STAGES if not parsed.stages[name]), None)
+        if empty:
+            return Verdict(
+                rule="grammar",
+                reason=f"the reply's part {empty} is empty",
+                feedback=f"The part <{empty}> is empty. Write the whole solution again.",
+            )
+        token = control_token(text)
+        if token:
+            return Verdict(
+                rule="control_token",
+                reason=f"the reply holds the token {token}",
+                feedback="Your reply holds a control token. Write the whole solution again, in plain text.",
+            )
+        trace = {name.lower(): parsed.stages[name] for name in STAGES}
+        if by_reward:
+            right, verified_by, why = await asyncio.to_thread(self._reward, row, render(trace))
+        else:
+            right, verified_by, why = None, "", "no reward applies"
+        if right is None:
+            if self.judge is None or gold_text(row) is None:
+                return Verdict(rule="unverifiable", reason=f"{why}, and no judge can decide", final=True)
+            right, verified_by, why = await self._judged(row, trace["conclusion"])
+        if right:
+            return Verdict(_Accepted(trace, verified_by))
+        gold = gold_text(row) if self.options.show_answer else None
+        told = f" The standard answer is: {gold}" if gold is not None else ""
+        return Verdict(
+            rule="wrong",
+            reason=f"the conclusion {describe(trace['conclusion'])} does not verify: {why}",
+            feedback=f"The conclusion of your solution was judged wrong.{told} Look again, and write the whole solution"
+            " again in the same form.",
+        )
+
+    def _reward(self, row: Row, text: str) -> tuple[bool | None, str, str]:
+        """(right, verified by, why not) by the row's reward; right is None where no function applies."""
+        assert self.router is not None
+        (score,) = self.router.score([row], [text], group_ids=[row["id"]])
+        if score.reward is None:
+            # a function that failed has not said that none applies: such a trace is not passed on to the judge
+            applies = any(value is not None for value in score.components.values())
+            failed = applies or score.reason != "no reward function applies"
+            return (False if failed else None), "", score.reason or ""
+        return score.reward >= self.options.threshold, "reward", f"reward {score.reward:g}"
+
+    async def _judged(self, row: Row, conclusion: str) -> tuple[bool, str, str]:
+        gold = gold_text(row)
+        assert self.judge is not None and gold is not None
+        valid = await judge.is_valid(self.judge, question_of(row), gold, conclusion)
+        return valid, "judge", "the judge did not say valid"
+
+    async def _quality(self, row: Row, trace: dict[str, str]) -> float | None:
+        """Mean rating of a trace, 1 to 5."""
+        assert self.judge is not None
+        scores = await judge.rate(self.judge, question_of(row), render(trace))
+        return None if scores is None else sum(scores.values()) / len(scores)
+
+
+def _explained(broken: str) -> str:
+    """The grammar's broken rule as a sentence."""
+    rule, _, place = broken.partition(":")
+    return {
+        "empty": "there is no text.",
+        "missing": f"the part <{place}> is missing.",
+        "repeated": f"the part <{place}> stands there more than once.",
+        "order": f"the part <{place}> is not in its place; the order is {', '.join(STAGES)}.",
+        "unclosed": f"the tag </{place}> is missing.",
+        "nested": f"the tags of <{place}> overlap with others.",
+        "outside": f"there is text outside the parts ({place}).",
+    }.get(rule, broken)
+
+
+def _apply(rows: Iterator[Row], options: Traces, context: Context) -> Iterator[Row | Removed]:
+    writer = _Writer(options, context)
+    yield from in_order(rows, writer.write, ahead=options.teacher.ahead, close=writer.close)
+
+
+OPERATIONS: dict[str, Any] = {"traces": RowOperation(_apply, Traces)}
