@@ -24,7 +24,10 @@ def read(tmp_path, text: str, *overrides: str) -> Recipe:
     ("text", "message"),
     [
         (BASE.replace("rows,", "rowz,"), r"unknown format 'rowz', did you mean 'rows'\?"),
-        (BASE.replace("a.jsonl}", "a.jsonl, options: {depth: 2}}"), r"source 'a', options: depth: Extra inputs"),
+        (
+            BASE.replace("a.jsonl}", "a.jsonl, options: {depth: 2}}"),
+            r"source 'a', options: depth: Extra inputs",
+        ),
         (BASE + "operations: [dedupe]", r"operations\[0\]: operation 'dedupe', did you mean 'dedup'\?"),
         (BASE + "operations: [{dedup: {thresold: 1}}]", r"operations\[0\].dedup: thresold: Extra inputs"),
         (BASE + "mixture: {weights: {source: {b: 2}}}", r"unknown source in mixture.weights.source 'b'"),

@@ -34,7 +34,7 @@ def test_what_is_wrong_is_listed_with_its_line(source, capsys):
 
 def test_an_unknown_file_shows_its_first_entry(tmp_path, capsys):
     (tmp_path / "x.jsonl").write_text('{"tune": 1}\n')
-    assert "no known format; its first entry is {\"tune\": 1}" in output(capsys, str(tmp_path / "x.jsonl"))
+    assert 'no known format; its first entry is {"tune": 1}' in output(capsys, str(tmp_path / "x.jsonl"))
 
 
 def test_a_missing_file_is_an_error(tmp_path, capsys):

@@ -16,7 +16,9 @@ from data_recipes.verdicts import Signed
 
 def signed(groups: dict[tuple[str, str], int]) -> list[Signed]:
     rows = [(s, t, i) for (s, t), n in groups.items() for i in range(n)]
-    return [Signed((0, n, 0), f"f:{n}", Signature(f"{s}/{t}{i}", t, s, {})) for n, (s, t, i) in enumerate(rows)]
+    return [
+        Signed((0, n, 0), f"f:{n}", Signature(f"{s}/{t}{i}", t, s, {})) for n, (s, t, i) in enumerate(rows)
+    ]
 
 
 def taken(rows: list[Signed], mixture: Mixture, tmp_path, seed: int = 0) -> dict[str, int]:

@@ -48,8 +48,12 @@ def test_rows_come_out_checked_with_their_origin_and_media(source, tmp_path):
     assert {row["id"] for row in rows} == {f"made/r{i}" for i in range(60)}
     assert rows[0]["origin"] == f"{source}:1"
     assert rows[0]["source"] == {"name": "made", "dataset": "made"}
-    assert all(os.path.samefile(r["images"][0], source.parent / f"images/rows-{r['id'][6:]}.png") for r in rows)
-    assert card["by_source_and_task"]["made"] == dict.fromkeys(("counting", "grounding", "math", "pointing"), 15)
+    assert all(
+        os.path.samefile(r["images"][0], source.parent / f"images/rows-{r['id'][6:]}.png") for r in rows
+    )
+    assert card["by_source_and_task"]["made"] == dict.fromkeys(
+        ("counting", "grounding", "math", "pointing"), 15
+    )
 
 
 def test_bad_rows_are_rejected_with_reason_file_and_line(source, tmp_path):
@@ -174,7 +178,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
     process = subprocess.Popen(command(file), cwd=REPOSITORY, start_new_session=True)
     deadline = time.monotonic() + 120
     while len(done := list(killed.glob(".work/*/log/stage0/completions/*"))) < 3:
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        assert process.poll() is None and time.monotonic() < deadline, (
+            "the run ended before it could be killed"
+        )
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
