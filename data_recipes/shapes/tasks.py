@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_recipes.shapes.scenes import (
-    COLOURS,
+    DEMO,
     FRAMES_PER_SECOND,
-    SHAPES,
     Clip,
+    Look,
     Scene,
     Thing,
+    cell_name,
     random_clip,
     random_scene,
 )
@@ -59,7 +60,7 @@ def caption(scene: Scene) -> str:
     """What is in every cell, in reading order, with the cell's name as on a chess board."""
     by_cell = {(t.row, t.column): t.name for t in scene.things}
     cells = [(r, c) for r in range(scene.rows) for c in range(scene.columns)]
-    return " ".join(f"{by_cell.get((r, c), '-')} {'abcdefgh'[c]}{r + 1}" for r, c in cells)
+    return " ".join(f"{by_cell.get((r, c), '-')} {cell_name(r, c)}" for r, c in cells)
 
 
 def clip_caption(clip: Clip) -> str:
@@ -124,8 +125,8 @@ def counting_example(rng: random.Random, scene: Scene) -> Example:
 
 
 def choice_example(rng: random.Random, scene: Scene) -> Example:
-    thing = rng.choice(scene.things)
-    cells = [f"{'abcdefgh'[c]}{r + 1}" for r in range(scene.rows) for c in range(scene.columns)]
+    thing = rng.choice(nameable(scene.things))
+    cells = [cell_name(r, c) for r in range(scene.rows) for c in range(scene.columns)]
     options = [*rng.sample([cell for cell in cells if cell != thing.cell], 2), thing.cell]
     rng.shuffle(options)
     letter = "ABC"[options.index(thing.cell)]
@@ -142,8 +143,8 @@ def choice_example(rng: random.Random, scene: Scene) -> Example:
 
 
 def grounding_example(rng: random.Random, scene: Scene) -> Example:
-    thing = rng.choice(scene.things)
-    width, height = scene.columns * 28, scene.rows * 28
+    thing = rng.choice(nameable(scene.things))
+    width, height = scene.columns * scene.cell_px, scene.rows * scene.cell_px
     scaled = [round(v * 1000 / side) for v, side in zip(thing.box, (width, height) * 2, strict=True)]
     trace = {
         "summary": f"find the {thing.name} and give its box.",
@@ -160,7 +161,7 @@ def grounding_example(rng: random.Random, scene: Scene) -> Example:
 
 
 def pointing_example(rng: random.Random, scene: Scene) -> Example:
-    thing = rng.choice(scene.things)
+    thing = rng.choice(nameable(scene.things))
     x, y = (thing.box[0] + thing.box[2]) // 2, (thing.box[1] + thing.box[3]) // 2
     trace = {
         "summary": f"find the {thing.name} and point at it.",
@@ -207,11 +208,11 @@ EXAMPLES: dict[str, Callable[..., Example]] = {
 task, but for `text_math`, whose task is math."""
 
 
-def random_view(kind: str, rng: random.Random) -> Scene | Clip | None:
+def random_view(kind: str, rng: random.Random, look: Look = DEMO) -> Scene | Clip | None:
     """What a question of this kind is about."""
     if kind == "temporal":
-        return random_clip(rng)
-    return None if kind == "text_math" else random_scene(rng)
+        return random_clip(rng, look)
+    return None if kind == "text_math" else random_scene(rng, look)
 
 
 def describe(view: Scene | Clip) -> str:
@@ -219,13 +220,23 @@ def describe(view: Scene | Clip) -> str:
     return caption(view) if isinstance(view, Scene) else clip_caption(view)
 
 
+def nameable(things: tuple[Thing, ...]) -> tuple[Thing, ...]:
+    """Things whose name no other one has."""
+    names = [t.name for t in things]
+    return tuple(t for t in things if names.count(t.name) == 1)
+
+
+def plural(shape: str) -> str:
+    return f"{shape}es" if shape.endswith("s") else f"{shape}s"
+
+
 def _kind(rng: random.Random, scene: Scene) -> tuple[str, tuple[Thing, ...], str]:
     """A colour or a shape to count, the things of it, and the words for it in the question."""
     if rng.random() < 0.5:
-        word = rng.choice(list(COLOURS))
+        word = rng.choice(scene.colours)
         return word, tuple(t for t in scene.things if t.colour == word), f"{word} shapes"
-    word = rng.choice(SHAPES)
-    return word, tuple(t for t in scene.things if t.shape == word), f"{word}s"
+    word = rng.choice(scene.shapes)
+    return word, tuple(t for t in scene.things if t.shape == word), plural(word)
 
 
 def _listed(things: tuple[Thing, ...]) -> str:

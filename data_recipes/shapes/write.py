@@ -78,6 +78,11 @@ def kinds_of(split: str) -> list[str]:
     return [kind for turn in range(max(SFT_SHARES.values())) for kind in EXAMPLES if SFT_SHARES[kind] > turn]
 
 
+def is_held_out(content: str) -> bool:
+    """Whether what a row shows, in words, is test-only: one content in HELD_OUT, the same ones in every world."""
+    return int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "big") % HELD_OUT == 0
+
+
 def corpus(seed: int = 0, examples: int = 2000) -> list[str]:
     """Texts of the world (questions, right and habitual traces) that a tokenizer can be trained on."""
     rng = random.Random(f"corpus-{seed}")
@@ -144,8 +149,7 @@ class _Views:
         for _ in range(10_000):
             drawn = draw()
             content = content_of(drawn)
-            digest = int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "big")
-            if (digest % HELD_OUT == 0) != (self._split == "test"):
+            if is_held_out(content) != (self._split == "test"):
                 continue
             if self._split != "test" or content not in self._seen:
                 self._seen.add(content)
@@ -158,7 +162,7 @@ class _Views:
         suffix = "png" if isinstance(view, Scene) else "mp4"
         path = f"media/{self._split}-{len(self._seen):05d}.{suffix}"
         if isinstance(view, Scene):
-            draw(view.rows, view.columns, view.things).save(self._out / path)
+            draw(view.rows, view.columns, view.things, view.cell_px).save(self._out / path)
         else:
             write_clip(view, self._out / path)
         return path
