@@ -218,3 +218,15 @@ def _numbers(value: Any, field: str) -> list[Any]:
     if not isinstance(value, list) or not value:
         raise Rejected(f"field '{field}': expected a list of numbers, got {show(value)}")
     return value
+
+
+def tool_calls(text: str, field: str) -> str:
+    """A call (or a list of calls) in JSON as Qwen writes it: `<tool_call>…</tool_call>`, one after the other."""
+    try:
+        calls = json.loads(text)
+    except ValueError:
+        raise Rejected(f"field '{field}': expected a tool call in JSON, got {show(text)}") from None
+    calls = calls if isinstance(calls, list) else [calls]
+    if not calls or not all(isinstance(call, Mapping) and "name" in call for call in calls):
+        raise Rejected(f"field '{field}': expected calls with a name and arguments, got {show(text)}")
+    return "\n".join(f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>" for call in calls)

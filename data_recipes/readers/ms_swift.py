@@ -27,6 +27,7 @@ from data_recipes.readers.chat import (
     media_list,
     own_id,
     source,
+    tool_calls,
     with_gold,
 )
 from data_recipes.readers.files import need, records, show
@@ -144,7 +145,7 @@ def _message(message: Any, field: str) -> tuple[str, str]:
     if not isinstance(content, str):
         raise Rejected(f"field '{field}.content': expected a text, got {show(content)}")
     if role == "tool_call":
-        return "assistant", f"<tool_call>\n{content}\n</tool_call>"
+        return "assistant", tool_calls(content, f"{field}.content")
     role = "tool" if role == "tool_response" else role
     if role not in ("system", "user", "assistant", "tool"):
         raise Rejected(

@@ -3,10 +3,10 @@
     [{"conversations": [{"from": "human", "value": "<image>…"}, {"from": "gpt", "value": "…"}], "images": ["a.jpg"]}]
     [{"messages": [{"role": "user", "content": "<video>…"}, {"role": "assistant", "content": "…"}], "videos": ["a.mp4"]}]
 
-As in github.com/hiyouga/LLaMA-Factory (data/README.md, data/mllm_demo.json, src/llamafactory/data/{parser,converter}.py): columns and
-tags have the names of dataset_info.json and its defaults, user and observation turns alternate with answers and calls, the
-numbers of placeholders and of media must agree. Where it skips a broken example with a warning, the record is Rejected.
-Preference, KTO and audio data are no rows and are Rejected, too.
+As in github.com/hiyouga/LLaMA-Factory (data/README.md, data/mllm_demo.json, src/llamafactory/data/{parser,converter}.py):
+columns and tags have the names of dataset_info.json and its defaults, user and observation turns alternate with answers and
+calls, the numbers of placeholders and of media must agree. Calls (`function_call`) are written as its Qwen templates do. Where
+it skips a broken example with a warning, the record is Rejected; so are preference, KTO and audio data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from data_recipes.readers.chat import ChatOptions, dialogue, media_list, own_id, source, with_gold
+from data_recipes.readers.chat import ChatOptions, dialogue, media_list, own_id, source, tool_calls, with_gold
 from data_recipes.readers.files import need, records, show
 from data_recipes.records import Format, Record, Rejected
 from vlm.rows import Row
@@ -174,6 +174,8 @@ def _turns(messages: list[Any], name: str, tags: Mapping[str, str]) -> list[tupl
         if role not in allowed:
             expected = " or ".join(allowed)
             raise Rejected(f"field '{name}[{i}].{tags['role_tag']}': expected {expected}, got {show(role)}")
+        if role == tags["function_tag"]:
+            text = tool_calls(text, f"{name}[{i}].{tags['content_tag']}")
         turns.append((allowed[role], text))
         asked += 1
     return turns

@@ -139,6 +139,9 @@ def verified_trace(data: Mapping[str, Any], row: Row) -> dict[str, str]:
             raise Rejected(f"field 'solution': expected it to end with {answer['value']!r}, got {show(last)}")
         conclusion = with_unit(answer["value"], data.get("unit"))
         score = math_reward(conclusion, answer)
+        if score != 1.0:  # a unit that keeps the reward from reading the number, as in -$3 per year
+            conclusion = answer["value"]
+            score = math_reward(conclusion, answer)
     if score != 1.0:
         raise Rejected(
             f"field 'answer': expected a conclusion that scores 1, got {conclusion!r} with {score:g}"
