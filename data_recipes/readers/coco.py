@@ -42,9 +42,13 @@ def read(path: Path, options: CocoOptions) -> Iterator[Record]:
 
 
 def images_with_objects(path: Path) -> Iterator[Record]:
-    """Images joined with their annotations; `at` is the image's id. Annotations of no image come last, as problems."""
+    """Images joined with their annotations; `at` is the image's id. Annotations of no image come last, as problems; a file
+    that breaks off is one problem."""
     with sqlite3.connect("") as database:  # "": temporary, on disk, deleted when closed
         problem = _index(path, database)
+        if problem:  # without all annotations, "every object" would be a wrong answer
+            yield Record(None, path, 0, problem)
+            return
         names = dict(database.execute("SELECT id, name FROM categories"))
         for key, data in database.execute("SELECT id, data FROM images ORDER BY rowid"):
             objects = []
@@ -62,8 +66,6 @@ def images_with_objects(path: Path) -> Iterator[Record]:
                 f"annotations[{number - 1}]",
                 f"field 'image_id': expected the id of an image in the file, got {key}",
             )
-        if problem:
-            yield Record(None, path, "end", problem)
     database.close()
 
 

@@ -20,11 +20,10 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import ijson
+from typing import Any, Literal
 
 from data_recipes.readers.chat import source
+from data_recipes.readers.coco import first_fields
 from data_recipes.readers.files import json_items, json_lines, json_pairs, need, records, show, text_lines
 from data_recipes.readers.moments import MomentOptions, moment, stated_duration
 from data_recipes.records import Format, Record, Rejected
@@ -51,9 +50,10 @@ class HighlightsOptions(MomentOptions):
 class TimeRftOptions(MomentOptions):
     """Options of the format timerft."""
 
-    whole_videos: bool = False
-    """Entries with `video_start` and `video_end`: false, the file is the part already (as its name says); true, the file is the
-    whole video, and the part is cut out when it is read."""
+    cut: Literal["by_name", "always", "never"] = "by_name"
+    """Entries with `video_start` and `video_end` are about that part of a video. Files whose names tell the part
+    (ID_00:07:21:000_00:08:00:200.mp4) hold it alone; of others it is cut out when the row is used. `always` and `never` say so
+    for all. A wrong choice shows as rows rejected for their duration."""
 
 
 # ------------------------------------------------------------------------------------------------------- Charades-STA
@@ -190,6 +190,9 @@ def looks_like_qvhighlights(path: Path, first: Any) -> bool:
 # ---------------------------------------------------------------------------------------------------- TimeRFT, TimeChat
 
 
+_CUT_NAME = re.compile(r"_\d\d:\d\d:\d\d:\d{3}_\d\d:\d\d:\d\d:\d{3}\.")
+
+
 def read_timerft(path: Path, options: TimeRftOptions) -> Iterator[Record]:
     """Entries of the array."""
     return records(path)
@@ -198,15 +201,18 @@ def read_timerft(path: Path, options: TimeRftOptions) -> Iterator[Record]:
 def convert_timerft(record: Record, options: TimeRftOptions) -> Iterator[Row | Rejected]:
     """One row per entry; `difficulty` (percent, of the authors' model) is kept."""
     data = record.data
+    video = need(data, "video", str, "the video's path")
     clip = None
-    if options.whole_videos and isinstance(data, dict) and data.get("video_start") is not None:
+    if data.get("video_start") is not None and (
+        options.cut == "always" or (options.cut == "by_name" and not _CUT_NAME.search(video))
+    ):
         start = need(data, "video_start", (int, float), "the part's start in seconds")
         clip = {"start": start, "end": need(data, "video_end", (int, float), "the part's end in seconds")}
     yield moment(
         record,
         options,
         name=str(record.at),
-        video=need(data, "video", str, "the video's path"),
+        video=video,
         query=need(data, "sentence", str, "a sentence"),
         windows=[data.get("timestamp")],
         field="timestamp",
@@ -247,14 +253,8 @@ def convert_timechat(record: Record, options: MomentOptions) -> Iterator[Row | R
 
 def looks_like_timechat(path: Path, first: Any) -> bool:
     """A .json file whose annotations have captions and times."""
-    if path.suffix != ".json" or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        try:
-            entry = next(ijson.items(file, "annotations.item", use_float=True), None)
-        except (ijson.JSONError, UnicodeDecodeError):
-            return False
-    return isinstance(entry, dict) and {"image_id", "caption", "timestamp"} <= set(entry)
+    fields = first_fields(path)
+    return {f"annotations.item.{name}" for name in ("image_id", "caption", "timestamp")} <= fields
 
 
 FORMATS = (
