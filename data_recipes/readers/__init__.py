@@ -22,6 +22,6 @@ from data_recipes.readers import (
 )
 from data_recipes.records import Format
 
-_QUESTIONS = (llava_cot, tabmwp, math_sets, easyr1, sharegpt, llamafactory_v1, llava, ms_swift, search)
+_QUESTIONS = (llava_cot, tabmwp, math_sets, search, easyr1, sharegpt, llamafactory_v1, llava, ms_swift)
 MODULES = (rows, coco, voc, refcoco, boxes_json, gui, temporal, *_QUESTIONS)
 FORMATS: dict[str, Format] = {f.name: f for module in MODULES for f in module.FORMATS}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -209,7 +210,9 @@ def convert_geometry3k(record: Record, options: Geometry3KOptions) -> Iterable[R
 
 
 def looks_like_geometry3k(path: Path, first: Any) -> bool:
-    """Problems with LaTeX text, choices and the kind of their graph."""
+    """Problems with LaTeX text, choices and the kind of their graph, or a folder of such problems' folders."""
+    if path.is_dir():
+        return any((f.parent / "img_diagram.png").is_file() for f in islice(path.glob("**/data.json"), 1))
     return isinstance(first, dict) and {"problem_text", "choices", "answer", "problem_type_graph"} <= set(
         first
     )

@@ -183,6 +183,7 @@ def test_geometry3k_folders_are_read_in_the_order_of_their_numbers(tmp_path):
     assert rows[0]["prompt"][0]["content"] == [{"type": "image"}, {"type": "text", "text": "Find $x$."}]
     assert math_reward(r"\boxed{6\sqrt{3}}", rows[0]["answer"], choices_text=rows[0]["choices_text"]) == 1.0
     assert [row["id"] for row in rows_of("geometry3k", folder / "train")] == ["2", "10"]
+    assert guesses(folder, None) == guesses(folder / "train", None) == ["geometry3k"]
 
 
 def test_geometry3k_as_multiple_choice(tmp_path):
