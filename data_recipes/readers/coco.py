@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +45,7 @@ def read(path: Path, options: CocoOptions) -> Iterator[Record]:
 def images_with_objects(path: Path) -> Iterator[Record]:
     """Images joined with their annotations; `at` is the image's id. Annotations of no image come last, as problems; a file
     that breaks off is one problem."""
-    with sqlite3.connect("") as database:  # "": temporary, on disk, deleted when closed
+    with closing(sqlite3.connect("")) as database:  # "": temporary, on disk, deleted when closed
         problem = _index(path, database)
         if problem:  # without all annotations, "every object" would be a wrong answer
             yield Record(None, path, 0, problem)
@@ -66,7 +67,6 @@ def images_with_objects(path: Path) -> Iterator[Record]:
                 f"annotations[{number - 1}]",
                 f"field 'image_id': expected the id of an image in the file, got {key}",
             )
-    database.close()
 
 
 def _index(path: Path, database: sqlite3.Connection) -> str | None:
