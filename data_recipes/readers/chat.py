@@ -125,13 +125,17 @@ def locate(path: str, field: str, folder: Path) -> str:
     return os.path.abspath(os.path.join(folder, path))
 
 
-def front_placeholders(texts: list[str], images: Sequence[Any], videos: Sequence[Any]) -> list[str]:
-    """The texts of a dialogue's turns, placeholders that they lack put in front of the first one."""
+def front_placeholders(
+    turns: list[tuple[str, str]], images: Sequence[Any], videos: Sequence[Any]
+) -> list[tuple[str, str]]:
+    """The (role, text) turns, with the placeholders that they lack put in front of the first one that is no system text."""
+    first = next((i for i, (role, _) in enumerate(turns) if role != "system"), None)
     for tag, media in (("<image>", images), ("<video>", videos)):
-        missing = len(media) - sum(text.count(tag) for text in texts)
-        if missing > 0 and texts:
-            texts = [f"{tag * missing}\n{texts[0]}", *texts[1:]]
-    return texts
+        missing = len(media) - sum(text.count(tag) for _, text in turns)
+        if missing > 0 and first is not None:
+            role, text = turns[first]
+            turns = [*turns[:first], (role, f"{tag * missing}\n{text}"), *turns[first + 1 :]]
+    return turns
 
 
 # ---------------------------------------------------------------------------------------------------- prompt and trace

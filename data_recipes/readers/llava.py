@@ -42,8 +42,7 @@ def convert(record: Record, options: ChatOptions) -> Iterable[Row]:
     folder = options.media or record.file.parent
     images = media_list(data.get("image"), "image", folder)
     videos = media_list(data.get("video"), "video", folder)
-    texts = front_placeholders([text for _, text in turns], images, videos)
-    turns = [(role, text) for (role, _), text in zip(turns, texts, strict=True)]
+    turns = front_placeholders(turns, images, videos)
     row = {"id": own_id(record, "id", "question_id"), "task": options.task}
     row |= with_gold(dialogue(turns, images, videos, "conversations"), data, options)
     return [row | {"source": source(options, record.file.stem, "unknown")}]

@@ -70,7 +70,7 @@ def convert(record: Record, options: LLaVACoTOptions) -> Iterator[Row | Rejected
     if not turns or len(turns) % 2:
         raise Rejected(f"field 'conversations': expected questions with answers, got {len(turns)} turns")
     images = media_list(image, "image", options.media or record.file.parent)
-    texts = front_placeholders([text for _, text in turns], images, [])
+    texts = [text for _, text in front_placeholders(turns, images, [])]
     own = own_id(record, "id", unique=True)
     questions = texts[0::2]
     common = {
@@ -90,17 +90,18 @@ def convert(record: Record, options: LLaVACoTOptions) -> Iterator[Row | Rejected
                 raise broken
             yield broken
             return
+        conclusion = parsed.stages["CONCLUSION"]
         dialogue_turns += [("user", question), ("assistant", text)]
         if options.turns == "rows":
-            task, answer = gold(question, parsed.stages["CONCLUSION"])
+            task, answer = gold(question, conclusion)
             row = dialogue(dialogue_turns[:-1], images, [], "conversations")
             row["trace"] = {name.lower(): stage for name, stage in parsed.stages.items()}
             name = own if len(questions) == 1 else f"{own}-{i + 1}"
             yield {"id": name, "task": task, "answer": answer} | row | common
     if options.turns == "dialogue":
         row = dialogue(dialogue_turns, images, [], "conversations")
-        answered = gold(questions[0], parsed.stages["CONCLUSION"]) if len(questions) == 1 else ("chat", None)
-        yield {"id": own, "task": answered[0], "answer": answered[1]} | row | common
+        task, answer = gold(questions[0], conclusion) if len(questions) == 1 else ("chat", None)
+        yield {"id": own, "task": task, "answer": answer} | row | common
 
 
 # --------------------------------------------------------------------------------------------------------------- gold

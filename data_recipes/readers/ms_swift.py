@@ -17,6 +17,7 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,11 @@ def convert(record: Record, options: MsSwiftOptions) -> Iterable[Row]:
     folder = options.media or record.file.parent
     images = media_list(data.get("images") or data.get("image"), "images", folder)
     videos = media_list(data.get("videos") or data.get("video"), "videos", folder)
-    texts = front_placeholders([text for _, text in turns], images, videos)
+    turns = front_placeholders(turns, images, videos)
     objects = _objects(data.get("objects"), len(images))
-    texts, named = _substituted(texts, objects)
+    texts, named = _substituted([text for _, text in turns], objects)
     turns = [(role, text) for (role, _), text in zip(turns, texts, strict=True)]
-    row = {"id": own_id(record, "id"), "task": options.task} | dialogue(turns, images, videos, field)
+    row: Row = {"id": own_id(record, "id"), "task": options.task} | dialogue(turns, images, videos, field)
     if options.gold == "objects":
         row |= {"answer": _gold_boxes(row, objects, named), "trace": None}
     else:
@@ -205,7 +206,7 @@ def _substituted(texts: list[str], objects: dict[str, Any] | None) -> tuple[list
             )
         return texts, named
 
-    def put(match: re.Match[str], at: int) -> str:
+    def put(at: int, match: re.Match[str]) -> str:
         tag = match.group()
         i, used[tag] = used[tag], used[tag] + 1
         entries = objects["ref" if tag == "<ref-object>" else "bbox"]
@@ -216,7 +217,7 @@ def _substituted(texts: list[str], objects: dict[str, Any] | None) -> tuple[list
         named[at].append(i)
         return box_text(entries[i], objects["frame"])
 
-    result = [_TAG.sub(lambda match, at=at: put(match, at), text) for at, text in enumerate(texts)]
+    result = [_TAG.sub(partial(put, at), text) for at, text in enumerate(texts)]
     for tag, field in (("<ref-object>", "ref"), ("<bbox>", "bbox")):
         if used[tag] != len(objects[field]):
             raise Rejected(

@@ -113,7 +113,8 @@ def convert(record: Record, options: ShareGPTOptions) -> Iterable[Row]:
 
 def _layout(record: Record, options: ShareGPTOptions) -> tuple[dict[str, Any], dict[str, str]]:
     """(columns, tags) from the options, dataset_info.json, or the record itself."""
-    columns, tags = options.columns, options.tags
+    columns: Mapping[str, str | None] | None = options.columns
+    tags = options.tags
     if options.dataset_info:
         entry = _entry(options.dataset_info, options.entry, record.file.name)
         return COLUMNS | entry.get("columns", {}), TAGS | entry.get("tags", {})
@@ -126,7 +127,7 @@ def _layout(record: Record, options: ShareGPTOptions) -> tuple[dict[str, Any], d
             "images": "images",
             "videos": "videos",
         }
-    columns = COLUMNS | columns
+    columns = COLUMNS | dict(columns)
     if tags is None:
         turns = record.data.get(columns["messages"])
         first = turns[0] if isinstance(turns, list) and turns else None

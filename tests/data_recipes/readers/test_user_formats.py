@@ -357,6 +357,7 @@ def test_boxes_of_the_answer_as_gold():
 def test_fractions_points_and_objects_written_as_text():
     data = {
         "messages": [
+            {"role": "system", "content": "Be exact."},
             {"role": "user", "content": "Help me open Google Chrome"},
             {"role": "assistant", "content": "Action: click(start_box='<bbox>')"},
         ],
@@ -364,7 +365,7 @@ def test_fractions_points_and_objects_written_as_text():
         "objects": json.dumps({"ref": [], "bbox": [[0.125, 0.5]], "bbox_type": "norm1"}),
     }
     row = convert("ms_swift", data)
-    assert row["prompt"][0]["content"][0] == {"type": "image"}  # no tag: in front
+    assert row["prompt"][1]["content"][0] == {"type": "image"}  # no tag: in front
     assert row["trace"][0]["content"] == "Action: click(start_box='[0.125, 0.5]')"
     assert convert("ms_swift", data, gold="objects")["answer"] == {"point": [0.125, 0.5], "frame": "norm1"}
 
