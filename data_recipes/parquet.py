@@ -31,6 +31,7 @@ def write_parquet(rows: Iterable[Row], path: Path, *, embed: bool = False) -> Pa
         for batch in _batches(map(_columnar, rows)):
             _join(types, batch)
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch)
+    types = {name: None if kind is None or _has_empty(kind) else kind for name, kind in types.items()}
     schema = pa.schema([(name, pa.string() if kind is None else kind) for name, kind in types.items()])
     if embed:
         schema = _with_bytes(schema)
@@ -76,6 +77,12 @@ def _join(types: dict[str, pa.DataType | None], batch: list[Row]) -> None:
             types[name] = pa.unify_schemas(both, promote_options="permissive").field(name).type
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
             types[name] = None
+
+
+def _has_empty(kind: pa.DataType) -> bool:
+    """Whether a struct without fields is in the type, which Parquet cannot hold."""
+    inner = [kind.field(i).type for i in range(kind.num_fields)]
+    return (pa.types.is_struct(kind) and not inner) or any(map(_has_empty, inner))
 
 
 def _with_bytes(schema: pa.Schema) -> pa.Schema:
