@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,7 +45,7 @@ def png() -> bytes:
 # ------------------------------------------------------------------------------------------------------ EasyR1 and verl
 
 
-def test_easyr1_parquet_with_image_bytes_and_other_columns(tmp_path):
+def test_easyr1_parquet_with_image_bytes_and_other_columns(tmp_path, read_file):
     path = tmp_path / "train.parquet"
     data = {
         "images": [{"bytes": png(), "path": None}] * 2,
@@ -59,6 +60,7 @@ def test_easyr1_parquet_with_image_bytes_and_other_columns(tmp_path):
     assert (first["answer"], first["level"], first["task"]) == ({"value": "3"}, 4, "math")
     assert load_image(first["images"][1]).size == (40, 30)
     assert "easyr1" in guesses(data)
+    assert len(read_file("easyr1", path).valid) == 2
 
 
 def test_easyr1_columns_are_options_and_image_dir_is_media():
@@ -283,6 +285,15 @@ def test_real_chart_questions_in_llava_form(shared_data):
     golds = rows_of("llava", path, gold="last", task="text")
     assert [row["answer"]["value"] for row in golds] == ["Yes", "6", "2014"]
     assert all(row["trace"] is None for row in golds)
+
+
+def test_real_chart_questions_pass_validation_with_their_images(shared_data, tmp_path, read_file):
+    demo = shared_data / "cookbook_traces" / "chart_demo"
+    shutil.copytree(demo / "images", tmp_path / "demo" / "images")
+    found = read_file("llava", demo / "single_images.json", media=tmp_path)
+    assert (len(found.valid), found.rejected, found.invalid) == (3, [], [])
+    golds = read_file("llava", demo / "single_images.json", media=tmp_path, gold="last", task="text")
+    assert len(golds.valid) == 3
 
 
 def test_llava_ids_that_repeat_and_images_without_a_placeholder(tmp_path):
