@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -70,24 +70,19 @@ def _rows(kind: Format, path: Path, options: Options, limit: int | None) -> Iter
     wrong: list[str] = []
     ids: dict[str, str] = {}
     read = 0
+    shown = 0
     for record in islice(kind.read(path, options), limit):
         read += 1
         for made in _converted(kind, record, options):
-            try:
-                if isinstance(made, Rejected):
-                    raise made
-                row = check_row(made, record.file.parent.resolve())
-                if row["id"] in ids:
-                    raise Rejected(f"field 'id': {row['id']!r} stands at {ids[row['id']]} already")
-                ids[row["id"]] = record.where
-                check(row)
-            except (Rejected, BrokenRow) as error:
-                wrong.append(f"{record.where}: {error}")
-                continue
-            tasks[row["task"]] += 1
-            if sum(tasks.values()) <= SHOWN:
-                yield ""
-                yield from _shown(row)
+            problem = _problem(made, record, check, ids)
+            if not isinstance(made, Rejected):
+                tasks.update([made["task"]] if problem is None else [])
+                shown += 1
+                if shown <= SHOWN:
+                    yield ""
+                    yield from _shown(made | ({"wrong": problem} if problem else {}))
+            if problem is not None:
+                wrong.append(f"{record.where}: {problem}")
     yield ""
     by_task = ", ".join(f"{task} {count}" for task, count in tasks.most_common()) or "none"
     yield f"{read} records; {sum(tasks.values())} good rows ({by_task}); {len(wrong)} rejected"
@@ -96,6 +91,23 @@ def _rows(kind: Format, path: Path, options: Options, limit: int | None) -> Iter
         yield f"and {len(wrong) - LISTED} more; the commonest reasons:"
         reasons = Counter(_kind_of(line) for line in wrong)
         yield from (f"  {count:6} x {reason}" for reason, count in reasons.most_common(5))
+
+
+def _problem(
+    made: Row | Rejected, record: Record, check: Callable[[Row], None], ids: dict[str, str]
+) -> str | None:
+    """What is wrong with a row, if anything; `ids` are those of the rows so far, with their places."""
+    if isinstance(made, Rejected):
+        return str(made)
+    try:
+        row = check_row(made, record.file.parent.resolve())
+        if row["id"] in ids:
+            raise Rejected(f"field 'id': {row['id']!r} stands at {ids[row['id']]} already")
+        ids[row["id"]] = record.where
+        check(row)
+    except (Rejected, BrokenRow) as error:
+        return str(error)
+    return None
 
 
 def _converted(kind: Format, record: Record, options: Options) -> Iterator[Row | Rejected]:
@@ -115,7 +127,7 @@ def _named(name: str) -> Format:
 
 
 def _shown(row: Row) -> Iterator[str]:
-    for field in ("id", "task", "prompt", "images", "videos", "answer", "trace", "source"):
+    for field in ("id", "task", "prompt", "images", "videos", "answer", "trace", "source", "wrong"):
         if row.get(field):
             text = (
                 row[field]

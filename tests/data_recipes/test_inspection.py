@@ -28,6 +28,7 @@ def test_what_is_wrong_is_listed_with_its_line(source, capsys):
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = output(capsys, str(source))
     assert "60 records; 58 good rows" in text
+    assert "  wrong    field 'answer" in text  # the third row is shown, with what is wrong
     assert f"{source}:3: field 'answer" in text
     assert f"{source}:5: field 'id': 'r1' stands at {source}:2 already" in text
 
