@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase
@@ -201,31 +201,32 @@ def draw(rows: int, columns: int, things: tuple[Thing, ...], cell_px: int = CELL
     return image
 
 
+def clip_frames(clip: Clip) -> Iterator[np.ndarray]:
+    """The clip's frames (H, W, 3) uint8 in order."""
+    for second in range(clip.seconds):
+        seen = tuple(t for t in clip.things if t.first <= second <= t.last)
+        frame = np.asarray(draw(clip.rows, clip.columns, seen, clip.cell_px))
+        yield from [frame] * FRAMES_PER_SECOND
+
+
 def write_clip(clip: Clip, path: Path) -> None:
     """Encode the clip as an H.264 file (4:4:4, so that colours of small shapes survive)."""
-
-    def frames() -> Iterable[np.ndarray]:
-        for second in range(clip.seconds):
-            seen = tuple(t for t in clip.things if t.first <= second <= t.last)
-            yield from [np.asarray(draw(clip.rows, clip.columns, seen, clip.cell_px))] * FRAMES_PER_SECOND
-
-    write_frames(frames(), path, FRAMES_PER_SECOND)
+    write_frames(clip_frames(clip), path, FRAMES_PER_SECOND, {"crf": "12"})
 
 
 def write_frames(
-    frames: Iterable[np.ndarray],
-    path: Path,
-    frames_per_second: int,
-    *,
-    pix_fmt: str = "yuv444p",
-    crf: int = 12,
+    frames: Iterable[np.ndarray], path: Path, frames_per_second: int, quality: dict[str, str]
 ) -> None:
-    """Encode RGB frames (H, W, 3) uint8 of one size as an H.264 file with a constant frame rate."""
+    """Encode RGB frames (H, W, 3) uint8 of one size as an H.264 file with a constant frame rate.
+
+    quality: x264's `crf` or `qp`. With `crf` a rare frame's bits depend on how the process laid out its memory; with `qp`,
+    which has no rate control, the same frames give the same bytes.
+    """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
-            "libx264", rate=frames_per_second, options={"crf": str(crf), "preset": "veryfast"}
+            "libx264", rate=frames_per_second, options=quality | {"preset": "veryfast"}
         )
-        stream.pix_fmt = pix_fmt
+        stream.pix_fmt = "yuv444p"
         stream.codec_context.thread_count = 1  # the same bytes on every machine
         for number, frame in enumerate(frames):
             if not number:

@@ -1,0 +1,200 @@
+"""What made worlds have in common: options, hold-out by content, media files, and rows.
+
+A world is a `Format` that generates: `path` is the folder into which its media are written. A row depends on the world's
+options, the seed, the split and its index alone, so it is the same in whatever order and by whichever worker it is made.
+A world plans a row first (cheap: what is shown and asked) and makes it then (draws it, which also gives exact boxes).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from data_recipes.records import Format, Options, Record, Rejected
+from data_recipes.shapes.scenes import write_frames
+from data_recipes.shapes.write import is_held_out
+from vlm.rows import Row
+
+LICENCE = "CC0-1.0"
+ATTEMPTS = 1000  # plans tried for one row before its options count as impossible
+
+
+class WorldOptions(Options):
+    """Options of every made world. Knobs that are null follow `difficulty`."""
+
+    rows: int = Field(1000, ge=1)
+    """How many rows to make; the first ones are the same however many follow."""
+    seed: int = 0
+    """Another seed makes other rows."""
+    split: str = Field("train", pattern=r"^[a-z0-9_]+$")
+    """Rows of different splits differ. `test` is held out by content: what its rows show is in no row of another split,
+    whatever the seeds."""
+    difficulty: float = Field(0.5, ge=0.0, le=1.0)
+    """0 easiest to 1 hardest; sets every knob that is null."""
+    image_format: Literal["png", "jpeg"] = "png"
+    """`png` keeps every pixel; `jpeg` (quality 95, 4:4:4) is smaller where backgrounds are textured."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row before its media are files.
+
+    question: the user's turn, after the media; a system prompt and further turns come from `system` and `trace`.
+    images: those of the prompt, then those of a multi-turn trace. videos: encoded files.
+    columns: further columns of the row.
+    """
+
+    task: str
+    question: str
+    answer: dict[str, Any]
+    trace: dict[str, str] | list[dict[str, Any]]
+    images: tuple[Image.Image, ...] = ()
+    videos: tuple[bytes, ...] = ()
+    system: str | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+class Plan(Protocol):
+    @property
+    def content(self) -> str:
+        """What the row shows, in words; two plans with the same content look the same (but for texture)."""
+        ...
+
+
+O = TypeVar("O", bound=WorldOptions)  # noqa: E741
+P = TypeVar("P", bound=Plan)
+
+
+def world(
+    name: str,
+    summary: str,
+    options: type[O],
+    plan: Callable[[str, random.Random, O], P | None],
+    make: Callable[[P, random.Random, O], Sample],
+) -> Format:
+    """The Format of a made world.
+
+    plan(kind, rng, options): what one row shows and asks, or None where this draw did not work out and another is to be
+    tried. kind: one of `options.kinds`, in turn. make(plan, rng, options): the row with its media.
+    """
+    convert = partial(_convert, name, plan, make)
+    return Format(name, summary, _read, convert, _never, options, generates=True)
+
+
+def knob(given: float | None, easy: float, hard: float, difficulty: float) -> float:
+    """The given value, or the one between easy and hard that the difficulty asks for."""
+    return easy + (hard - easy) * difficulty if given is None else given
+
+
+def whole_knob(given: int | None, easy: int, hard: int, difficulty: float) -> int:
+    return round(knob(given, easy, hard, difficulty))
+
+
+def numbers(values: Iterable[float]) -> str:
+    """A box or span as answers write it: `[1, 2, 3, 4]`."""
+    return json.dumps(list(values))
+
+
+def listed(words: Iterable[str], empty: str = "none") -> str:
+    return ", ".join(words) or empty
+
+
+def with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def _read(path: Path, options: WorldOptions) -> Iterator[Record]:
+    return (Record({"index": index}, path, index) for index in range(options.rows))
+
+
+def _never(path: Path, first: Any) -> bool:
+    return False
+
+
+def _convert(
+    name: str,
+    plan: Callable[[str, random.Random, Any], Any],
+    make: Callable[[Any, random.Random, Any], Sample],
+    record: Record,
+    options: Any,
+) -> Iterator[Row]:
+    index = record.data["index"]
+    kind = options.kinds[index % len(options.kinds)]
+    for attempt in range(ATTEMPTS):
+        rng = random.Random(f"{name}-{options.split}-{options.seed}-{index}-{attempt}")
+        planned = plan(kind, rng, options)
+        if planned is not None and is_held_out(planned.content) == (options.split == "test"):
+            break
+    else:
+        raise Rejected(
+            f"field 'options': expected a world that can be drawn, got {ATTEMPTS} draws of kind {kind!r} that failed;"
+            f" give {name} more room, fewer things or more colours and shapes"
+        )
+    sample = make(planned, rng, options)
+    stem = f"{name}-{options.split}-{index:06d}"
+    folder = record.file.absolute()
+    parts = [{"type": "image"}] * _prompt_images(sample) + [{"type": "video"}] * len(sample.videos)
+    system = [{"role": "system", "content": sample.system}] if sample.system else []
+    user = {"role": "user", "content": [*parts, {"type": "text", "text": sample.question}]}
+    yield {
+        "id": f"{name}-{options.split}-{options.seed}-{index:06d}",
+        "task": sample.task,
+        "kind": kind,
+        "prompt": [*system, user],
+        "images": [str(store(encoded(i, options.image_format), folder, stem)) for i in sample.images],
+        "videos": [str(store(video, folder, stem)) for video in sample.videos],
+        "answer": sample.answer,
+        "trace": sample.trace,
+        "source": {"dataset": f"Onsight {name.replace('_', ' ')}", "licence": LICENCE},
+        "difficulty": options.difficulty,
+        **sample.columns,
+    }
+
+
+def _prompt_images(sample: Sample) -> int:
+    turns = sample.trace if isinstance(sample.trace, list) else []
+    later = sum(p["type"] == "image" for t in turns if isinstance(t["content"], list) for p in t["content"])
+    return len(sample.images) - later
+
+
+def encoded(image: Image.Image, image_format: str) -> bytes:
+    file = io.BytesIO()
+    if image_format == "jpeg":
+        image.save(file, "JPEG", quality=95, subsampling=0)
+    else:
+        image.save(file, "PNG", compress_level=6)
+    return file.getvalue()
+
+
+def encoded_video(frames: Iterable[np.ndarray], frames_per_second: int) -> bytes:
+    """An H.264 file in MP4, at constant quality."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_frames(frames, path, frames_per_second, {"qp": "16"})
+        return path.read_bytes()
+
+
+def store(content: bytes, folder: Path, stem: str) -> Path:
+    """The file in `folder` with this content, written whole or not at all; the name carries the content's hash, so that a
+    file that is there need not be written, and rows of other options never share one by mistake."""
+    suffix = {b"\x89P": "png", b"\xff\xd8": "jpg"}.get(content[:2], "mp4")
+    path = folder / f"{stem}-{blake2b(content, digest_size=6).hexdigest()}.{suffix}"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{path.name}.{os.getpid()}.part"
+        part.write_bytes(content)
+        part.replace(path)
+    return path
