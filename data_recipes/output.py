@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_recipes.config import Output, Recipe
-from data_recipes.media_store import copy_media, map_media, map_path
+from data_recipes.media_store import copy_media
 from data_recipes.parquet import write_parquet
 from data_recipes.records import Removed
 from data_recipes.stages import (
@@ -82,9 +82,8 @@ class WriteOutput(PipelineStep):
 
 def media_paths(row: Row) -> list[str]:
     """Paths of all images and videos of a row."""
-    found: list[str] = []
-    map_media(row, lambda medium: map_path(medium, lambda path: found.append(path) or path))
-    return found
+    media = [*row["images"], *row["videos"]]
+    return [medium["path"] if isinstance(medium, dict) else medium for medium in media]
 
 
 # ------------------------------------------------------------------------------------------------------- for the card

@@ -17,6 +17,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def run_recipe(
         )
     last = parts[-1].number
     run_stage(recipe, WriteOutput(recipe, last, work, _alone(recipe)), work, machine, say)
-    between_machines(work / FINISHED, machine, lambda: finish(recipe, work, last))
+    between_machines(work / FINISHED, machine, partial(finish, recipe, work, last))
     say((out / "DATA_CARD.md").read_text(encoding="utf-8"))
     return out
 
@@ -171,7 +172,8 @@ def decide(recipe: Recipe, segment: Segment, work: Path) -> None:
 
 def refuse_rejected(work: Path, tasks: int) -> None:
     """RecipeError with the first rejected records, if there are any."""
-    lines, count = [], 0
+    lines: list[str] = []
+    count = 0
     for rank in range(tasks):
         with (stage_folder(work, 0) / "rejected" / part(rank)).open(encoding="utf-8") as file:
             for line in file:
