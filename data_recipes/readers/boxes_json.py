@@ -61,10 +61,7 @@ def convert(record: Record, options: BoxesJsonOptions) -> Iterator[Row | Rejecte
     images = media_list(data.get("images", data.get("image")), "images", folder)
     if len(images) != 1:
         raise Rejected(f"field 'images': expected one image that the boxes lie in, got {len(images)}")
-    texts = front_placeholders([text for _, text in turns], images, [])
-    row = dialogue(
-        [(role, text) for (role, _), text in zip(turns, texts, strict=True)], images, [], "conversations"
-    )
+    row = dialogue(front_placeholders(turns, images, []), images, [], "conversations")
     boxes, labels = read_answer(turns[-1][1])
     limits = {"min_pixels": options.min_pixels, "max_pixels": options.max_pixels}
     yield row | {

@@ -54,6 +54,14 @@ def test_qwens_own_example(read_file, write):
     )
 
 
+def test_an_image_without_placeholder_goes_to_the_question(read_file, write):
+    record = messages("[1, 2, 30, 40]", question="Find the cell.")
+    record["messages"].insert(0, {"role": "system", "content": "You see cells."})
+    (row,) = read_file("boxes_json", write(record), frame="pixel").valid
+    assert row["prompt"][0] == {"role": "system", "content": "You see cells."}
+    assert [part["type"] for part in row["prompt"][1]["content"]] == ["image", "text"]
+
+
 def test_fenced_lists_are_sets_of_boxes_whose_own_text_scores_one(read_file, write):
     (row,) = read_file("boxes_json", write(messages(CELLS)), frame="pixel", trace=True).valid
     assert row["task"] == "detection"
