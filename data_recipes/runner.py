@@ -72,11 +72,7 @@ def run_recipe(
         run_stage(recipe, Stage(recipe, segment, work, _alone(recipe)), work, machine, say)
         if segment.number == 0 and recipe.strict:
             refuse_rejected(work, recipe.tasks)
-        between_machines(
-            verdicts_file(work, segment.number),
-            machine,
-            lambda segment=segment: decide(recipe, segment, work),
-        )
+        between_machines(verdicts_file(work, segment.number), machine, partial(decide, recipe, segment, work))
     last = parts[-1].number
     run_stage(recipe, WriteOutput(recipe, last, work, _alone(recipe)), work, machine, say)
     between_machines(work / FINISHED, machine, partial(finish, recipe, work, last))
