@@ -162,6 +162,12 @@ def _video(row: Row, index: int, options: Validation) -> float:
 
 def _check_trace(row: Row) -> None:
     trace = row.get("trace")
+    if isinstance(trace, list):  # SFT trains from the first assistant turn to the last one
+        roles = [message.get("role") for message in trace]
+        if not roles or {roles[0], roles[-1]} != {"assistant"}:
+            raise Rejected(
+                f"field 'trace': expected messages that begin and end with an assistant's, got the roles {roles}"
+            )
     if not isinstance(trace, Mapping):
         return
     for stage, text in trace.items():

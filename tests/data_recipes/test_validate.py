@@ -297,6 +297,15 @@ def test_traces_follow_the_grammar():
     )
 
 
+def test_traces_of_messages_begin_and_end_with_the_assistant():
+    said, seen = {"role": "assistant", "content": "I look."}, {"role": "user", "content": "A crop."}
+    assert complaint(row("chat", None, trace=[said, seen, said])) is None
+    for trace in ([said, seen], [seen, said], [seen]):
+        assert "field 'trace': expected messages that begin and end" in complaint(
+            row("chat", None, trace=trace)
+        )
+
+
 def test_validation_needs_no_torch():
     code = "import sys, data_recipes.validate as v; v.make_check(v.Validation()); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
