@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from data_recipes.operations import rlvr
+from data_recipes.operations import balance, decontaminate, dedup, rlvr, text_filters
 from data_recipes.records import RowOperation, SetOperation
 from data_recipes.teacher import traces
 
 OPERATIONS: dict[str, RowOperation | SetOperation] = {
-    name: operation for module in (rlvr, traces) for name, operation in module.OPERATIONS.items()
+    name: operation
+    for module in (dedup, decontaminate, text_filters, balance, rlvr, traces)
+    for name, operation in module.OPERATIONS.items()
 }

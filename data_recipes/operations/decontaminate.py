@@ -1,0 +1,179 @@
+"""Rows too close to a benchmark leave: the removal names the benchmark's file and row.
+
+Compared as in `dedup`, against files in any format that recipes read, or folders of images. Benchmarks are hashed once;
+the index stays in the operation's folder under a name made from their content.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from data_recipes.operations import media_hashes
+from data_recipes.operations.dedup import NearOptions
+from data_recipes.operations.media_hashes import Hashed, Thresholds
+from data_recipes.operations.near import NearIndex
+from data_recipes.operations.text_hashes import question
+from data_recipes.records import Context, Decision, Options, Rejected, SetOperation, Signature
+from vlm.rows import Row, check_row
+
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+INDEX_VERSION = 1  # of what is stored; raise it when hashes change
+
+
+class Benchmark(Options):
+    path: str
+    """A file of rows, or a folder of images."""
+    format: str | None = None
+    """Name of the reader. None: `rows` for a file, images for a folder."""
+    options: dict[str, Any] = {}
+    """Options of the reader."""
+
+
+class DecontaminateOptions(NearOptions):
+    benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
+    """What must not be trained on."""
+    mode: Literal["media", "both", "text"] = "media"
+    """`media`: one medium alike is enough. `both`: a medium and the question of the same benchmark row. `text`: the
+    question alone, whatever the media. Rows without media are compared by text in every mode."""
+
+
+def sign(row: Row, options: DecontaminateOptions) -> Mapping[str, Any]:
+    return media_hashes.hash_row(row, media=options.mode != "text", text=question(row))
+
+
+def decide(
+    signatures: Callable[[], Iterator[Signature]], options: DecontaminateOptions, context: Context
+) -> Iterator[Decision]:
+    context.folder.mkdir(parents=True, exist_ok=True)
+    paths = [_index(benchmark, context) for benchmark in options.benchmarks]
+    indices = [NearIndex(path) for path in paths]
+    limits = options.thresholds()
+    try:
+        for signature in signatures():
+            hashed = media_hashes.unpack(signature.data)
+            for benchmark, index in zip(options.benchmarks, indices):
+                found = _too_close(hashed, index, options, limits)
+                if found is not None:
+                    no, kind, reason = found
+                    where = f"{benchmark.path}: row {index.name(no)!r}"
+                    context.counts[f"near {benchmark.path}"] += 1
+                    yield Decision(signature.id, f"benchmark_{kind}", f"near-duplicate of {where}: {reason}")
+                    break
+    finally:
+        for index in indices:
+            index.close()
+
+
+def _too_close(
+    hashed: Hashed, index: NearIndex, options: DecontaminateOptions, limits: Thresholds
+) -> tuple[int, str, str] | None:
+    """(number of the first benchmark row that is too close, "image", "video" or "text", why)"""
+    if options.mode == "text" or not hashed.media:
+        for no in index.texts_near(hashed.text):
+            if reason := media_hashes.texts_alike(hashed.text, index.entry(no).text, limits):
+                return no, "text", reason
+        return None
+    for medium in hashed.media:
+        candidates = sorted(
+            {found for frame in medium.frames for found in index.images_near(frame, limits.bits)}
+        )
+        for no, at in candidates:
+            other = index.entry(no)
+            text = media_hashes.texts_alike(hashed.text, other.text, limits)
+            if options.mode == "both" and text is None:
+                continue
+            if reason := media_hashes.media_alike(medium, other.media[at], limits):
+                return no, medium.kind, reason + (f"; {text}" if text else "")
+    return None
+
+
+# -------------------------------------------------------------------------------------------------------- benchmarks
+
+
+def _index(benchmark: Benchmark, context: Context) -> Path:
+    """The index of a benchmark, made now or by an earlier run."""
+    path = context.folder / f"benchmark-{_content(benchmark)}.sqlite"
+    if path.exists():
+        return path
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    count = 0
+    with closing(NearIndex(part)) as index:
+        for no, row in enumerate(_rows(benchmark, context)):
+            data = media_hashes.hash_row(row, media=True, text=question(row))
+            index.add_name(no, row["id"])
+            index.add(
+                no,
+                data,
+                media_hashes.unpack(data),
+                media=None,
+                windows=True,
+                text=bool(question(row).strip()),
+            )
+            count += 1
+    if not count:
+        part.unlink()
+        raise ValueError(f"benchmark {benchmark.path}: expected rows or images, got none")
+    part.replace(path)
+    context.counts["benchmark_rows_hashed"] += count
+    return path
+
+
+def _content(benchmark: Benchmark) -> str:
+    """Name of a benchmark's content: bytes of a file, names and sizes of a folder's files; its reader; our hashing."""
+    path = Path(benchmark.path)
+    if not path.exists():
+        raise ValueError(f"benchmark {benchmark.path}: expected an existing file or folder, got none")
+    content = blake2b(digest_size=12)
+    content.update(f"{INDEX_VERSION} {version('datasketch')} {benchmark.model_dump_json()}".encode())
+    if path.is_file():
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                content.update(block)
+    else:
+        for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
+            stat = file_path.stat()
+            content.update(f"{file_path.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return content.hexdigest()
+
+
+def _rows(benchmark: Benchmark, context: Context) -> Iterator[Row]:
+    """The benchmark's rows, or a row per image. Records that its reader rejects are counted."""
+    from data_recipes.readers import FORMATS
+
+    path = Path(benchmark.path).resolve()
+    if benchmark.format is None and path.is_dir():
+        for image in sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGES):
+            yield {
+                "id": str(image.relative_to(path)),
+                "prompt": [{"role": "user", "content": [{"type": "image"}]}],
+                "images": [str(image)],
+                "videos": [],
+            }
+        return
+    name = benchmark.format or "rows"
+    if name not in FORMATS:
+        raise ValueError(f"benchmark {benchmark.path}: expected a format of {sorted(FORMATS)}, got {name!r}")
+    reader = FORMATS[name]
+    options = reader.options(**benchmark.options)
+    for record in reader.read(path, options):
+        try:
+            if record.problem is not None:
+                raise Rejected(record.problem)
+            for row in reader.convert(record, options):
+                if isinstance(row, Rejected):
+                    raise row
+                yield check_row(row, record.file.parent.resolve())
+        except Rejected:
+            context.counts["benchmark_rows_rejected"] += 1
+
+
+OPERATIONS = {"decontaminate": SetOperation(sign, decide, DecontaminateOptions)}

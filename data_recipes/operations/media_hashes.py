@@ -1,0 +1,153 @@
+"""What of a row is compared: perceptual hashes of its images and of a few frames of its videos, MinHash of its texts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from data_recipes.operations import image_hashes, text_hashes
+from data_recipes.operations.image_hashes import ImageHash, Likeness
+from data_recipes.operations.text_hashes import TextHash
+from vlm.rows import Row
+
+FRAMES = (0.1, 0.37, 0.63, 0.9)
+"""Places in a video, as shares of the part that the row shows, whose frames are hashed."""
+FRAMES_ALIKE = 3
+"""So many of them must be near-duplicates, each of the frame at the same place: one may fall on a cut."""
+
+
+@dataclass(frozen=True)
+class Medium:
+    """kind: "image" or "video". frames: one for an image, one per place of FRAMES for a video."""
+
+    kind: str
+    frames: tuple[ImageHash, ...]
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """What is compared of a row."""
+
+    media: tuple[Medium, ...]
+    text: TextHash
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When images and texts are near-duplicates; see the options of `dedup`."""
+
+    bits: int
+    correlation: float
+    worst_patch: float
+    text: float
+    numbers: bool
+
+
+def hash_row(row: Row, *, media: bool, text: str) -> dict[str, Any]:
+    """A row's `Hashed` as JSON. An image or video that does not open raises an error with the row's id."""
+    found = []
+    try:
+        if media:
+            for image in row["images"]:
+                with image_hashes.open_image(image) as opened:
+                    found.append({"kind": "image", "frames": [opened_hash(opened)]})
+            for video in row["videos"]:
+                frames = [image_hashes.pack(image_hashes.image_hash(frame)) for frame in frames_of(video)]
+                found.append({"kind": "video", "frames": frames})
+    except (OSError, av.FFmpegError) as error:
+        raise ValueError(f"row {row['id']!r}: expected media that open, got: {error}") from error
+    return {"media": found, "text": text_hashes.pack(text_hashes.text_hash(text))}
+
+
+def opened_hash(image: Image.Image) -> dict[str, str]:
+    return image_hashes.pack(image_hashes.image_hash(image))
+
+
+def unpack(data: Mapping[str, Any]) -> Hashed:
+    media = tuple(
+        Medium(m["kind"], tuple(image_hashes.unpack(frame) for frame in m["frames"])) for m in data["media"]
+    )
+    return Hashed(media, text_hashes.unpack(data["text"]))
+
+
+def digest(hashed: Hashed, *, media: bool, text: bool) -> str:
+    """Equal for rows that need no comparison: same thumbnails and hashes, same words."""
+    parts = blake2b(digest_size=16)
+    for medium in hashed.media if media else ():
+        parts.update(medium.kind.encode())
+        for frame in medium.frames:
+            parts.update(frame.hashes.tobytes() + frame.thumbnail.tobytes())
+    return parts.hexdigest() + (hashed.text.digest if text else "")
+
+
+def media_alike(a: Medium, b: Medium, limits: Thresholds) -> str | None:
+    """The figures in words if two images, or two videos, are near-duplicates."""
+    if a.kind != b.kind:
+        return None
+    pairs = list(zip(a.frames, b.frames))
+    needed = min(FRAMES_ALIKE, len(pairs))
+    alike: list[Likeness] = []
+    for done, (x, y) in enumerate(pairs):
+        if len(alike) + len(pairs) - done < needed:
+            return None
+        likeness = image_hashes.likeness(x, y, limits.bits)
+        if (
+            likeness.bits <= limits.bits
+            and likeness.correlation >= limits.correlation
+            and likeness.worst_patch >= limits.worst_patch
+        ):
+            alike.append(likeness)
+    if len(alike) < needed:
+        return None
+    worst = min(alike, key=lambda found: found.worst_patch)
+    figures = f"{worst.bits} of 64 bits differ, correlation {worst.correlation:.3f}, worst patch {worst.worst_patch:.3f}"
+    return f"{a.kind}s alike ({figures})"
+
+
+def texts_alike(a: TextHash, b: TextHash, limits: Thresholds) -> str | None:
+    """The figure in words if two texts are near-duplicates."""
+    if limits.numbers and a.numbers != b.numbers:
+        return None
+    found = text_hashes.similarity(a, b)
+    return f"texts alike (similarity {found:.2f})" if found >= limits.text else None
+
+
+def frames_of(video: Any) -> list[Image.Image]:
+    """The frames of a row's video at FRAMES of the part that it shows."""
+    part = video if isinstance(video, Mapping) else {}
+    source = (part["bytes"] if "bytes" in part else part["path"]) if part else video
+    frames = []
+    with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
+        if not container.streams.video:
+            raise OSError(f"{source if isinstance(source, str) else 'video'}: no video stream")
+        stream = container.streams.video[0]
+        if stream.duration is not None and stream.time_base is not None:
+            length = float(stream.duration * stream.time_base)
+        else:
+            length = (container.duration or 0) / av.time_base
+        start = float(part.get("start") or 0.0)
+        end = min(float(part.get("end") or length), length) if length else float(part.get("end") or start)
+        for share in FRAMES:
+            frames.append(_frame_at(container, stream, start + share * (end - start)))
+    return frames
+
+
+def _frame_at(container: Any, stream: Any, seconds: float) -> Image.Image:
+    """The first frame at or after a time, or the last one before the end."""
+    first = float((stream.start_time or 0) * stream.time_base)
+    container.seek(int((first + seconds) / stream.time_base), stream=stream, backward=True)
+    last = None
+    for frame in container.decode(stream):
+        last = frame
+        if frame.time is None or frame.time >= first + seconds:
+            break
+    if last is None:
+        raise OSError(f"no frame at {seconds:.2f} s")
+    return Image.fromarray(np.asarray(last.to_ndarray(format="gray")))
