@@ -62,8 +62,21 @@ class NearIndex:
     def name(self, no: int) -> str:
         return str(self.db.execute("SELECT id FROM names WHERE no = ?", (no,)).fetchone()[0])
 
-    def add(self, no: int, data: Mapping[str, Any], hashed: Hashed, *, media: int | None, text: bool) -> None:
-        """Store an entry; it can be found by its first `media` media (None: by all) and by its text if `text`."""
+    def add(
+        self,
+        no: int,
+        data: Mapping[str, Any],
+        hashed: Hashed,
+        *,
+        media: int | None,
+        windows: bool = False,
+        text: bool,
+    ) -> None:
+        """Store an entry; it can be found by its first `media` media (None: by all) and by its text if `text`.
+
+        windows: also by the windows of its images, which crops of them are alike. Not needed where all pairs are looked
+        up from both sides.
+        """
         self.db.execute("INSERT INTO entries VALUES (?, ?)", (no, json.dumps(data)))
         for at, medium in enumerate(hashed.media[:media]):
             for place, frame in enumerate(medium.frames):
