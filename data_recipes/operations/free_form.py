@@ -21,7 +21,7 @@ NEEDS_OPTIONS = re.compile(
     r"\bwhich\b[^.?!\n]{0,60}\b(?:following|these|those|below|above|options?|choices?|one|statements?)\b"
     r"|\b(?:the|of)\s+following\s+(?:is|are|could|can|must|might|would|expression|number|value|statement|option)"
     r"|\b(?:closest|nearest|approximately\s+equal)\s+to\b|\bbest\s+(?:estimate|approximat|describes?|represents?)"
-    r"|\b(?:could|might|may)\s+(?:not\s+)?(?:be|equal|have)\b|\bcan(?:not| not)\s+be\b|\b(?:not|except)\s*:?\s*(?:[(（_]|\?|\Z)"
+    r"|\b(?:could|might|may)\b[^.?!\n]{0,40}\b(?:be|equal|have)\b|\bcan(?:not| not)\s+be\b|\b(?:not|except)\s*:?\s*(?:[(（_]|\?|\Z)"
     r"|\b(?:options?|choices?|select|choose|alternatives?)\b|\bnot\s+(?:true|correct|possible|equal)\b"
     r"|下列|以下|下面|选项|哪[个一项些]|可能[是为]|最接近|不可能|不正确|错误的|正确的是",
     re.IGNORECASE,
@@ -29,6 +29,7 @@ NEEDS_OPTIONS = re.compile(
 """A question that cannot be asked without its options, by rule; it errs on the side of leaving the question as it is."""
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _COMMAND = re.compile(r"\\(?:text|mathrm|mathbf|mbox|textbf|operatorname)\s?\{([^{}]*)\}|\\[A-Za-z]+|\\.")
 _LABELS = re.compile(r"[\s$(){}\\]*[A-Z](?:[\s$(){}\\,]|and|or)*(?:[A-Z](?:[\s$(){}\\,]|and|or)*)*", re.ASCII)
 _UNIT_OR_FUNCTION = re.compile(
@@ -51,12 +52,12 @@ class FreeForm(Options):
     """Rows of other tasks pass unchanged. Not given: all tasks."""
 
 
-class _Unfit(Exception):
+class Unfit(Exception):
     """(rule, why) a multiple choice row cannot be rewritten."""
 
 
 def free_form(row: Row, task: str = "math") -> Row | None:
-    """The row as free form; None if it is no multiple choice. Raises _Unfit (see `_apply`) if it cannot be rewritten.
+    """The row as free form; None if it is no multiple choice. Raises Unfit (see `_apply`) if it cannot be rewritten.
 
     The new row has `answer` {"value": text of the right option}, no options, no trace (which would argue for a letter),
     and the old answer with its options as `multiple_choice`.
@@ -73,22 +74,22 @@ def free_form(row: Row, task: str = "math") -> Row | None:
     options = known or (list(listed.options) if listed is not None else None)
     if options is None or len(options) < 2:
         if "letter" in answer and answer["letter"] is not None:
-            raise _Unfit("options_unknown", "its options stand neither in a column nor in the text")
+            raise Unfit("options_unknown", "its options stand neither in a column nor in the text")
         return None
     try:
         letter = gold_letter(answer, options)
     except ValueError as error:
-        raise _Unfit("inconsistent", str(error)) from None
+        raise Unfit("inconsistent", str(error)) from None
     value = options[LETTERS.index(letter)].strip()
     if not is_expression(value):
-        raise _Unfit("words", f"its right option is no number or expression: {value!r:.80}")
+        raise Unfit("words", f"its right option is no number or expression: {value!r:.80}")
     for index, (_, text) in enumerate(texts):
         rest = without_options(text, listed if index == at else None)
         if NEEDS_OPTIONS.search(rest):
-            raise _Unfit("needs_options", "its question cannot be asked without the options")
+            raise Unfit("needs_options", "its question cannot be asked without the options")
         texts[index] = (texts[index][0], rest)
     if not any(_WORD.search(rest) or re.search(r"\w", rest) for _, rest in texts):
-        raise _Unfit("needs_options", "nothing is left of its question without the options")
+        raise Unfit("needs_options", "nothing is left of its question without the options")
     fields = {key: item for key, item in row.items() if key not in ("options", "choices")}
     new = fields | {
         "task": task,
@@ -110,7 +111,7 @@ def is_expression(option: str) -> bool:
     words = {word for word in _WORD.findall(bare) if not _UNIT_OR_FUNCTION.fullmatch(word)}
     if words and not _products(words, bare):
         return False
-    if _LABELS.fullmatch(_COMMAND.sub(" ", option)):
+    if _CJK.search(bare) or _LABELS.fullmatch(_COMMAND.sub(" ", option)):
         return False
     has_digit = bool(re.search(r"[0-9]", bare))
     has_symbol = bool(re.search(r"\b[A-Za-z]\b|\\(?:pi|alpha|beta|theta|infty|frac|sqrt)", option))
@@ -131,7 +132,7 @@ def _belongs(found: OptionList, known: Sequence[str] | None, answer: Mapping[str
         if len(found.options) == len(known) and all(same):
             return True
         if any(same):
-            raise _Unfit("inconsistent", "the options in its text are not those of its column")
+            raise Unfit("inconsistent", "the options in its text are not those of its column")
         return False
     letter = answer.get("letter", answer.get("value"))
     return isinstance(letter, str) and letter.strip().strip("().").upper() in LETTERS[: len(found.options)]
@@ -144,12 +145,12 @@ def _verify(row: Row, value: str, others: Sequence[str]) -> None:
     try:
         math_reward.check_gold(row["answer"], row)  # type: ignore[attr-defined]
     except ValueError as error:
-        raise _Unfit("gold", f"the math reward cannot read its right option: {error}") from None
+        raise Unfit("gold", f"the math reward cannot read its right option: {error}") from None
     if math_reward(f"\\boxed{{{value.strip().strip('$')}}}", row["answer"]) != 1.0:
-        raise _Unfit("gold", f"the math reward does not accept its right option: {value!r:.80}")
+        raise Unfit("gold", f"the math reward does not accept its right option: {value!r:.80}")
     for other in others:
         if math_reward(other, row["answer"]) == 1.0:
-            raise _Unfit(
+            raise Unfit(
                 "ambiguous", f"the math reward accepts the wrong option {other!r:.60} for {value!r:.60}"
             )
 
@@ -190,7 +191,7 @@ def _apply(rows: Iterator[Row], options: FreeForm, context: Context) -> Iterator
             continue
         try:
             new = free_form(row, options.task)
-        except _Unfit as error:
+        except Unfit as error:
             rule, why = error.args
             context.counts[f"not_rewritten/{rule}"] += 1
             if options.otherwise == "drop":

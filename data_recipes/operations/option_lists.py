@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _STYLES = (
     re.compile(r"[(（]\s?([A-Za-z])\s?[)）]"),
-    re.compile(r"(?<![A-Za-z0-9\\$({\[.,'’])([A-Z])\s?[.．、:：)）](?=\s|[^\sA-Za-z.])"),
+    re.compile(r"(?<![A-Za-z0-9\\$(（{\[.,'’])([A-Z])\s?[.．、:：)）](?=\s|[^\sA-Za-z.])"),
     re.compile(r"(?:(?<=\n)|\A)\s*([a-z])\s?[.．)）](?=\s)"),
 )
 _HEADER = re.compile(

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from data_recipes.teacher.client import Client
 from data_recipes.teacher.messages import Message
-from vlm.inputs import MEDIA_TOKENS
+from vlm.media import MEDIA_TOKENS
 
 Value = TypeVar("Value")
 

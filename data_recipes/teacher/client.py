@@ -131,13 +131,16 @@ class Client:
             body["seed"] = self.endpoint.seed + samples[0]
         async with self._free:
             replies, usage = await self._send(body, len(samples))
-        if replies[0].problem is None:
-            endpoint = self.endpoint
-            cost = (usage.prompt * endpoint.price_prompt + usage.completion * endpoint.price_completion) / 1e6
-            self._count("tokens_prompt", usage.prompt)
-            self._count("tokens_completion", usage.completion)
-            self._count("cost", cost)
-            await asyncio.to_thread(self._keep, [keys[sample] for sample in samples], replies, cost)
+            if replies[0].problem is None:
+                endpoint = self.endpoint
+                cost = (
+                    usage.prompt * endpoint.price_prompt + usage.completion * endpoint.price_completion
+                ) / 1e6
+                self._count("tokens_prompt", usage.prompt)
+                self._count("tokens_completion", usage.completion)
+                self._count("cost", cost)
+                # before the next request is let through: what a kill can lose is never more than `concurrency`
+                await asyncio.to_thread(self._keep, [keys[sample] for sample in samples], replies, cost)
         return dict(zip(samples, replies, strict=True))
 
     async def _send(self, body: dict[str, Any], count: int) -> tuple[list[Reply], Usage]:
