@@ -64,7 +64,8 @@ class Endpoint(Options):
     """A video that would give more frames is sampled more thinly over its whole length."""
     videos: Literal["frames", "video"] = "frames"
     """`frames`: a video is sent as images with their times, which every endpoint with images takes. `video`: as one video
-    of JPEG frames with its rate, which vLLM takes, for models that are trained on videos as such."""
+    of JPEG frames with its rate, which vLLM takes if started with `--trust-request-mm-kwargs`; for models that are trained
+    on videos as such, as a policy is."""
     price_prompt: float = Field(default=0.0, ge=0.0)
     """Price of a million prompt tokens, in any currency."""
     price_completion: float = Field(default=0.0, ge=0.0)

@@ -84,6 +84,11 @@ def prompt_parts(row: Row, endpoint: Endpoint) -> list[Part]:
     return parts
 
 
+def media_parts(row: Row, endpoint: Endpoint) -> list[Part]:
+    """The row's images, then its videos, without its text. Raises MediaError."""
+    return [part for parts in _media(row, endpoint).values() for medium in parts for part in medium]
+
+
 def media_fields(row: Row, endpoint: Endpoint) -> dict[str, Any]:
     """Fields of the request beside the messages that the row's media need: the frame rate of videos, for vLLM."""
     if endpoint.videos != "video" or not row.get("videos"):

@@ -142,7 +142,12 @@ def vllm_server(model_path: Path, log: Path) -> Iterator[VLLMServer]:
         *("--model", str(model_path), "--served-model-name", "tiny"),
         *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "2048"),
         *("--enforce-eager", "--max-num-seqs", "32", "--generation-config", "vllm", "--block-size", "32"),
-        *("--skip-mm-profiling", "--limit-mm-per-prompt", '{"image": 8, "video": 1}'),
+        *(
+            "--skip-mm-profiling",
+            "--trust-request-mm-kwargs",
+            "--limit-mm-per-prompt",
+            '{"image": 8, "video": 1}',
+        ),
     ]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(log.parent), str(REPOSITORY)]),
