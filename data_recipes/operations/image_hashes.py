@@ -25,7 +25,7 @@ from PIL import Image
 
 WINDOWS: tuple[tuple[float, float, float, float], ...] = (
     (0.0, 0.0, 0.0, 0.0),
-    *itertools.product((0.025, 0.075), repeat=4),
+    *itertools.product(*[(0.025, 0.075)] * 4),
 )
 """Shares of width and height that are cut off at left, top, right, bottom."""
 

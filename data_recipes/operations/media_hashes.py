@@ -124,7 +124,7 @@ def frames_of(video: Any) -> list[Image.Image]:
     part = video if isinstance(video, Mapping) else {}
     source = (part["bytes"] if "bytes" in part else part["path"]) if part else video
     frames = []
-    with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
+    with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r") as container:
         if not container.streams.video:
             raise OSError(f"{source if isinstance(source, str) else 'video'}: no video stream")
         stream = container.streams.video[0]
