@@ -34,7 +34,7 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
     "give a proof": re.compile(
-        r"\b(?:give|write|provide|complete|construct)\s+(?:an?|the|your)?\s*(?:\w+\s+){0,2}proof\b",
+        r"\b(?:give|write|provide|complete|construct)\s+(?:an?|the|your)?\s*(?:[\w-]+\s+){0,2}proof\b",
         re.IGNORECASE,
     ),
     "求证": re.compile(r"求证"),

@@ -117,10 +117,11 @@ def _choice(index: int, reply: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class VLLMServer:
-    """A running vLLM server. url: with the version."""
+    """A running vLLM server. url: with the version. model: as it is served. folder: of the model."""
 
     url: str
     model: str
+    folder: Path
 
     def requests(self) -> float:
         """Requests that have run to their end, as the server counts them."""
@@ -166,7 +167,7 @@ def vllm_server(model_path: Path, log: Path) -> Iterator[VLLMServer]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"vLLM did not start:\n{log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.5)
-        yield VLLMServer(f"{url}/v1", "tiny")
+        yield VLLMServer(f"{url}/v1", "tiny", model_path)
     finally:
         process.terminate()
         try:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,6 +36,19 @@ def image(tmp_path) -> str:
     path = tmp_path / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (56, 84, 3), dtype=np.uint8)).save(path)
     return str(path)
+
+
+@pytest.fixture
+def clip(tmp_path) -> str:
+    path = str(tmp_path / "clip.mp4")
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for i in range(12):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * i, dtype=np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
 
 
 def row(number: int, *, images=(), videos=(), **more):
@@ -76,24 +90,14 @@ def run(name: str, rows, folder: Path, **options):
     return list(operation.apply(iter(rows), operation.options(**options), context)), context.counts
 
 
-def test_text_images_and_videos_are_answered_and_paid_once(server, image, tmp_path):
-    import av
-
-    video = str(tmp_path / "clip.mp4")
-    with av.open(video, "w") as container:
-        stream = container.add_stream("mpeg4", rate=4)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for i in range(12):
-            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * i, dtype=np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+def test_text_images_and_videos_are_answered_and_paid_once(server, image, clip, tmp_path):
     frames, whole = endpoint(server), endpoint(server, videos="video")
     asked = [
         (frames, row(0)),
         (frames, row(1, images=[image])),
         (frames, row(2, images=[image, image])),
-        (frames, row(3, videos=[video])),
-        (whole, row(4, videos=[video])),
+        (frames, row(3, videos=[clip])),
+        (whole, row(4, videos=[clip])),
     ]
 
     async def all_of_them(counts: Counter[str]):
@@ -118,6 +122,26 @@ def test_text_images_and_videos_are_answered_and_paid_once(server, image, tmp_pa
     assert asyncio.run(all_of_them(again)) == replies
     assert server.requests() == asked_for
     assert again["teacher/cached"] == 20 and again["teacher/requests"] == 0
+
+
+def test_the_server_sees_the_prompt_that_the_trainer_sees(server, image, clip, tmp_path):
+    from vlm.inputs import encode
+    from vlm.load import load_processor
+    from vlm.media import load_media
+
+    processor = load_processor(server.folder)
+    whole = endpoint(server, videos="video", n_per_request=1)
+    rows = [row(0), row(1, images=[image]), row(2, images=[image, image]), row(3, videos=[clip])]
+
+    async def tokens(r) -> int:
+        counts: Counter[str] = Counter()
+        client = Client(whole, tmp_path / "cache", counts)
+        await client.ask(prompt_messages(r, whole), fields=media_fields(r, whole))
+        await client.close()
+        return int(counts["teacher/tokens_prompt"])
+
+    for r in rows:
+        assert asyncio.run(tokens(r)) == len(encode(processor, r["prompt"], *load_media(r)))
 
 
 def test_a_prompt_that_is_too_long_is_turned_down(server, tmp_path):
