@@ -21,7 +21,8 @@ from data_recipes.readers import (
     voc,
 )
 from data_recipes.records import Format
+from data_recipes.synthetic import worlds
 
 _QUESTIONS = (llava_cot, tabmwp, math_sets, search, easyr1, sharegpt, llamafactory_v1, llava, ms_swift)
-MODULES = (rows, coco, voc, refcoco, boxes_json, gui, temporal, *_QUESTIONS)
+MODULES = (rows, coco, voc, refcoco, boxes_json, gui, temporal, *_QUESTIONS, worlds)
 FORMATS: dict[str, Format] = {f.name: f for module in MODULES for f in module.FORMATS}

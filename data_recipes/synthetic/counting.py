@@ -62,7 +62,9 @@ def plan(kind: str, rng: random.Random, options: CountingOptions) -> CountingPla
         _distractor(rng, query, colour, shape) for _ in range(whole_knob(options.distractors, 3, 24, hard))
     ]
     rng.shuffle(looks)
-    figures = _placed(rng, looks, knob(options.unit, 30, 16, hard), knob(options.overlap, 0, 0.4, hard), options)
+    figures = _placed(
+        rng, looks, knob(options.unit, 30, 16, hard), knob(options.overlap, 0, 0.4, hard), options
+    )
     return CountingPlan(tuple(figures), query) if figures is not None else None
 
 
@@ -113,7 +115,9 @@ def _placed(
     rng: random.Random, looks: list[tuple[str, str]], unit: float, overlap: float, options: CountingOptions
 ) -> list[Figure] | None:
     """Figures of these looks, later ones over earlier ones, none covered beyond `overlap`; None where one finds no place."""
-    owner = np.full((options.height, options.width), -1, np.int32)  # number of the topmost figure of each pixel
+    owner = np.full(
+        (options.height, options.width), -1, np.int32
+    )  # number of the topmost figure of each pixel
     sizes: list[int] = []  # pixels of each figure
     placed: list[Figure] = []
     for number, (colour, shape) in enumerate(looks):

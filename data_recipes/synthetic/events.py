@@ -77,7 +77,12 @@ class Track:
         if self.event == "moves":
             moved = sum(max(0, min(frame + 1, end) - first) for first, end in self.spans)
             return Figure(
-                figure.colour, figure.shape, figure.x + self._way(moved), figure.y, figure.half, angle=figure.angle
+                figure.colour,
+                figure.shape,
+                figure.x + self._way(moved),
+                figure.y,
+                figure.half,
+                angle=figure.angle,
             )
         return figure
 
@@ -101,7 +106,8 @@ class EventPlan:
     @property
     def content(self) -> str:
         return " ".join(
-            f"{t.figure.name} {t.figure.x:.0f} {t.figure.y:.0f} {t.event} {t.other} {t.spans}" for t in self.tracks
+            f"{t.figure.name} {t.figure.x:.0f} {t.figure.y:.0f} {t.event} {t.other} {t.spans}"
+            for t in self.tracks
         )
 
 
@@ -116,7 +122,13 @@ def plan(kind: str, rng: random.Random, options: EventOptions) -> EventPlan | No
     rows = -(-count // columns)
     # Each colour and shape once, the colours that figures turn to included: names stay unique at all times.
     looks = rng.sample([(c, s) for c in PALETTE for s in ALL_SHAPES], 2 * count)
-    first_events = {"seen": ["seen"], "moves": ["moves"], "turns": ["turns"], "nth": ["seen"], "both": ["seen", "seen"]}
+    first_events = {
+        "seen": ["seen"],
+        "moves": ["moves"],
+        "turns": ["turns"],
+        "nth": ["seen"],
+        "both": ["seen", "seen"],
+    }
     events = first_events[kind] + [
         rng.choice(("seen", "moves", "turns")) for _ in range(count - len(first_events[kind]))
     ]
@@ -184,6 +196,7 @@ def make(planned: EventPlan, rng: random.Random, options: EventOptions) -> Sampl
                 "name": t.figure.name,
                 "event": t.event,
                 "other": t.other or None,
+                "place": _cell(t.figure, options.cell_px),
                 "spans": [[a / rate, b / rate] for a, b in t.spans],
             }
             for t in planned.tracks
@@ -225,6 +238,12 @@ def _random_spans(rng: random.Random, steps: int, count: int, unit: int) -> Span
         spans.append((at * unit, (at + length) * unit))
         at += length
     return tuple(spans)
+
+
+def _cell(figure: Figure, side: int) -> list[int]:
+    """The square in which a figure stays, [x1, y1, x2, y2] in pixels."""
+    x, y = int(figure.x) // side * side, int(figure.y) // side * side
+    return [x, y, x + side, y + side]
 
 
 def _told(track: Track, rate: int) -> str:

@@ -16,12 +16,16 @@ from data_recipes.shapes.scenes import OUTLINES, PALETTE
 Box = list[int]
 SIZES = {"small": 0.6, "medium": 1.0, "large": 1.6}
 """Half the side of a figure by its size word, in units of the scene; steps so large that nobody doubts which is which."""
-VISIBLE = 64  # of 255: paler edges of a figure or a letter are cut off, so that a box ends where ink can be seen
+VISIBLE = (
+    64  # of 255: paler edges of a figure or a letter are cut off, so that a box ends where ink can be seen
+)
 _SMOOTH = 4  # figures are drawn this much larger and reduced, for smooth edges
 _BASES: dict[str, Sequence[tuple[float, float]]] = {
     "square": ((0, 0), (1, 0), (1, 1), (0, 1)),
     "triangle": ((0.5, 0), (1, 1), (0, 1)),
-    "circle": [(0.5 + 0.5 * math.cos(a), 0.5 + 0.5 * math.sin(a)) for a in np.arange(0, math.tau, math.tau / 64)],
+    "circle": [
+        (0.5 + 0.5 * math.cos(a), 0.5 + 0.5 * math.sin(a)) for a in np.arange(0, math.tau, math.tau / 64)
+    ],
     **OUTLINES,
 }
 

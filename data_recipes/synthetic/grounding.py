@@ -10,9 +10,28 @@ from PIL import Image
 from pydantic import Field
 
 from data_recipes.shapes.scenes import ALL_SHAPES, PALETTE
-from data_recipes.synthetic.figures import SIZES, Box, Figure, apart, background, blemish, inside, paint, place
+from data_recipes.synthetic.figures import (
+    SIZES,
+    Box,
+    Figure,
+    apart,
+    background,
+    blemish,
+    inside,
+    paint,
+    place,
+)
 from data_recipes.synthetic.refer import Query, describe, meant
-from data_recipes.synthetic.world import Sample, WorldOptions, knob, listed, numbers, whole_knob, with_article, world
+from data_recipes.synthetic.world import (
+    Sample,
+    WorldOptions,
+    knob,
+    listed,
+    numbers,
+    whole_knob,
+    with_article,
+    world,
+)
 from rewards.frames import convert
 
 Kind = Literal["attributes", "relation", "extreme", "all"]
@@ -114,9 +133,7 @@ def make(planned: GroundingPlan, rng: random.Random, options: GroundingOptions) 
             {"size": f.size, "colour": f.colour, "shape": f.shape, "box": f.box} for f in planned.figures
         ],
     }
-    return Sample(
-        "detection" if several else "grounding", question, answer, trace, (image,), columns=columns
-    )
+    return Sample("detection" if several else "grounding", question, answer, trace, (image,), columns=columns)
 
 
 def framed(box: Box, frame: str, image: Image.Image) -> Box:

@@ -85,7 +85,9 @@ def make(planned: OcrPlan, rng: random.Random, options: OcrOptions) -> Sample:
     setting = typeset(planned.page)
     image, covered = draw(setting, rng, options)
     lines = [" ".join(line) for line in planned.page.lines]
-    shown = f"The image shows {len(lines)} line{'s' * (len(lines) > 1)}: {listed(repr(line) for line in lines)}."
+    shown = (
+        f"The image shows {len(lines)} line{'s' * (len(lines) > 1)}: {listed(repr(line) for line in lines)}."
+    )
     word = setting.words[planned.target if planned.kind in ("find", "word_at") else 0]
     box = framed(word.box, options.frame, image)
     units = "in pixels" if options.frame == "pixel" else "from 0 to 1000"
@@ -93,7 +95,9 @@ def make(planned: OcrPlan, rng: random.Random, options: OcrOptions) -> Sample:
         task, answer, conclusion = "grounding", {"boxes": [box], "frame": options.frame}, numbers(box)
         question = f"Where is the word '{word.text}'? Give its box as [x1, y1, x2, y2] {units}."
         summary = f"I look for the word '{word.text}' and give its box."
-        reasoning = f"'{word.text}' is in line {word.line + 1}, and there alone. Its ink ends at {numbers(box)}."
+        reasoning = (
+            f"'{word.text}' is in line {word.line + 1}, and there alone. Its ink ends at {numbers(box)}."
+        )
     elif planned.kind == "word_at":
         task, answer, conclusion = "ocr", {"value": word.text}, word.text
         question = f"Which word is in the box {numbers(box)} ({units})? Answer with the word alone."

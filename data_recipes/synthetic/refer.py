@@ -53,7 +53,9 @@ class Query:
         return [
             f
             for f in figures
-            if (self.size in ("", f.size)) and (self.colour in ("", f.colour)) and (self.shape in ("", f.shape))
+            if (self.size in ("", f.size))
+            and (self.colour in ("", f.colour))
+            and (self.shape in ("", f.shape))
         ]
 
 
@@ -91,7 +93,10 @@ def describe(
         else:
             vague = [q for q in queries if len(q.alike(figures)) > 1]
             found = [
-                q for base in vague for q in _located(rng, base, target, figures, style) if meant(q, figures) == target
+                q
+                for base in vague
+                for q in _located(rng, base, target, figures, style)
+                if meant(q, figures) == target
             ]
         if found:
             fewest = min(_words(q) for q in found)

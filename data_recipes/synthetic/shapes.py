@@ -95,9 +95,17 @@ def make(planned: ShapesPlan, rng: random.Random, options: ShapesOptions) -> Sam
     videos = (encoded_video(clip_frames(example.clip), FRAMES_PER_SECOND),) if example.clip else ()
     # `kind` is a column of every made row.
     columns = {name: value for name, value in example.columns.items() if name != "kind"}
-    return Sample(example.task, example.question, example.answer, example.trace, images, videos, columns=columns)
+    return Sample(
+        example.task, example.question, example.answer, example.trace, images, videos, columns=columns
+    )
 
 
 FORMATS = (
-    world("synthetic_shapes", "Made: coloured shapes on a grid, seven kinds of question", ShapesOptions, plan, make),
+    world(
+        "synthetic_shapes",
+        "Made: coloured shapes on a grid, seven kinds of question",
+        ShapesOptions,
+        plan,
+        make,
+    ),
 )

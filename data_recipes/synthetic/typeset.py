@@ -91,7 +91,9 @@ def typeset(page: Page) -> Setting:
     return Setting(ink, tuple(words))
 
 
-def _tile(word: str, at: ImageFont.FreeTypeFont | ImageFont.ImageFont, style: Style) -> tuple[Image.Image, int]:
+def _tile(
+    word: str, at: ImageFont.FreeTypeFont | ImageFont.ImageFont, style: Style
+) -> tuple[Image.Image, int]:
     """(the word's coverage with PAD around it, its advance)."""
     if style.spacing:
         advances = [math.ceil(at.getlength(letter)) + style.spacing for letter in word]

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import random
 
-WORDS = tuple(
-    "anchor apple arrow autumn badge bakery bamboo barrel basket battery beacon bench berry bicycle blanket bottle branch"
-    " bridge bronze bucket button cabin cable camera candle canyon carpet castle cellar chapel cherry circle clover coffee"
-    " comet copper corner cotton cradle crystal curtain dancer desert diamond dinner doctor dragon drawer eagle engine"
-    " envelope evening fabric falcon farmer feather fiddle flower forest fossil fountain galaxy garden garlic ginger glacier"
-    " granite guitar hammer harbour harvest helmet honey horizon hunter island ivory jacket jasmine journey jungle kettle"
-    " kitchen ladder lantern lemon library lizard lobster magnet mango maple marble market meadow medal melon mirror monkey"
-    " mountain museum mustard needle nickel north notebook novel nutmeg ocean office olive onion orange orchard oven oyster"
-    " palace panther paper parcel parrot pencil pepper piano picnic pigeon pillow pirate planet pocket potato prairie"
-    " printer pumpkin puzzle quartz rabbit radio railway rainbow recipe ribbon river rocket saddle salmon sandal saucer"
-    " school scissors season shadow shelter signal silver sister sparrow spider spring squash station statue stone summer"
-    " sunset surface sweater table tailor teapot temple tennis thunder ticket tiger timber tomato tower trumpet tunnel"
-    " turtle umbrella valley vanilla velvet village violin volcano wagon walnut water weather whistle willow window winter"
-    " wizard yellow zebra".split()
-)
+_TEXT = """
+    anchor apple arrow autumn badge bakery bamboo barrel basket battery beacon bench berry bicycle blanket bottle branch
+    bridge bronze bucket button cabin cable camera candle canyon carpet castle cellar chapel cherry circle clover coffee
+    comet copper corner cotton cradle crystal curtain dancer desert diamond dinner doctor dragon drawer eagle engine
+    envelope evening fabric falcon farmer feather fiddle flower forest fossil fountain galaxy garden garlic ginger glacier
+    granite guitar hammer harbour harvest helmet honey horizon hunter island ivory jacket jasmine journey jungle kettle
+    kitchen ladder lantern lemon library lizard lobster magnet mango maple marble market meadow medal melon mirror monkey
+    mountain museum mustard needle nickel north notebook novel nutmeg ocean office olive onion orange orchard oven oyster
+    palace panther paper parcel parrot pencil pepper piano picnic pigeon pillow pirate planet pocket potato prairie
+    printer pumpkin puzzle quartz rabbit radio railway rainbow recipe ribbon river rocket saddle salmon sandal saucer
+    school scissors season shadow shelter signal silver sister sparrow spider spring squash station statue stone summer
+    sunset surface sweater table tailor teapot temple tennis thunder ticket tiger timber tomato tower trumpet tunnel
+    turtle umbrella valley vanilla velvet village violin volcano wagon walnut water weather whistle willow window winter
+    wizard yellow zebra
+"""
+WORDS = tuple(_TEXT.split())
 _LETTERS, _DIGITS = "ACDEFHKLMNPRTUVWXY", "23456789"
 
 

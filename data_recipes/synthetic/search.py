@@ -1,0 +1,267 @@
+"""Visual search: a large image full of signs, and a question about a detail that only zooming in makes legible.
+
+Which sign is meant can be seen in the image as the model gets it; what is on it cannot: after the processor's down-scaling
+to `max_pixels` the detail is `seen_px` pixels high at most, in the file three times that and more. The trace is a dialogue
+that zooms in (`zoom.py`), with the regions as further images.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from PIL import Image, ImageDraw
+from pydantic import Field, model_validator
+
+from data_recipes.shapes.scenes import ALL_SHAPES, PALETTE
+from data_recipes.synthetic import zoom
+from data_recipes.synthetic.figures import Box, Figure, apart, background, blemish, inside, paint, place
+from data_recipes.synthetic.typeset import font
+from data_recipes.synthetic.world import Sample, WorldOptions, knob, whole_knob, world
+from rewards.frames import smart_resize
+
+Kind = Literal["number", "letter", "arrow"]
+LEGIBLE_PX = 8  # height in the file below which a detail is not legible however much it is enlarged
+SHAPES = tuple(
+    s for s in ALL_SHAPES if s not in ("star", "cross")
+)  # those with room for a text in the middle
+LIGHT = ("yellow", "cyan", "pink", "orange")  # signs whose text is black
+DETAILS: dict[str, tuple[str, ...]] = {
+    "number": tuple(str(n) for n in range(12, 99) if n % 10 and n % 11),
+    "letter": tuple("ABCDEFGHKLMNPRSTUVXYZ"),
+    "arrow": ("left", "right", "up", "down"),
+}
+_ARROW = ((0.0, 0.35), (0.5, 0.35), (0.5, 0.0), (1.0, 0.5), (0.5, 1.0), (0.5, 0.65), (0.0, 0.65))
+_TURNS = {"right": 0, "down": 1, "left": 2, "up": 3}
+
+
+class SearchOptions(WorldOptions):
+    """Options of `synthetic_search`."""
+
+    image_format: Literal["png", "jpeg"] = "jpeg"
+    """`png` keeps every pixel; `jpeg` (quality 95, 4:4:4) is smaller where backgrounds are textured."""
+    kinds: tuple[Kind, ...] = ("number", "letter", "arrow")
+    """What is asked about the sign, in turn: the number or the letter on it, or which way its arrow points."""
+    width: int = Field(2000, ge=600)
+    """Of the image, in pixels."""
+    height: int = Field(1500, ge=600)
+    """Of the image, in pixels."""
+    max_pixels: int = Field(28 * 28 * 512, ge=28 * 28 * 16)
+    """The processor's limit for one image, which makes the detail illegible; as in the run that uses the rows."""
+    seen_px: float = Field(3.2, gt=1.0, le=6.0)
+    """Height in pixels that the detail has left after down-scaling, at most."""
+    signs: int | None = Field(None, ge=2, le=400)
+    """Number of signs; 12 to 120 by difficulty."""
+    sign_px: int | None = Field(None, ge=24)
+    """Side of a sign in the file; 84 to 44 by difficulty, but with room for the detail."""
+    zooms: int | None = Field(None, ge=1, le=2)
+    """Regions that the trace looks at: the sign at once, or first its surroundings; 1, from difficulty 0.5 on 2."""
+    answers: Literal["text", "choice"] = "text"
+    """`text`: the answer is the text, {"value": "47"}, for the rewards exact_text or anls. `choice`: four options, and
+    {"value": "B", "letter": "B", "options": […]}, for the rewards choice or exact_text."""
+
+    @model_validator(mode="after")
+    def _legible(self) -> SearchOptions:
+        if detail_px(self) < LEGIBLE_PX:
+            raise ValueError(
+                f"seen_px: expected a detail of at least {LEGIBLE_PX} pixels in the file, got {detail_px(self)} for"
+                f" {self.width} x {self.height} pixels reduced to {self.max_pixels}; enlarge the image or lower max_pixels"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """target: the number of the sign asked about. details: what is on each sign."""
+
+    kind: str
+    signs: tuple[Figure, ...]
+    details: tuple[str, ...]
+    target: int
+
+    @property
+    def content(self) -> str:
+        return " ".join(f"{f.name} {f.box} {d}" for f, d in zip(self.signs, self.details, strict=True))
+
+
+def scale(options: SearchOptions) -> float:
+    """How much smaller the model sees the image."""
+    height, width = smart_resize(options.height, options.width, max_pixels=options.max_pixels)
+    return max(height / options.height, width / options.width)
+
+
+def detail_px(options: SearchOptions) -> int:
+    """Height of the detail in the file."""
+    return math.floor(options.seen_px / scale(options))
+
+
+def plan(kind: str, rng: random.Random, options: SearchOptions) -> SearchPlan | None:
+    hard = options.difficulty
+    count = whole_knob(options.signs, 12, 120, hard)
+    half = max(whole_knob(options.sign_px, 84, 44, hard), 3 * detail_px(options)) / 2
+    target_look = (rng.choice(list(PALETTE)), rng.choice(SHAPES))
+    looks = [target_look]
+    while len(looks) < count:  # half of the others share the colour or the shape of the one that is meant
+        colour = target_look[0] if rng.random() < 0.25 else rng.choice(list(PALETTE))
+        shape = target_look[1] if rng.random() < 0.25 else rng.choice(SHAPES)
+        if (colour, shape) != target_look:
+            looks.append((colour, shape))
+
+    def one(number: int) -> Figure:
+        x, y = rng.uniform(half, options.width - half), rng.uniform(half, options.height - half)
+        return Figure(*looks[number], x=round(x), y=round(y), half=half)
+
+    def fits(figure: Figure, placed: list[Figure]) -> bool:
+        return inside(figure.box, options.width, options.height, 8) and all(
+            apart(figure.box, other.box, 6) for other in placed
+        )
+
+    signs = place(rng, count, one, fits)
+    if signs is None:
+        return None
+    wanted = rng.choice(DETAILS[kind])
+    others = [d for d in DETAILS[kind] if d != wanted]
+    # What the others show is no hint: never the same, but for arrows, of which there are four.
+    details = [wanted] + [rng.choice(others if kind != "arrow" else DETAILS[kind]) for _ in signs[1:]]
+    order = rng.sample(range(count), count)
+    return SearchPlan(kind, tuple(signs[i] for i in order), tuple(details[i] for i in order), order.index(0))
+
+
+def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Sample:
+    image, detail_box = draw(planned, rng, options)
+    target, detail = planned.signs[planned.target], planned.details[planned.target]
+    name = f"{target.colour} {target.shape}"
+    what = {
+        "number": f"What number is written on the {name}",
+        "letter": f"What letter is written on the {name}",
+        "arrow": f"Which way does the arrow on the {name} point, left, right, up or down",
+    }[planned.kind]
+    answer, given, question = _answer(planned, detail, f"{what}?", rng, options)
+    hard = options.difficulty
+    zooms = (2 if hard >= 0.5 else 1) if options.zooms is None else options.zooms
+    trace, crops = _dialogue(rng, image, target, planned.kind, detail, given, zooms)
+    columns = {
+        "target_box": target.box,
+        "detail_box": detail_box,
+        "image_size": list(image.size),
+        "max_pixels": options.max_pixels,
+        "turns": zooms + 1,
+    }
+    return Sample("search", question, answer, trace, (image, *crops), system=zoom.SYSTEM, columns=columns)
+
+
+def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tuple[Image.Image, Box]:
+    """(the image, the box of the target's detail)."""
+    hard = options.difficulty
+    image = background(rng, options.width, options.height, knob(None, 0.3, 1.0, hard))
+    boxes = []
+    for sign, detail in zip(planned.signs, planned.details, strict=True):
+        paint(image, sign)
+        boxes.append(_draw_detail(image, sign, detail, planned.kind, detail_px(options)))
+    return blemish(image, rng, noise=4 * hard), boxes[planned.target]
+
+
+def _draw_detail(image: Image.Image, sign: Figure, detail: str, kind: str, height: int) -> Box:
+    """Draw what is on a sign, at most `height` pixels high, in its middle (a triangle's lies lower); returns its box."""
+    mask = _arrow(detail, height) if kind == "arrow" else _text(detail, height)
+    x = round(sign.x - mask.width / 2)
+    y = round(sign.y - mask.height / 2 + (sign.half * 0.3 if sign.shape == "triangle" else 0))
+    image.paste((20, 20, 20) if sign.colour in LIGHT else (250, 250, 250), (x, y), mask)
+    return [x, y, x + mask.width, y + mask.height]
+
+
+@lru_cache(maxsize=512)
+def _text(text: str, height: int) -> Image.Image:
+    """Coverage of a text whose ink is exactly the image, as high as fits into `height` pixels."""
+    for size in range(3 * height, 3, -1):
+        _, _, right, bottom = font(None, size).getbbox(text)
+        mask = Image.new("L", (int(right) + 4, int(bottom) + 4))
+        ImageDraw.Draw(mask).text((0, 0), text, fill=255, font=font(None, size))
+        box = mask.getbbox()
+        if box and box[3] - box[1] <= height:
+            return mask.crop(box)
+    raise ValueError(f"height: expected room for {text!r}, got {height} pixels")
+
+
+def _arrow(way: str, side: int) -> Image.Image:
+    mask = Image.new("L", (side * 4, side * 4))
+    ImageDraw.Draw(mask).polygon([(x * (4 * side - 1), y * (4 * side - 1)) for x, y in _ARROW], fill=255)
+    return mask.rotate(-90 * _TURNS[way]).reduce(4)
+
+
+def _answer(
+    planned: SearchPlan, detail: str, question: str, rng: random.Random, options: SearchOptions
+) -> tuple[dict[str, Any], str, str]:
+    """(answer, text of the right answer, question)."""
+    if options.answers == "text":
+        return {"value": detail}, detail, question
+    others = sorted(set(DETAILS[planned.kind]) - {detail})
+    choices = [detail, *rng.sample(others, 3)]
+    rng.shuffle(choices)
+    letter = "ABCD"[choices.index(detail)]
+    lines = "\n".join(f"{key}. {choice}" for key, choice in zip("ABCD", choices, strict=True))
+    answer = {"value": letter, "letter": letter, "options": choices}
+    return answer, letter, f"{question}\n{lines}\nAnswer with the letter."
+
+
+def _dialogue(
+    rng: random.Random, image: Image.Image, target: Figure, kind: str, detail: str, given: str, zooms: int
+) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+    """(the turns after the question, the regions that they show)."""
+    name = f"the {target.colour} {target.shape}"
+    turns: list[dict[str, Any]] = []
+    crops: list[Image.Image] = []
+    seen, origin, source = image, (0, 0), "original_image"
+    for number in range(1, zooms + 1):
+        last = number == zooms
+        # The sign fills a good part of the last region and a small one of that before it.
+        box = _around(rng, target.box, (0.3, 0.8) if last else (2.0, 3.5), origin, seen.size)
+        thought = (
+            f"I look for {name}. It is {_place(target, image.size)}, and what is on it is too small to read. I zoom in."
+            if number == 1
+            else f"{name.capitalize()} is in the region. I zoom in further to read what is on it."
+        )
+        turns += [zoom.zoom_call(thought, box, source), zoom.observation(number)]
+        region = zoom.pixels_of(box, seen.size)
+        seen, origin = seen.crop(region), (origin[0] + region[0], origin[1] + region[1])
+        crops.append(zoom.shown(seen))
+        source = f"observation_{number}"
+    says = f"Its arrow points {detail}" if kind == "arrow" else f"It says {detail}"
+    option = f", which is option {given}" if given != detail else ""
+    turns.append(zoom.final_answer(f"Now {name} can be read. {says}{option}.", given))
+    return turns, crops
+
+
+def _around(
+    rng: random.Random, box: Box, margins: tuple[float, float], origin: tuple[int, int], size: tuple[int, int]
+) -> list[float]:
+    """A region around a box, wider by margins of so many of its sides, as fractions of the source at `origin`."""
+    side = max(box[2] - box[0], box[3] - box[1])
+    x1, y1 = (box[i] - origin[i] - rng.uniform(*margins) * side for i in (0, 1))
+    x2, y2 = (box[i + 2] - origin[i] + rng.uniform(*margins) * side for i in (0, 1))
+    edges = (max(x1, 0) / size[0], max(y1, 0) / size[1], min(x2 / size[0], 1.0), min(y2 / size[1], 1.0))
+    return [round(v, 4) for v in edges]
+
+
+def _place(target: Figure, size: tuple[int, int]) -> str:
+    column = ("left", "middle", "right")[min(2, int(3 * target.x / size[0]))]
+    row = ("top", "middle", "bottom")[min(2, int(3 * target.y / size[1]))]
+    if row == column == "middle":
+        return "in the middle"
+    if column == "middle":
+        return f"in the middle of the {row}"
+    return f"in the {column} middle" if row == "middle" else f"at the {row} {column}"
+
+
+FORMATS = (
+    world(
+        "synthetic_search",
+        "Made: large images of signs, details legible by zooming alone, with dialogues",
+        SearchOptions,
+        plan,
+        make,
+    ),
+)

@@ -1,0 +1,10 @@
+"""All made worlds."""
+
+from __future__ import annotations
+
+from data_recipes.records import Format
+from data_recipes.synthetic import counting, events, grounding, ocr, search, shapes
+
+FORMATS: tuple[Format, ...] = tuple(
+    f for module in (shapes, ocr, grounding, counting, events, search) for f in module.FORMATS
+)
