@@ -4,6 +4,9 @@
         router.check_rows(rows)                       # before the run: every task routed, every answer readable
         scores = router.score(rows, completions)      # while it runs; thread-safe
 
+Rollouts that finish one after the other are scored in two moves: `judge` as they come, from any thread, and `settle`
+once for all of them, in their own order, which counts the failures. `score` is one after the other.
+
 A rollout's reward is the sum of weight x value over its task's functions, as in TRL. A function that returns None
 does not apply and adds nothing; a function of positive weight that *fails* leaves the rollout without a reward
 (`None`, never 0), with the reason. A text that breaks the grammar is worth 0 to every function that reads the
@@ -13,6 +16,7 @@ conclusion, without being shown to it.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -41,6 +45,17 @@ class Score:
     in_grammar: bool
     reason: str | None = None  # why reward is None, or which rule of the grammar broke
     extra: dict[str, Any] = field(default_factory=dict)  # `component/key`: what functions returned beside
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """What the functions said about one rollout; its failures are not counted yet (`Router.settle`)."""
+
+    row: Row
+    parsed: Parsed
+    outcomes: dict[
+        str, Outcome
+    ]  # by component; without those that were not shown a text that breaks the grammar
 
 
 @dataclass
@@ -84,9 +99,10 @@ class Router:
         except BaseException:
             self._pool.close()
             raise
-        # One thread per function that may wait; several calls of `score` share them.
+        # A thread for each function that may wait, for each of a few calls that come at the same time; threads start
+        # only when they are needed.
         self._runners = list(runners.values())
-        self._threads = ThreadPoolExecutor(max(1, len(runners)), thread_name_prefix="rewards-router")
+        self._threads = ThreadPoolExecutor(4 * max(1, len(runners)), thread_name_prefix="rewards-router")
 
     def __enter__(self) -> Router:
         return self
@@ -105,7 +121,7 @@ class Router:
 
     @property
     def needs_groups(self) -> bool:
-        """True if a function asks for whole groups: then `score` must be given complete groups and `group_ids`."""
+        """True if a function asks for whole groups: then every call must be given complete groups and `group_ids`."""
         return any(component.whole_groups for some in self._components.values() for component in some)
 
     def components(self) -> dict[str, list[str]]:
@@ -141,6 +157,16 @@ class Router:
         prompt; needed, with complete groups, if `needs_groups`. Raises RewardDataError for a task without reward,
         and RewardFailure when a function fails for more rollouts than the configuration allows.
         """
+        return self.settle(self.judge(rows, completions, completion_ids, group_ids))
+
+    def judge(
+        self,
+        rows: Sequence[Row],
+        completions: Sequence[str],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        group_ids: Sequence[str] | None = None,
+    ) -> list[Unsettled]:
+        """Call the functions, as `score` does, without counting their failures yet."""
         for name, given in (
             ("completions", completions),
             ("completion_ids", completion_ids),
@@ -176,16 +202,27 @@ class Router:
             results, metrics = future.result() if future else component.score(items)
             for i, outcome in zip(shown, results, strict=True):
                 outcomes[i][component.config.name] = outcome
-            self._account(component, [rows[i] for i in shown], results, metrics)
-        return [
-            self._combine(row, text, found) for row, text, found in zip(rows, parsed, outcomes, strict=True)
-        ]
+            self._collect(component.config.name, results, metrics)
+        return [Unsettled(row, text, found) for row, text, found in zip(rows, parsed, outcomes, strict=True)]
+
+    def settle(self, unsettled: Sequence[Unsettled]) -> list[Score]:
+        """The scores of rollouts that were judged, in order. Their failures are counted in this order and compared with the
+        limit once, so neither depends on how the rollouts were divided among calls of `judge`.
+
+        Raises RewardFailure when a function fails for more rollouts than the configuration allows.
+        """
+        for component, members in self._members([one.row for one in unsettled]):
+            name = component.config.name
+            shown = [unsettled[i] for i in members if name in unsettled[i].outcomes]
+            self._account(component, [one.row for one in shown], [one.outcomes[name] for one in shown])
+        return [self._combine(one.row, one.parsed, one.outcomes) for one in unsettled]
 
     def pop_metrics(self) -> dict[str, float]:
         """Means of what functions returned or logged beside rewards (`component/name`), and counts of failures by
         kind (`failures/component/kind`), since the last call."""
         with self._lock:
-            means = {name: sum(values) / len(values) for name, values in self._metrics.items()}
+            # fsum: whatever order they came in
+            means = {name: math.fsum(values) / len(values) for name, values in self._metrics.items()}
             counts = {f"failures/{name}": float(count) for name, count in self._failures.items()}
             self._metrics, self._failures = {}, Counter()
         return means | counts
@@ -231,19 +268,20 @@ class Router:
             (component, members) for task, members in by_task.items() for component in self._components[task]
         ]
 
-    def _account(
-        self, component: _Component, rows: Sequence[Row], outcomes: Sequence[Outcome], metrics: Metrics
-    ) -> None:
-        """Count and log failures, collect metrics, and stop the run if the function fails too often."""
+    def _collect(self, name: str, outcomes: Sequence[Outcome], metrics: Metrics) -> None:
+        """Keep what a function returned or logged beside rewards."""
+        extras = [item for outcome in outcomes for item in outcome.extra.items()]
+        with self._lock:
+            for key, value in [*metrics, *extras]:
+                if isinstance(value, int | float):
+                    self._metrics.setdefault(f"{name}/{key}", []).append(float(value))
+
+    def _account(self, component: _Component, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> None:
+        """Count and log failures, and stop the run if the function fails too often."""
         name, limit = component.config.name, self.config
         last: tuple[Row, Failure] | None = None
         with self._lock:
-            for key, value in metrics:
-                self._metrics.setdefault(f"{name}/{key}", []).append(value)
             for row, outcome in zip(rows, outcomes, strict=True):
-                for key, value in outcome.extra.items():
-                    if isinstance(value, int | float):
-                        self._metrics.setdefault(f"{name}/{key}", []).append(float(value))
                 component.recent.append(outcome.failure is not None)
                 if outcome.failure:
                     last = row, outcome.failure

@@ -38,6 +38,9 @@ class RolloutConfig(_Section):
     """Longest completion, in tokens."""
     temperature: float = Field(default=1.0, gt=0)
     """Of sampling, and of the log-probs that are trained."""
+    overlap_rewards: bool = True
+    """Rewards are scored as rollouts finish, while others are still being generated; false: after the last one, in one
+    call. The rewards are the same (rl/scoring.py)."""
 
 
 class SamplingConfig(_Section):

@@ -4,7 +4,7 @@ Every step samples from the current weights and takes exactly one gradient there
 clipping, no KL term and no second forward (MiMo-VL, arXiv 2506.03569, §3.3; docs/algorithm.md):
 
     rollouts  from the engine, by weights of version v
-    rewards   from the router, by task
+    rewards   from the router, by task, as rollouts finish
     groups    of rollouts of one prompt; those without a signal leave
     update    one gradient over all groups, each prompt and its images computed once
     sync      the engine gets version v + 1; its weights are compared with the trainer's
@@ -45,11 +45,12 @@ from rl.config import GRPOConfig
 from rl.packing import fill, pack
 from rl.processes import collected, dealt, gathered_means, largest, seed_of, summed, timed
 from rl.rollouts.config import build_engine
-from rl.rollouts.engine import Engine
+from rl.rollouts.engine import Engine, OnRollout
 from rl.rollouts.tokens import suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
 from rl.run_files import append, keep_until, rollout_record, step_metrics
 from rl.sampling import Batch, PromptSampler, outcome_of
+from rl.scoring import Scorer
 from rl.setup import (
     build_policy,
     gap_limits,
@@ -74,7 +75,7 @@ class Run:
     policy: torch.nn.Module
     optimizer: Any
     engine: Engine
-    router: Router
+    scorer: Scorer
     sampler: PromptSampler
     suppressed: tuple[int, ...]
     media: tuple[str, ...]
@@ -110,7 +111,7 @@ def train(config: GRPOConfig) -> Path:
             sync(run)
         run.step += 1
 
-        means = step_metrics(rows, rollouts, scores) | run.router.pop_metrics()
+        means = step_metrics(rows, rollouts, scores) | run.scorer.pop_metrics()
         metrics |= {"step": run.step} | gathered_means(means)
         log(run, out, metrics, seconds, time.perf_counter() - began, rows, rollouts, scores, groups, bar)
         if run.step % config.save_every == 0 or run.step == config.steps:
@@ -164,7 +165,7 @@ def start(config: GRPOConfig) -> Run:
         policy=policy,
         optimizer=optimizer,
         engine=engine,
-        router=router,
+        scorer=Scorer(router, overlap=config.rollout.overlap_rewards),
         sampler=PromptSampler(
             rows,
             config.rollout.prompts_per_step,
@@ -197,12 +198,13 @@ def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout
     size = run.config.rollout.completions_per_prompt
     while run.sampler.wanted:
         mine = dealt(run.sampler.next_rows(), run.accelerator)
-        with timed(seconds, "generate"):
-            new = generate(run, mine, already=len(rollouts))
-            check_versions(new, run.version)
         repeated = [row for row in mine for _ in range(size)]
-        with timed(seconds, "reward"):
-            verdicts = score(run, repeated, new)
+        with run.scorer.round(repeated) as scoring:
+            with timed(seconds, "generate"):
+                new = generate(run, mine, scoring.add, already=len(rollouts))
+                check_versions(new, run.version)
+            with timed(seconds, "reward"):  # of those that finished early it has been going on for a while
+                verdicts = scoring.finish()
         rewards = [verdict.reward for verdict in verdicts]
         outcomes = [outcome_of(rewards[i : i + size]) for i in range(0, len(rewards), size)]
         run.sampler.accept(collected(outcomes, run.accelerator))
@@ -210,8 +212,9 @@ def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout
     return rows, rollouts, scores, run.sampler.finish()
 
 
-def generate(run: Run, rows: list[Row], *, already: int = 0) -> list[Rollout]:
-    """G rollouts of each row, next to each other. already: rollouts that this step has, for fresh random numbers."""
+def generate(run: Run, rows: list[Row], on_rollout: OnRollout, *, already: int = 0) -> list[Rollout]:
+    """G rollouts of each row, next to each other; `on_rollout` is told of each as it finishes. already: rollouts that this
+    step has, for fresh random numbers."""
     config = run.config.rollout
     prompts = [encode_row(run.processor, row, max_frames=run.config.prompts.max_frames) for row in rows]
     requests = [
@@ -219,14 +222,7 @@ def generate(run: Run, rows: list[Row], *, already: int = 0) -> list[Rollout]:
         for row, prompt in zip(rows, prompts, strict=True)
     ]
     seed = seed_of(run.config.seed, run.step, run.accelerator.process_index, already)
-    return run.engine.generate(requests, Sampling(config.temperature, config.max_tokens, seed))
-
-
-def score(run: Run, rows: list[Row], rollouts: list[Rollout]) -> list[Score]:
-    """The router's verdict on each rollout; rollouts of one prompt are one group."""
-    texts = [rollout.text for rollout in rollouts]
-    ids = [list(rollout.completion_ids) for rollout in rollouts]
-    return run.router.score(rows, texts, ids, [rollout.row_id for rollout in rollouts])
+    return run.engine.generate(requests, Sampling(config.temperature, config.max_tokens, seed), on_rollout)
 
 
 def advantages(
@@ -386,7 +382,7 @@ def finish(run: Run, out: Path) -> Path:
     final = out / "final"
     save_model(run.accelerator, run.policy, run.processor, final)
     run.engine.close()
-    run.router.close()
+    run.scorer.close()
     run.accelerator.end_training()
     say(run.accelerator, f"done: {final} (checkpoints: {', '.join(p.name for p in checkpoints(out))})")
     return final

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
@@ -12,6 +12,10 @@ from rl.rollouts.types import Request, Rollout, Sampling
 
 if TYPE_CHECKING:
     from rl.rollouts.config import EngineConfig
+
+OnRollout = Callable[[int, Rollout], None]
+"""Told of every rollout as soon as it is finished: its place in the list that `generate` will return, and itself. Called
+in the thread that generates, so it must be quick."""
 
 
 class Engine(Protocol):
@@ -26,7 +30,9 @@ class Engine(Protocol):
     version: int
     """Version of the weights now loaded; every rollout carries it."""
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Rollout]:
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, on_rollout: OnRollout | None = None
+    ) -> list[Rollout]:
         """`request.n` rollouts for each request, next to each other and in the order of the requests."""
         ...
 

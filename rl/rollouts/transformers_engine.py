@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
 
 from rl.rollouts.config import EngineConfig
+from rl.rollouts.engine import OnRollout
 from rl.rollouts.fingerprint import Fingerprint, weights_fingerprint
 from rl.rollouts.tokens import stop_token_ids, stop_watch, suppress_, suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
@@ -48,8 +49,11 @@ class TransformersEngine:
         self._stop = torch.tensor(stop_token_ids(processor, folder), device=self._device)
         self._generator = torch.Generator(self._device).manual_seed(seed)
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Rollout]:
-        """`request.n` rollouts per request, in order. Raises ValueError if a prompt leaves no room."""
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, on_rollout: OnRollout | None = None
+    ) -> list[Rollout]:
+        """`request.n` rollouts per request, in order; `on_rollout` hears of each as soon as it is finished. Raises
+        ValueError if a prompt leaves no room."""
         self.wake()
         for request in requests:
             if len(request.prompt) >= self.config.max_model_len:
@@ -59,10 +63,14 @@ class TransformersEngine:
                 )
         if sampling.seed is not None:
             self._generator.manual_seed(sampling.seed)
-        rollouts: list[Rollout] = []
+        rollouts: dict[int, Rollout] = {}
         for batch in _batches(requests, self.config.max_num_seqs):
-            rollouts += self._generate_batch(batch, sampling)
-        return rollouts
+            first = len(rollouts)
+            for i, rollout in self._generate_batch(batch, sampling):
+                rollouts[first + i] = rollout
+                if on_rollout is not None:
+                    on_rollout(first + i, rollout)
+        return [rollouts[place] for place in range(len(rollouts))]
 
     def sync(self, named_weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Copy all weights; KeyError for an unknown name, ValueError for missing ones or a `version` that falls."""
@@ -97,8 +105,11 @@ class TransformersEngine:
             raise ValueError(f"the sync left out {len(missing)} weight(s), first {min(missing)}")
 
     @torch.inference_mode()
-    def _generate_batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Rollout]:
-        """One forward over the prompts, then one token at a time for all completions that are not finished.
+    def _generate_batch(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> Iterator[tuple[int, Rollout]]:
+        """One forward over the prompts, then one token at a time for all completions that are not finished. Yields each
+        completion, with its place among them, when it is.
 
         B prompts, S sequences still running (at first the sum of n), T tokens so far.
         """
@@ -106,6 +117,7 @@ class TransformersEngine:
         cache = DynamicCache(config=self._model.config.get_text_config())
         out = self._model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
+        owners = [request for request in requests for _ in range(request.n)]
         owner = torch.tensor([i for i, r in enumerate(requests) for _ in range(r.n)], device=self._device)
         room = torch.tensor(
             [self.config.max_model_len - len(r.prompt) for r in requests], device=self._device
@@ -121,7 +133,7 @@ class TransformersEngine:
         logprobs: list[list[float]] = [[] for _ in owner]
         stopped = [False] * len(owner)
         completed = stop_watch(self._processor.tokenizer, sampling.stop) if sampling.stop else None
-        while len(running):
+        while True:
             tokens, sampled = self._sample(logits, sampling.temperature)
             stop = torch.isin(tokens, self._stop)
             for i, token, logprob, end in zip(
@@ -136,9 +148,12 @@ class TransformersEngine:
                 for i, end in zip(running.tolist(), stop.tolist(), strict=True):
                     stopped[i] = end
             lengths = torch.tensor([len(ids[i]) for i in running.tolist()], device=self._device)
-            on = (~stop & (lengths < limit)).nonzero()[:, 0]
+            unfinished = ~stop & (lengths < limit)
+            for i in running[~unfinished].tolist():
+                yield i, self._rollout(owners[i], ids[i], logprobs[i], stopped[i])
+            on = unfinished.nonzero()[:, 0]
             if not len(on):
-                break
+                return
             if len(on) < len(running):
                 running, limit, position, mask, tokens = (
                     t[on] for t in (running, limit, position, mask, tokens)
@@ -153,7 +168,6 @@ class TransformersEngine:
                 use_cache=True,
             )
             logits, position = out.logits[:, -1], position + 1
-        return self._rollouts(requests, owner.tolist(), ids, logprobs, stopped)
 
     def _sample(self, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Token and its log-prob for each row of `logits` (S, vocabulary); greedy at temperature 0."""
@@ -166,28 +180,19 @@ class TransformersEngine:
         tokens = (logprobs.exp() / noise).argmax(-1)  # the smallest of exponentials with these rates
         return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
 
-    def _rollouts(
-        self,
-        requests: Sequence[Request],
-        owner: Sequence[int],
-        ids: Sequence[Sequence[int]],
-        logprobs: Sequence[Sequence[float]],
-        stopped: Sequence[bool],
-    ) -> list[Rollout]:
-        texts = self._processor.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
-        return [
-            Rollout(
-                row_id=requests[o].row_id,
-                prompt=requests[o].prompt,
-                completion_ids=tuple(ids[i]),
-                loss_mask=(1,) * len(ids[i]),
-                logprobs=tuple(logprobs[i]),
-                text=texts[i],
-                policy_version=self.version,
-                finish="stop" if stopped[i] else "length",
-            )
-            for i, o in enumerate(owner)
-        ]
+    def _rollout(
+        self, request: Request, ids: Sequence[int], logprobs: Sequence[float], stopped: bool
+    ) -> Rollout:
+        return Rollout(
+            row_id=request.row_id,
+            prompt=request.prompt,
+            completion_ids=tuple(ids),
+            loss_mask=(1,) * len(ids),
+            logprobs=tuple(logprobs),
+            text=self._processor.tokenizer.decode(list(ids), skip_special_tokens=True),
+            policy_version=self.version,
+            finish="stop" if stopped else "length",
+        )
 
 
 def _batches(requests: Sequence[Request], most: int) -> Iterator[list[Request]]:

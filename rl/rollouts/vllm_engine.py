@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from torch import Tensor
 
 import vlm  # noqa: F401  adapts torch's companions before vLLM imports them
 from rl.rollouts.config import EngineConfig
+from rl.rollouts.engine import OnRollout
 from rl.rollouts.fingerprint import Fingerprint, vllm_fingerprint
 from rl.rollouts.tokens import stop_length, stop_token_ids, suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
@@ -65,8 +66,10 @@ class VLLMEngine:
         self._on_cpu = self._llm.llm_engine.vllm_config.device_config.device_type == "cpu"
         self._threads = config.threads if self._on_cpu else torch.get_num_threads()
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Rollout]:
-        """`request.n` rollouts per request, in order.
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, on_rollout: OnRollout | None = None
+    ) -> list[Rollout]:
+        """`request.n` rollouts per request, in order; `on_rollout` hears of each as soon as it is finished.
 
         Raises:
             ValueError: a prompt leaves no room within max_model_len, or vLLM's expanded prompt is not the trainer's.
@@ -81,28 +84,49 @@ class VLLMEngine:
                     f"row {request.row_id!r}: the prompt has {len(request.prompt)} tokens, which leaves no room for a"
                     f" completion within max_model_len = {self.config.max_model_len}"
                 )
-        prompts = [_vllm_prompt(request) for request in requests]
-        parameters = [self._sampling_params(request, sampling, i) for i, request in enumerate(requests)]
-        with self._own_rng(), _threads(self._threads):
-            outputs = self._llm.generate(prompts, parameters, use_tqdm=False)
+        rollouts: dict[int, Rollout] = {}
+        with (
+            self._own_rng(),
+            _threads(self._threads),
+            closing(self._completions(requests, sampling)) as completions,
+        ):
+            for request, places, output in completions:
+                _check_prompt(request, output.prompt_token_ids)
+                rollout = self._rollout(request, output.outputs[0], sampling.stop)
+                for place in places:
+                    rollouts[place] = rollout
+                    if on_rollout is not None:
+                        on_rollout(place, rollout)
+        return [rollouts[place] for place in range(len(rollouts))]
 
-        completions = []
-        for request, output in zip(requests, outputs, strict=True):
-            _check_prompt(request, output.prompt_token_ids)
-            copies = request.n // len(output.outputs)  # n if greedy: asked for once
-            completions += [(request, completion) for completion in output.outputs] * copies
-        tokenizer = self._processor.tokenizer
-        ends = [
-            stop_length(tokenizer, c.token_ids, sampling.stop) if sampling.stop else None
-            for _, c in completions
-        ]
-        texts = tokenizer.batch_decode(
-            [c.token_ids[:end] for (_, c), end in zip(completions, ends, strict=True)],
-            skip_special_tokens=True,
-        )
-        return [
-            self._rollout(r, c, text, end) for (r, c), text, end in zip(completions, texts, ends, strict=True)
-        ]
+    def _completions(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> Generator[tuple[Request, range, Any], None, None]:
+        """Each completion as it finishes: its request, its places in the result, and vLLM's output.
+
+        Every completion is a request of its own to vLLM. `SamplingParams.n` comes to the same (vLLM makes n such
+        requests of it, with these seeds), but hands over nothing before all n are finished.
+        """
+        llm = self._llm.llm_engine
+        under_way: dict[str, tuple[Request, range]] = {}
+        names: list[str] = []  # vLLM's own, by which it can be told to stop
+        place = 0
+        try:
+            for index, request in enumerate(requests):
+                prompt = self._llm._preprocess_cmpl_one(_vllm_prompt(request))  # images once, not n times
+                copies = 1 if sampling.temperature > 0 else request.n  # greedy: all n are the same
+                for i in range(request.n // copies):
+                    name = str(place)
+                    parameters = self._sampling_params(sampling, index, i)
+                    names.append(llm.add_request(name, prompt, parameters))
+                    under_way[name] = request, range(place, place + copies)
+                    place += copies
+            while llm.has_unfinished_requests():
+                for output in llm.step():
+                    yield *under_way.pop(output.request_id), output
+        finally:
+            if under_way:  # an error, here or where the completions go to: the next call must not find them
+                llm.abort_request(names, internal=True)
 
     def sync(self, named_weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Replace all weights and drop what was cached under the old ones.
@@ -200,24 +224,27 @@ class VLLMEngine:
             arguments["distributed_executor_backend"] = "external_launcher"
         return LLM(**arguments)
 
-    def _sampling_params(self, request: Request, sampling: Sampling, index: int) -> Any:
+    def _sampling_params(self, sampling: Sampling, index: int, copy: int) -> Any:
+        """For completion `copy` of the request at `index`."""
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         return SamplingParams(
-            n=request.n if sampling.temperature > 0 else 1,  # vLLM refuses more when greedy
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
-            seed=None if sampling.seed is None else _derived_seed(sampling.seed, index),
+            seed=None if sampling.seed is None else _derived_seed(sampling.seed, index) + copy,
             stop_token_ids=list(self._stop),
             logprobs=0,  # of the sampled token alone
             flat_logprobs=True,
             detokenize=bool(sampling.stop),  # else once at the end, not at every token
             stop=list(sampling.stop),
             include_stop_str_in_output=True,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _rollout(self, request: Request, completion: Any, text: str, end: int | None) -> Rollout:
-        """end: tokens up to a stop string; None if there is none."""
+    def _rollout(self, request: Request, completion: Any, stop: Sequence[str]) -> Rollout:
+        tokenizer = self._processor.tokenizer
+        end = stop_length(tokenizer, completion.token_ids, stop) if stop else None
         ids = tuple(completion.token_ids[:end])
         return Rollout(
             row_id=request.row_id,
@@ -225,7 +252,7 @@ class VLLMEngine:
             completion_ids=ids,
             loss_mask=(1,) * len(ids),
             logprobs=tuple(completion.logprobs.logprobs[:end]),
-            text=text,
+            text=tokenizer.decode(list(ids), skip_special_tokens=True),
             policy_version=self.version,
             finish="stop" if end is not None or completion.finish_reason == "stop" else "length",
         )
@@ -317,7 +344,8 @@ def _suppressing(ids: Sequence[int]) -> type:
 
 
 def _derived_seed(seed: int, index: int) -> int:
-    """Seed of the request at `index`; vLLM adds 0, 1, … for its n completions, so requests lie far apart."""
+    """Seed of the first completion of the request at `index`; 0, 1, … is added for the others, so requests lie far
+    apart."""
     return int.from_bytes(blake2b(f"{seed}/{index}".encode(), digest_size=7).digest(), "big")
 
 

@@ -1,0 +1,129 @@
+"""Rewards are scored as rollouts finish, while others are still being generated.
+
+    with scorer.round(rows) as scoring:                     # a row for each rollout to come
+        rollouts = engine.generate(…, on_rollout=scoring.add)
+        scores = scoring.finish()                           # in the order of the rows
+
+A thread scores whatever has finished, all of it in one call, while the next ones finish: a reward that is slow at each
+call (a judge behind HTTP) gets few large calls, one that is quick gets each rollout at once. What is left when the last
+rollout is there is scored at once, beside the call that the thread may be in.
+
+Nothing depends on the clock: scores are handed back in the order of the rows, failures are counted in that order and
+once for the round (`Router.settle`), and rewards that ask for whole groups get them whole. The functions must do their
+part, as they must in any case (docs/rewards.md): one rollout's value must not depend on which others share its call.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from rewards.router import Router, Score, Unsettled
+from rl.rollouts.types import Rollout
+from vlm.rows import Row
+
+
+class Scorer:
+    """The router of a run, and the thread that asks it.
+
+    overlap: False scores a round in one call when all of it is generated.
+    """
+
+    def __init__(self, router: Router, *, overlap: bool = True):
+        self.router = router
+        self.overlap = overlap
+        self._seconds = 0.0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self._lock = threading.Lock()
+
+    def round(self, rows: Sequence[Row]) -> Scoring:
+        """Begin to score rollouts of `rows` (one each; a row whose prompt gets G completions stands there G times)."""
+        return Scoring(self, rows, self._thread if self.overlap else None)
+
+    def judge(self, rows: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Unsettled]:
+        """The router's opinion of some rollouts; those of one row are one group. The time it takes is added up."""
+        texts = [rollout.text for rollout in rollouts]
+        ids = [list(rollout.completion_ids) for rollout in rollouts]
+        began = time.perf_counter()
+        judged = self.router.judge(rows, texts, ids, [rollout.row_id for rollout in rollouts])
+        with self._lock:
+            self._seconds += time.perf_counter() - began
+        return judged
+
+    def pop_metrics(self) -> dict[str, float]:
+        """The router's, and `seconds/reward_total`: time spent in scoring since the last call, whatever else went on
+        meanwhile (`seconds/reward` of the loop is what had to be waited for)."""
+        with self._lock:
+            seconds, self._seconds = self._seconds, 0.0
+        return self.router.pop_metrics() | {"seconds/reward_total": seconds}
+
+    def close(self) -> None:
+        """End the thread and the router."""
+        self._thread.shutdown()
+        self.router.close()
+
+
+class Scoring:
+    """Scores one round of rollouts: `add` each as it finishes, then `finish`. Leave its context to drop what an error has
+    made useless."""
+
+    def __init__(self, scorer: Scorer, rows: Sequence[Row], thread: ThreadPoolExecutor | None):
+        self._scorer = scorer
+        self._rows = rows
+        self._thread = thread
+        self._whole_groups = scorer.router.needs_groups
+        self._missing = Counter(row["id"] for row in rows)  # rollouts of each group still to come
+        self._rollouts: dict[int, Rollout] = {}
+        self._judged: dict[int, Unsettled] = {}
+        self._ready: list[int] = []  # places of rollouts that may be scored, and are not yet
+        self._lock = threading.Lock()
+        self._begun: list[Future[None]] = []
+
+    def __enter__(self) -> Scoring:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._ready = []
+
+    def add(self, place: int, rollout: Rollout) -> None:
+        """Take in the rollout of row `place`; returns at once. Called by one thread."""
+        group = self._rows[place]["id"]
+        self._rollouts[place] = rollout
+        self._missing[group] -= 1
+        ready = [place]
+        if self._whole_groups:
+            ready = [] if self._missing[group] else self._members(group)
+        with self._lock:
+            self._ready += ready
+        if ready and self._thread is not None:
+            self._begun.append(self._thread.submit(self._score_ready))
+
+    def finish(self) -> list[Score]:
+        """The scores, in the order of the rows, when all rollouts have been added.
+
+        Raises what the router raises: RewardDataError, and RewardFailure when a function fails too often.
+        """
+        if len(self._rollouts) < len(self._rows):
+            raise RuntimeError(f"{len(self._rows)} rollouts expected, {len(self._rollouts)} added")
+        self._score_ready()
+        for begun in self._begun:
+            begun.result()
+        return self._scorer.router.settle([self._judged[place] for place in range(len(self._rows))])
+
+    def _score_ready(self) -> None:
+        """Score everything that is ready, in the order of the rows."""
+        with self._lock:
+            places, self._ready = sorted(self._ready), []
+        if places:
+            judged = self._scorer.judge([self._rows[p] for p in places], [self._rollouts[p] for p in places])
+            self._judged.update(zip(places, judged, strict=True))
+
+    def _members(self, group: str) -> list[int]:
+        return [place for place, row in enumerate(self._rows) if row["id"] == group]
