@@ -116,16 +116,17 @@ def timed(work: Any) -> float:
 
 
 class Service:
-    """A reward service in its own process."""
+    """A reward service in its own process, with `workers` worker processes."""
 
-    def __init__(self, function: str) -> None:
-        self._function = function
+    def __init__(self, function: str, *, workers: int = 2) -> None:
+        self._function, self._workers = function, workers
 
     def __enter__(self) -> str:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
         command = [sys.executable, "-m", "rewards", "serve", "--function", self._function, "--port", port]
+        command += ["--workers", str(self._workers)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self._process.stdout.readline()

@@ -6,7 +6,7 @@ A group is the G rollouts of one prompt. Its mean reward is the baseline; what d
 |---|---|---|
 | `group_std` | (r_i - mean r) / std r | GRPO; MiMo-VL, eq. 2 (arXiv 2506.03569) |
 | `no_std` | r_i - mean r | Dr.GRPO (arXiv 2503.20783) |
-| `task_std` | (r_i - mean r) / sigma_task | EMA-GRPO of OneThinker (arXiv 2512.03043) |
+| `task_std` | (r_i - mean r) / sigma_task, within [-5, 5] | EMA-GRPO, OneThinker, §3.3 (arXiv 2512.03043) |
 
 Zero-signal groups (all rewards exactly equal, or fewer than two of them) have advantages of exactly zero, whichever is
 chosen, so they leave before anything is computed for them. Their tokens still count in the normaliser of the loss: the
@@ -60,13 +60,19 @@ class GroupCounts:
 
 
 class TaskStd:
-    """Standard deviation of the rewards of each task: exponential moving averages of mean and variance over steps.
+    """Standard deviation of the rewards of each task, from moving averages over steps (OneThinker, eq. 9 and 10):
 
-    A task with dense rewards (IoU) and one with sparse rewards (right or wrong) then each keep one scale, and within a
-    task a group of small spread is not blown up to the size of one of large spread, as `group_std` does.
+        m1 <- beta m1 + (1 - beta) mean{r},    m2 <- beta m2 + (1 - beta) mean{r^2},    sigma_task = sqrt(m2 - m1^2)
 
-    momentum: weight of the past, 0.99 in OneThinker. The first steps are bias-corrected (as in Adam), so the first
-    step's own moments are used in the first step.
+    with the means over all scored rewards that the task has in the step. A task with dense rewards (IoU) and one with
+    sparse rewards (right or wrong) then each keep one scale, and within a task a group of small spread is not blown up
+    to the size of one of large spread, as `group_std` does.
+
+    momentum: beta, 0.99 in OneThinker.
+
+    The paper does not say how the averages start. Its code takes the moments of the first batch, which
+    after 69 more steps still weigh as much as all of those. Here both averages start at 0 and are divided by 1 - beta^t
+    (as in Adam): the same in the first step, and in the next ones all steps so far weigh about alike.
     """
 
     def __init__(self, momentum: float = 0.99):
@@ -180,10 +186,15 @@ def no_std(rewards: Sequence[float]) -> list[float]:
     return [r - mean for r in rewards]
 
 
-def by_task_std(rewards: Sequence[float], std: float) -> list[float]:
-    """A_i = (r_i - mean r) / sigma_task (EMA-GRPO, OneThinker §3), sigma_task from `TaskStd`."""
+def by_task_std(rewards: Sequence[float], std: float, *, limit: float = 5.0) -> list[float]:
+    """A_i = (r_i - mean r) / sigma_task, clipped to [-limit, limit] (OneThinker, eq. 11), sigma_task from `TaskStd`.
+
+    The paper clips for the first steps, when sigma_task is not stable yet. It also bounds the rare right answer of a task
+    that is nearly never solved: there, the advantages of a group no longer add up to 0. (Its code does not clip: it
+    divides such a group by its own std.)
+    """
     if std <= 0:
         raise ValueError(
             f"the task's standard deviation is {std}, though rewards of one group differ: {rewards}"
         )
-    return [d / std for d in no_std(rewards)]
+    return [max(-limit, min(limit, d / std)) for d in no_std(rewards)]

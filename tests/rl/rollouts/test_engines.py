@@ -11,7 +11,7 @@ import torch
 from rl.checks import GapLimits, OffPolicyError, check_fingerprint, check_gap, check_versions, logprob_gap
 from rl.rollouts.fingerprint import weights_fingerprint
 from rl.rollouts.tokens import stop_token_ids, suppressed_token_ids
-from rl.rollouts.types import Request, Sampling
+from rl.rollouts.types import Request, Rollout, Sampling
 
 from .conftest import perturb, trainer_logprobs, weights
 
@@ -211,3 +211,59 @@ def test_more_completions_than_fit_at_once_come_back_in_order(
     requests = [replace(r, n=n) for r, n in zip(requests_of_all_kinds, (3, 7, 1, 2, 5))]
     rollouts = engine.generate(requests, Sampling(max_tokens=3, seed=1))
     assert [r.row_id for r in rollouts] == [r.row_id for r in requests for _ in range(r.n)]
+
+
+def test_every_rollout_is_handed_over_when_it_is_finished_and_the_result_is_the_same(
+    engine, policy, requests_of_all_kinds
+):
+    sync(engine, policy)
+    requests = [replace(r, n=n) for r, n in zip(requests_of_all_kinds, (12, 1, 3, 2, 4))]
+    for sampling in (Sampling(max_tokens=48, seed=8), Sampling(temperature=0, max_tokens=8)):
+        places: list[int] = []
+        heard: list[Rollout] = []
+
+        def hear(place: int, rollout: Rollout, places=places, heard=heard) -> None:
+            places.append(place)
+            heard.append(rollout)
+
+        quiet = engine.generate(requests, sampling)
+        rollouts = engine.generate(requests, sampling, hear)
+        assert [(r.completion_ids, r.logprobs) for r in rollouts] == [
+            (r.completion_ids, r.logprobs) for r in quiet
+        ]
+        assert sorted(places) == list(range(22))
+        assert all(rollouts[place] is rollout for place, rollout in zip(places, heard, strict=True))
+        if sampling.seed:  # of one prompt, all of whose completions begin together, the short ones come first
+            lengths = [len(r.completion_ids) for place, r in zip(places, heard, strict=True) if place < 12]
+            assert lengths == sorted(lengths) and len(set(lengths)) > 1
+
+
+def test_completions_are_those_of_vllms_own_parallel_sampling(vllm_engine, policy, requests_of_all_kinds):
+    from rl.rollouts.vllm_engine import _vllm_prompt
+
+    sync(vllm_engine, policy)
+    requests = [replace(r, n=3) for r in requests_of_all_kinds]
+    rollouts = vllm_engine.generate(requests, Sampling(max_tokens=24, seed=9))
+    parameters = [vllm_engine._sampling_params(Sampling(max_tokens=24, seed=9), i, 0) for i in range(5)]
+    for one in parameters:
+        one.n = 3
+    with vllm_engine._own_rng():
+        outputs = vllm_engine._llm.generate([_vllm_prompt(r) for r in requests], parameters, use_tqdm=False)
+    completions = [completion for output in outputs for completion in output.outputs]
+    assert [r.completion_ids for r in rollouts] == [tuple(c.token_ids) for c in completions]
+    assert [r.logprobs for r in rollouts] == [tuple(c.logprobs.logprobs) for c in completions]
+
+
+def test_an_error_while_generating_leaves_nothing_behind_for_the_next_call(
+    engine, policy, requests_of_all_kinds
+):
+    def refuse(place: int, rollout: Rollout) -> None:
+        raise RuntimeError("not wanted")
+
+    sync(engine, policy)
+    requests = [replace(r, n=3) for r in requests_of_all_kinds]
+    sampling = Sampling(max_tokens=12, seed=4)
+    expected = [r.completion_ids for r in engine.generate(requests, sampling)]
+    with pytest.raises(RuntimeError, match="not wanted"):
+        engine.generate(requests, sampling, refuse)
+    assert [r.completion_ids for r in engine.generate(requests, sampling)] == expected

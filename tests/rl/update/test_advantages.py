@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl.advantages import TaskStd, group_advantages, group_std, has_signal, no_std
+from rl.advantages import TaskStd, by_task_std, group_advantages, group_std, has_signal, no_std
 from rl.rollouts.types import Rollout
 from vlm.inputs import Encoded
 
@@ -104,6 +104,11 @@ def test_task_std_is_the_exponential_average_of_the_moments():
     assert restored["t"] == task_std["t"]
     with pytest.raises(KeyError, match="unseen"):
         task_std["unseen"]
+
+
+def test_a_rare_success_is_clipped_where_the_task_has_a_small_spread():
+    assert by_task_std([1.0, 0.0, 0.0, 0.0], 0.1) == [5.0, -2.5, -2.5, -2.5]
+    assert by_task_std([-1.0, 0.0, 0.0, 0.0], 0.1) == [-5.0, 2.5, 2.5, 2.5]
 
 
 def test_rewards_that_are_not_finite_are_refused_by_row():

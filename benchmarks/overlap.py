@@ -1,0 +1,137 @@
+"""What it saves to score rollouts as they finish, with a judge behind HTTP that takes its time.
+
+    python -m benchmarks.overlap [--judge-ms 30] [--judges 2] [--prompts 16 --completions 8] [--tokens 400] [--repeats 5]
+
+The judge is a real reward service in a process of its own (`python -m rewards serve`) that sleeps for `--judge-ms` at each
+completion, as one does that waits for a large model, `--judges` at a time. A tiny random Qwen2.5-VL generates through the
+engine; its completions end at any length, as those of a trained one do. Both sides run in this process in turn, on
+the same seeds: `overlap` scores with `rl.scoring` while others are generated, `after` when all are there. They must
+give the same completions and the same scores. The last line is JSON; `ratio` is after / overlap in seconds of
+generation and scoring together, medians, `ideal` what it would be if the shorter of the two vanished altogether.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import vlm  # noqa: F401  adapts torch's companions before transformers imports them
+from benchmarks.generate import QUESTION, requests
+from benchmarks.reward_isolation import Service
+from rewards.config import RewardsConfig
+from rewards.router import Router, Score
+from rl.rollouts.config import EngineConfig, build_engine
+from rl.rollouts.engine import Engine
+from rl.rollouts.types import Request, Rollout, Sampling
+from rl.scoring import Scorer
+from vlm.load import load_processor
+from vlm.tiny import build_tiny_vlm
+
+JUDGE = """
+import time
+
+def judge(completion, answer):
+    time.sleep({seconds})
+    return min(1.0, len(completion) / 1000)
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One round of rollouts: seconds of generating, of waiting for scores after that, and of scoring in all."""
+
+    generate: float
+    wait: float
+    scoring: float
+    rollouts: list[Rollout]
+    scores: list[Score]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--judge-ms", type=float, default=30.0, help="time the judge takes for a completion")
+    parser.add_argument("--judges", type=int, default=2, help="completions that are judged at the same time")
+    parser.add_argument("--engine", choices=["vllm", "transformers"], default="vllm")
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--completions", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=400, help="longest completion")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = build_tiny_vlm(Path(folder) / "model", [QUESTION] * 20)
+        processor = load_processor(path)
+        config = EngineConfig(kind=args.engine, max_model_len=args.tokens + 112, threads=args.threads)
+        engine = build_engine(config, path, processor, device="cpu")
+        file = Path(folder) / "judge.py"
+        file.write_text(JUDGE.format(seconds=args.judge_ms / 1000))
+        runs: dict[str, list[Run]] = {"after": [], "overlap": []}
+        with Service(f"{file}:judge", workers=args.judges) as url:
+            judge = {"function": "http", "url": url, "name": "judge"}
+            rewards = RewardsConfig.model_validate({"grammar": "none", "tasks": {"t": [judge]}})
+            scorers = {side: Scorer(Router(rewards), overlap=side == "overlap") for side in runs}
+            rng = np.random.default_rng(0)
+            for repeat in range(args.repeats + 1):
+                batch = requests(processor, rng, args.prompts, args.completions)
+                for side, scorer in scorers.items():
+                    runs[side].append(one_run(engine, scorer, batch, Sampling(1.0, args.tokens, repeat)))
+            for scorer in scorers.values():
+                scorer.close()
+        engine.close()
+    print(json.dumps(report(runs, vars(args))))
+
+
+def one_run(engine: Engine, scorer: Scorer, batch: list[Request], sampling: Sampling) -> Run:
+    """Generate and score one round, as the loop does."""
+    rows = [{"id": r.row_id, "task": "t", "answer": {}} for r in batch for _ in range(r.n)]
+    with scorer.round(rows) as scoring:
+        began = time.perf_counter()
+        rollouts = engine.generate(batch, sampling, scoring.add)
+        generated = time.perf_counter()
+        scores = scoring.finish()
+        done = time.perf_counter()
+    total = scorer.pop_metrics()["seconds/reward_total"]
+    return Run(generated - began, done - generated, total, rollouts, scores)
+
+
+def report(runs: dict[str, list[Run]], settings: dict[str, Any]) -> dict[str, Any]:
+    """Medians of both sides, the first run of each (which warms up) left out; RuntimeError where they disagree."""
+    for after, overlap in zip(runs["after"], runs["overlap"], strict=True):
+        tokens = [[r.completion_ids for r in run.rollouts] for run in (after, overlap)]
+        if tokens[0] != tokens[1] or after.scores != overlap.scores:
+            raise RuntimeError("completions or scores differ between the sides")
+    result: dict[str, Any] = dict(settings)
+    for side, some in runs.items():
+        timed = some[1:]
+        result[side] = {
+            "seconds": statistics.median(run.generate + run.wait for run in timed),
+            "generate": statistics.median(run.generate for run in timed),
+            "wait": statistics.median(run.wait for run in timed),
+            "scoring": statistics.median(run.scoring for run in timed),
+        }
+        print(f"{side:>8}: " + ", ".join(f"{name} {s:.2f} s" for name, s in result[side].items()))
+    lengths = [len(r.completion_ids) for run in runs["after"][1:] for r in run.rollouts]
+    after = result["after"]
+    return result | {
+        "median_tokens": statistics.median(lengths),
+        "ratio": round(after["seconds"] / result["overlap"]["seconds"], 3),
+        "ideal": round(after["seconds"] / max(after["generate"], after["wait"]), 3),
+    }
+
+
+if __name__ == "__main__":
+    main()
