@@ -1,6 +1,6 @@
 """What it saves to score rollouts as they finish, with a judge behind HTTP that takes its time.
 
-    python -m benchmarks.overlap [--judge-ms 30] [--judges 2] [--prompts 16 --completions 8] [--tokens 400] [--repeats 5]
+    python -m benchmarks.overlap [--judge-ms 30] [--judges 1] [--prompts 8 --completions 8] [--tokens 800] [--repeats 5]
 
 The judge is a real reward service in a process of its own (`python -m rewards serve`) that sleeps for `--judge-ms` at each
 completion, as one does that waits for a large model, `--judges` at a time. A tiny random Qwen2.5-VL generates through the
@@ -62,11 +62,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--judge-ms", type=float, default=30.0, help="time the judge takes for a completion")
-    parser.add_argument("--judges", type=int, default=2, help="completions that are judged at the same time")
+    parser.add_argument("--judges", type=int, default=1, help="completions that are judged at the same time")
     parser.add_argument("--engine", choices=["vllm", "transformers"], default="vllm")
-    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--completions", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=400, help="longest completion")
+    parser.add_argument("--tokens", type=int, default=800, help="longest completion")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

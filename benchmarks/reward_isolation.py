@@ -51,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "plugin.py"
         file.write_text(PLUGIN, encoding="utf-8")
-        ways = {
+        ways: dict[str, dict[str, Any]] = {
             "in_process": {"function": f"{file}:equal", "isolate": False},
             "worker": {"function": f"{file}:equal"},
             "worker_batch": {"function": f"{file}:equal_batch"},
