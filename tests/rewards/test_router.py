@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,21 @@ def test_lengths_must_agree() -> None:
         pytest.raises(ValueError, match="completions: expected 1"),
     ):
         router.score([row()], [])
+
+
+def test_rollouts_judged_in_pieces_from_several_threads_are_settled_as_if_scored_at_once() -> None:
+    rows = [row(i) for i in range(24)]
+    texts = ["raise" if i % 4 == 3 else str(i) for i in range(24)]
+    rows = [r | {"answer": {"value": "raise"}} if i % 4 == 3 else r for i, r in enumerate(rows)]
+    functions = [named("says_answer"), named("misbehaves", weight=0), named("trl_says_answer", component="b")]
+    limits = {"failure_min": 2, "max_failure_rate": 0.25}  # six of 24 fail; in some pieces all do
+    with Router(config(functions, **limits)) as router:
+        at_once, metrics = router.score(rows, texts), router.pop_metrics()
+    pieces = [list(range(3, 24, 4)), *[[i for i in range(24) if i % 4 == k] for k in range(3)]]
+    with Router(config(functions, **limits)) as router, ThreadPoolExecutor(4) as threads:
+        judged = threads.map(
+            lambda piece: router.judge([rows[i] for i in piece], [texts[i] for i in piece]), pieces
+        )
+        by_place = {i: one for piece, some in zip(pieces, judged, strict=True) for i, one in zip(piece, some)}
+        assert router.settle([by_place[i] for i in range(24)]) == at_once
+        assert router.pop_metrics() == metrics
