@@ -4,7 +4,7 @@ Two rows are compared by their media (perceptual hashes, then aligned thumbnails
 (MinHash and numbers: text_hashes.py). Thresholds were chosen on one half of `python -m benchmarks.data_dedup` and
 checked on the other; the figures are in data_recipes/README.md. In short: of re-encoded, resized, cropped (up to 10 % at
 each side) and recoloured copies nearly all are found, and of look-alikes (the same table with other numbers, the same
-scene with one object moved) nearly none is taken for a copy. What a thumbnail of 64 x 64 pixels cannot show, such as one
+scene with one object moved) nearly none is taken for a copy. What a thumbnail of 96 x 96 pixels cannot show, such as one
 other digit in a large figure, is beyond the media check; the mode `both` asks for the same question too.
 
 Groups are the unions of pairs, whichever way they chain. The rows of a group do not depend on their order; which one is
@@ -35,8 +35,8 @@ class NearOptions(Options):
     of four bands differs in at most one bit."""
     correlation: float = Field(0.95, ge=-1, le=1)
     """Least correlation of the aligned thumbnails' fine structure."""
-    worst_patch: float = Field(0.85, ge=-1, le=1)
-    """Least correlation in any patch of a sixth of width and height: one thing moved or one number changed is seen here."""
+    worst_patch: float = Field(0.75, ge=-1, le=1)
+    """Least correlation in any patch of a tenth of width and height: one thing moved or one number changed is seen here."""
     similarity: float = Field(0.7, ge=0, le=1)
     """Least Jaccard similarity of the texts' word 3-grams."""
     numbers: bool = True

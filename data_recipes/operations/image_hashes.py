@@ -4,10 +4,10 @@ Finding: pHash (the signs of the 8 x 8 lowest DCT frequencies of a 32 x 32 grey 
 ImageHash's `phash`) of the whole image and of 16 windows, cut by 2.5 or 7.5 % at each side. A crop of up to 10 % at each
 side is close to one of the windows, so hashes of whole images are looked up from all windows of the other.
 
-Judging: hashes of 64 bits cannot tell tables, charts and screens apart. Candidates are compared by 64 x 64 grey
+Judging: hashes of 64 bits cannot tell tables, charts and screens apart. Candidates are compared by 96 x 96 grey
 thumbnails: one is moved and scaled along both axes onto the other (Lucas and Kanade 1981, with gain and offset so that
 recolouring does not matter), coarse shades are taken away, and two correlations are asked for: of the whole, and of the
-worst patch (a sixth of width and height) that has structure in either image.
+worst patch (a tenth of width and height) that has structure in either image.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ WINDOWS: tuple[tuple[float, float, float, float], ...] = (
 )
 """Shares of width and height that are cut off at left, top, right, bottom."""
 
-SIDE = 64  # of the thumbnail
+SIDE = 96  # of the thumbnail
 SMOOTHING = 0.8  # sigma in pixels of the thumbnail, before thumbnails are compared
-COARSE = 4.0  # sigma in pixels of what is taken away
+COARSE = 6.0  # sigma in pixels of what is taken away
 MARGIN = 2  # pixels at each side that are not compared
-PATCH, PATCHES = 10, 11  # the worst patch: pixels of its side, positions along an axis
+PATCH, PATCHES = 9, 19  # the worst patch: pixels of its side, positions along an axis
 STRUCTURE = 0.35  # patches with less than this share of the image's own contrast do not count
 
 
 @dataclass(frozen=True)
 class ImageHash:
-    """hashes: (17,) uint64, of the whole image and of its windows. thumbnail: (64, 64) uint8."""
+    """hashes: (17,) uint64, of the whole image and of its windows. thumbnail: (96, 96) uint8."""
 
     hashes: np.ndarray
     thumbnail: np.ndarray
@@ -217,7 +217,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def pack(image: ImageHash) -> dict[str, str]:
-    """As JSON; 1 to 4 KB, most of it the thumbnail."""
+    """As JSON; 2 to 12 KB, most of it the thumbnail."""
     return {
         "hashes": base64.b64encode(image.hashes.tobytes()).decode(),
         "thumbnail": base64.b64encode(zlib.compress(image.thumbnail.tobytes(), 6)).decode(),
