@@ -35,7 +35,7 @@ class NearOptions(Options):
     of four bands differs in at most one bit."""
     correlation: float = Field(0.95, ge=-1, le=1)
     """Least correlation of the aligned thumbnails' fine structure."""
-    worst_patch: float = Field(0.75, ge=-1, le=1)
+    worst_patch: float = Field(0.8, ge=-1, le=1)
     """Least correlation in any patch of a tenth of width and height: one thing moved or one number changed is seen here."""
     similarity: float = Field(0.7, ge=0, le=1)
     """Least Jaccard similarity of the texts' word 3-grams."""
