@@ -34,6 +34,7 @@ DEFAULT_REWARDS: dict[str, str | None] = {
     "pointing": "point_in_box",
     "temporal": "temporal_iou",
     "text": "exact_text",
+    "ocr": "exact_text",
     "search": "exact_text",
     "chat": None,
 }
@@ -48,8 +49,8 @@ class Validation(Options):
     rewards: dict[str, list[FunctionConfig] | None] = Field(default_factory=dict)
     """The reward (or list of rewards) that will judge a task, as in a run's `rewards.tasks`; null: none, its answers are
     not read. Given tasks replace or join the defaults: math, counting and choice by the rewards of these names, grounding
-    by giou, detection by box_set, pointing by point_in_box, temporal by temporal_iou, text and search by exact_text, chat by
-    none."""
+    by giou, detection by box_set, pointing by point_in_box, temporal by temporal_iou, text, ocr and search by
+    exact_text, chat by none."""
     need_answer: bool = False
     """Refuse rows without an answer, as RL and evaluation do. Else a row needs an answer or a trace."""
     span_tolerance: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)

@@ -115,7 +115,7 @@ class Clip:
 class Look:
     """What scenes and clips are drawn from; the defaults are the demo's world.
 
-    things: fewest and most in a scene. repeats: share of a scene's things (but for the first two) that have the colour
+    things: fewest and most in a scene, at most one per colour and shape. repeats: share of a scene's things (but for the first two) that have the colour
     and shape of another one. sizes: word -> inset in pixels; {}: all of one size, with boxes of whole cells.
     seconds, clip_things: lengths and numbers of things of clips, each equally likely (a number twice: twice as likely).
     longest: most seconds that a thing is seen in a clip.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -91,6 +91,7 @@ def make(planned: OcrPlan, rng: random.Random, options: OcrOptions) -> Sample:
     word = setting.words[planned.target if planned.kind in ("find", "word_at") else 0]
     box = framed(word.box, options.frame, image)
     units = "in pixels" if options.frame == "pixel" else "from 0 to 1000"
+    answer: dict[str, Any]
     if planned.kind == "find":
         task, answer, conclusion = "grounding", {"boxes": [box], "frame": options.frame}, numbers(box)
         question = f"Where is the word '{word.text}'? Give its box as [x1, y1, x2, y2] {units}."

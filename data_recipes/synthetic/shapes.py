@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ Kind = Literal["math", "text_math", "counting", "choice", "grounding", "pointing
 class ShapesOptions(WorldOptions):
     """Options of `synthetic_shapes`. Difficulty 0 is the demo's world: 2 x 3 cells, 4 colours, 3 shapes, no look-alikes."""
 
-    kinds: tuple[Kind, ...] = tuple(EXAMPLES)  # type: ignore[assignment]
+    kinds: tuple[Kind, ...] = get_args(Kind)
     """Kinds of question, in turn; all but `text_math` are also the rows' tasks."""
     grid_rows: int | None = Field(None, ge=1, le=20)
     """Rows of cells; 2 to 8 by difficulty."""

@@ -29,7 +29,7 @@ from data_recipes.shapes.write import is_held_out
 from vlm.rows import Row
 
 LICENCE = "CC0-1.0"
-ATTEMPTS = 1000  # plans tried for one row before its options count as impossible
+ATTEMPTS = 200  # plans tried for one row before its options count as impossible
 
 
 class WorldOptions(Options):
