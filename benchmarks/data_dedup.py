@@ -264,7 +264,7 @@ def main() -> None:
         group, counts = run(part, options)
         results[name] = judge(part, group) | {
             "images": len(part.hashes),
-            "pairs_judged": counts["pairs_judged"],
+            "pairs_judged": counts["pairs_of_media"],
             "cpu_s": round(time.process_time() - start, 1),
         }
         show(f"dedup, {name} half", results[name])

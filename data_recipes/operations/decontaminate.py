@@ -78,7 +78,7 @@ def _too_close(
     """(number of the first benchmark row that is too close, "image", "video" or "text", why)"""
     if options.mode == "text" or not hashed.media:
         for no in index.texts_near(hashed.text):
-            if reason := media_hashes.texts_alike(hashed.text, index.entry(no).text, limits):
+            if reason := media_hashes.texts_alike(hashed.text, index.text(no), limits):
                 return no, "text", reason
         return None
     for medium in hashed.media:
@@ -86,11 +86,10 @@ def _too_close(
             {found for frame in medium.frames for found in index.images_near(frame, limits.bits)}
         )
         for no, at in candidates:
-            other = index.entry(no)
-            text = media_hashes.texts_alike(hashed.text, other.text, limits)
+            text = media_hashes.texts_alike(hashed.text, index.text(no), limits)
             if options.mode == "both" and text is None:
                 continue
-            if reason := media_hashes.media_alike(medium, other.media[at], limits):
+            if reason := media_hashes.media_alike(medium, index.media(no)[at], limits):
                 return no, medium.kind, reason + (f"; {text}" if text else "")
     return None
 

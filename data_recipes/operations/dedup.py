@@ -111,36 +111,46 @@ def _join(
         if _by_text(hashed, options):
             candidates = index.texts_near(hashed.text)
         else:
-            first = hashed.media[0]
-            candidates = sorted(
-                {n for frame in first.frames for n, _ in index.images_near(frame, limits.bits)}
-            )
+            numbers = hashed.text.numbers if options.mode == "both" and limits.numbers else None
+            frames = hashed.media[0].frames
+            candidates = sorted({n for f in frames for n, _ in index.images_near(f, limits.bits, numbers)})
         for other in candidates:
-            if root(groups, other) == root(groups, no):
+            if root(groups, other) == root(groups, no) or not index.first_time(no, other):
                 continue
-            context.counts["pairs_judged"] += 1
-            reason = alike(hashed, index.entry(other), options, limits)
+            reason = _alike(hashed, other, index, options, limits, context)
             if reason is not None:
                 index.remember(no, other, reason)
                 a, b = sorted((root(groups, no), root(groups, other)))
                 groups[b] = a
 
 
-def alike(a: Hashed, b: Hashed, options: DedupOptions, limits: Thresholds) -> str | None:
-    """The figures in words if two rows are near-duplicates."""
+def _alike(
+    hashed: Hashed,
+    other: int,
+    index: NearIndex,
+    options: DedupOptions,
+    limits: Thresholds,
+    context: Context,
+) -> str | None:
+    """The figures in words if two rows are near-duplicates; texts first, as they are quickly compared."""
+    by_text = _by_text(hashed, options)
+    context.counts["pairs_of_texts" if by_text or options.mode == "both" else "pairs_of_media"] += 1
     reasons = []
-    if options.mode == "both" or _by_text(a, options):
-        reasons.append(media_hashes.texts_alike(a.text, b.text, limits))
-        if reasons[-1] is None:
+    if by_text or options.mode == "both":
+        reason = media_hashes.texts_alike(hashed.text, index.text(other), limits)
+        if reason is None or by_text:
+            return reason
+        reasons.append(reason)
+        context.counts["pairs_of_media"] += 1
+    media = index.media(other)
+    if len(media) != len(hashed.media):
+        return None
+    for ours, theirs in zip(hashed.media, media):
+        reason = media_hashes.media_alike(ours, theirs, limits)
+        if reason is None:
             return None
-    if not _by_text(a, options):
-        if len(a.media) != len(b.media):
-            return None
-        for x, y in zip(a.media, b.media):
-            reasons.append(media_hashes.media_alike(x, y, limits))
-            if reasons[-1] is None:
-                return None
-    return "; ".join(reason for reason in reversed(reasons) if reason)
+        reasons.insert(0, reason)
+    return "; ".join(reasons)
 
 
 def root(groups: array[int], no: int) -> int:

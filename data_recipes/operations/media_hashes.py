@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -71,10 +71,11 @@ def opened_hash(image: Image.Image) -> dict[str, str]:
 
 
 def unpack(data: Mapping[str, Any]) -> Hashed:
-    media = tuple(
-        Medium(m["kind"], tuple(image_hashes.unpack(frame) for frame in m["frames"])) for m in data["media"]
-    )
-    return Hashed(media, text_hashes.unpack(data["text"]))
+    return Hashed(unpack_media(data["media"]), text_hashes.unpack(data["text"]))
+
+
+def unpack_media(media: Sequence[Mapping[str, Any]]) -> tuple[Medium, ...]:
+    return tuple(Medium(m["kind"], tuple(image_hashes.unpack(frame) for frame in m["frames"])) for m in media)
 
 
 def digest(hashed: Hashed, *, media: bool, text: bool) -> str:

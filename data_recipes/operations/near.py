@@ -17,7 +17,7 @@ import numpy as np
 
 from data_recipes.operations import media_hashes, text_hashes
 from data_recipes.operations.image_hashes import ImageHash
-from data_recipes.operations.media_hashes import Hashed
+from data_recipes.operations.media_hashes import Hashed, Medium
 from data_recipes.operations.text_hashes import TextHash
 
 BANDS = 4
@@ -30,10 +30,11 @@ _BAND_PREFIX = (np.arange(BANDS, dtype=np.int64) << 16)[None, :, None]
 
 _TABLES = """
 CREATE TABLE names (no INTEGER PRIMARY KEY, id TEXT NOT NULL);
-CREATE TABLE entries (no INTEGER PRIMARY KEY, data TEXT NOT NULL);
+CREATE TABLE entries (no INTEGER PRIMARY KEY, numbers TEXT NOT NULL, text TEXT NOT NULL, media TEXT NOT NULL);
 CREATE TABLE image_bands (key INTEGER, no INTEGER, slot INTEGER, hash INTEGER, PRIMARY KEY (key, no, slot, hash)) WITHOUT ROWID;
 CREATE TABLE text_bands (key INTEGER, no INTEGER, PRIMARY KEY (key, no)) WITHOUT ROWID;
 CREATE TABLE exact (digest TEXT PRIMARY KEY, no INTEGER) WITHOUT ROWID;
+CREATE TABLE judged (no INTEGER, other INTEGER, PRIMARY KEY (no, other)) WITHOUT ROWID;
 CREATE TABLE pairs (no INTEGER PRIMARY KEY, other INTEGER NOT NULL, reason TEXT NOT NULL);
 """
 
@@ -77,7 +78,10 @@ class NearIndex:
         windows: also by the windows of its images, which crops of them are alike. Not needed where all pairs are looked
         up from both sides.
         """
-        self.db.execute("INSERT INTO entries VALUES (?, ?)", (no, json.dumps(data)))
+        self.db.execute(
+            "INSERT INTO entries VALUES (?, ?, ?, ?)",
+            (no, hashed.text.numbers, json.dumps(data["text"]), json.dumps(data["media"])),
+        )
         for at, medium in enumerate(hashed.media[:media]):
             for place, frame in enumerate(medium.frames):
                 slot = at * 100 + place
@@ -97,21 +101,32 @@ class NearIndex:
         """Whether there is an entry of this number: rows that are the same as an earlier one have none."""
         return self.db.execute("SELECT 1 FROM entries WHERE no = ?", (no,)).fetchone() is not None
 
-    def entry(self, no: int) -> Hashed:
-        (data,) = self.db.execute("SELECT data FROM entries WHERE no = ?", (no,)).fetchone()
-        return media_hashes.unpack(json.loads(data))
+    def text(self, no: int) -> TextHash:
+        (text,) = self.db.execute("SELECT text FROM entries WHERE no = ?", (no,)).fetchone()
+        return text_hashes.unpack(json.loads(text))
 
-    def images_near(self, image: ImageHash, bits: int) -> list[tuple[int, int]]:
+    def media(self, no: int) -> tuple[Medium, ...]:
+        (media,) = self.db.execute("SELECT media FROM entries WHERE no = ?", (no,)).fetchone()
+        return media_hashes.unpack_media(json.loads(media))
+
+    def first_time(self, no: int, other: int) -> bool:
+        """Whether this pair is asked for the first time: most are found from both sides, and judging takes longest."""
+        pair = (min(no, other), max(no, other))
+        return self.db.execute("INSERT OR IGNORE INTO judged VALUES (?, ?)", pair).rowcount == 1
+
+    def images_near(self, image: ImageHash, bits: int, numbers: str | None = None) -> list[tuple[int, int]]:
         """(number, medium) of the images that have, or of which a window has, a hash within `bits`, in order.
 
-        Whole images are compared with this image's windows, windows with this whole image.
+        Whole images are compared with this image's windows, windows with this whole image. numbers: only of entries
+        whose text has these numbers.
         """
         near: set[tuple[int, int]] = set()
         for windows, hashes in ((False, image.hashes), (True, image.hashes[:1])):
             found = self.db.execute(
-                "SELECT DISTINCT b.no, b.slot, b.hash FROM json_each(?) AS k"
-                " CROSS JOIN image_bands AS b ON b.key = k.value",
-                (json.dumps(probes(hashes, windows)),),
+                "SELECT DISTINCT b.no, b.slot, b.hash FROM json_each(?1) AS k"
+                " CROSS JOIN image_bands AS b ON b.key = k.value"
+                " WHERE ?2 IS NULL OR (SELECT numbers FROM entries AS e WHERE e.no = b.no) = ?2",
+                (json.dumps(probes(hashes, windows)), numbers),
             ).fetchall()
             if found:
                 stored = np.array([row[2] for row in found], np.int64).view(np.uint64)

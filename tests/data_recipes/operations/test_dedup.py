@@ -173,7 +173,7 @@ def test_real_tables_are_not_merged(shared_data, tmp_path):
     assert len(rows) > 100
     found, context = decisions("dedup", rows, tmp_path, mode="media")
     assert found == []
-    assert context.counts["pairs_judged"] > 20  # the perceptual hash alone would have taken some
+    assert context.counts["pairs_of_media"] > 20  # the perceptual hash alone would have taken some
 
 
 def test_a_re_encoded_video_is_found(shared_data, tmp_path):
