@@ -211,7 +211,7 @@ def clip_frames(clip: Clip) -> Iterator[np.ndarray]:
 
 def write_clip(clip: Clip, path: Path) -> None:
     """Encode the clip as an H.264 file (4:4:4, so that colours of small shapes survive)."""
-    write_frames(clip_frames(clip), path, FRAMES_PER_SECOND, {"crf": "12"})
+    write_frames(clip_frames(clip), path, FRAMES_PER_SECOND, {"qp": "12"})
 
 
 def write_frames(
