@@ -64,8 +64,7 @@ class Client:
             max_retries=endpoint.max_retries,
         )
         self._free = asyncio.Semaphore(endpoint.concurrency)
-        self._answered = False
-        self._failures = 0  # in a row
+        self._failures = self._turned_down = 0  # requests in a row
 
     async def ask(
         self,
@@ -92,6 +91,8 @@ class Client:
         self._count("cached", len(cached))
         self._count("cost_cached", sum(cost for _, cost in cached.values()))
         replies = {sample: reply for sample, (reply, _) in cached.items()}
+        if cached:
+            self._failures = self._turned_down = 0
         missing = [sample for sample in samples if sample not in replies]
         chunks = _consecutive(missing, self.endpoint.n_per_request)
         for found in await asyncio.gather(*(self._request(body, chunk, keys) for chunk in chunks)):
@@ -140,7 +141,7 @@ class Client:
                 self._count("tokens_completion", usage.completion)
                 self._count("cost", cost)
                 # before the next request is let through: what a kill can lose is never more than `concurrency`
-                await asyncio.to_thread(self._keep, [keys[sample] for sample in samples], replies, cost)
+                replies = await asyncio.to_thread(self._keep, [keys[s] for s in samples], replies, cost)
         return dict(zip(samples, replies, strict=True))
 
     async def _send(self, body: dict[str, Any], count: int) -> tuple[list[Reply], Usage]:
@@ -158,12 +159,18 @@ class Client:
             cause, problem = error, f"status {error.status_code}: {error.message[:300]}"
             if error.status_code in MISCONFIGURED:
                 raise EndpointError(f"endpoint {self.endpoint.base_url}: {problem}") from error
-            if error.status_code in TURNED_DOWN and self._answered:
+            if error.status_code in TURNED_DOWN:
+                self._turned_down += 1
+                if self._turned_down > self.endpoint.max_turned_down:
+                    raise EndpointError(
+                        f"endpoint {self.endpoint.base_url}: turned down {self._turned_down} requests in a row, more than"
+                        f" max_turned_down = {self.endpoint.max_turned_down} allows. Last: {problem}"
+                    ) from error
                 return [Reply(None, "turned_down", f"turned down: {problem}")] * count, Usage()
         except (openai.APIError, MalformedReply, UnicodeDecodeError) as error:
             cause, problem = error, f"{type(error).__name__}: {str(error)[:300]}"
         else:
-            self._answered, self._failures = True, 0
+            self._failures = self._turned_down = 0
             return replies, usage
         self._count("failures", 1)
         self._failures += 1
@@ -174,10 +181,13 @@ class Client:
             ) from cause
         return [Reply(None, "failed", f"failed: {problem}")] * count, Usage()
 
-    def _keep(self, keys: Sequence[str], replies: Sequence[Reply], cost: float) -> None:
-        """Write the answers; the request's cost stands with the first of them."""
+    def _keep(self, keys: Sequence[str], replies: Sequence[Reply], cost: float) -> list[Reply]:
+        """Write the answers; the request's cost stands with the first of them. Returns what the cache now holds: the
+        same request may have been answered a moment ago (equal rows), and a resumed run will find that answer."""
         for i, (key, reply) in enumerate(zip(keys, replies, strict=True)):
-            self._cache.set(key, json.dumps([reply.text, reply.finish, 0.0 if i else cost]), retry=True)
+            self._cache.add(key, json.dumps([reply.text, reply.finish, 0.0 if i else cost]), retry=True)
+        kept = self._look_up(dict(enumerate(keys)))
+        return [kept[i][0] for i in range(len(keys))]
 
     def _count(self, what: str, amount: float) -> None:
         self._counts[f"{self._name}/{what}"] += amount

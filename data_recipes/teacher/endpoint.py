@@ -56,6 +56,9 @@ class Endpoint(Options):
     growing, random pauses of up to 8 s, or as long as the endpoint asks for (`Retry-After`)."""
     max_failures: int = Field(default=3, ge=0)
     """Requests in a row that may fail after all attempts, each costing its row; one more stops the run."""
+    max_turned_down: int = Field(default=100, ge=0)
+    """Requests in a row that the endpoint may turn down (400, 413, 422: too long, against its rules), each costing its row;
+    one more stops the run."""
     max_pixels: int | None = Field(default=None, ge=784)
     """Larger images are shrunk to this area (width x height) before they are sent. Not for tasks with pixel coordinates."""
     video_fps: float | None = Field(default=None, gt=0)

@@ -164,19 +164,29 @@ def test_a_missing_key_is_named(tmp_path, monkeypatch):
         ask(Endpoint(base_url="http://127.0.0.1:9/v1", model="big", api_key_env="NO_SUCH_KEY"), tmp_path)
 
 
-def test_a_request_that_is_turned_down_never_stops_a_run_that_works(tmp_path):
+def test_requests_that_are_turned_down_cost_their_rows_until_they_are_too_many(tmp_path):
     def script(body, number):
-        return "fine" if number == 0 else error(400, "too long")
+        return "fine" if number in (0, 4) else error(400, "too long")
 
     with scripted_teacher(script) as teacher:
-        endpoint = Endpoint(base_url=teacher.url, model="big", max_failures=0)
-        replies, _ = ask(endpoint, tmp_path, *map(question, range(6)))
-        assert [reply.text for (reply,) in replies] == ["fine"] + [None] * 5
-        assert "turned down: status 400" in replies[5][0].problem
-        with pytest.raises(
-            EndpointError, match="too long"
-        ):  # but all that is ever asked: the recipe is wrong
-            ask(endpoint, tmp_path / "new", question("other"))
+        endpoint = Endpoint(base_url=teacher.url, model="big", max_failures=0, max_turned_down=3)
+        replies, counts = ask(endpoint, tmp_path, *map(question, range(8)))
+        assert [reply.text for (reply,) in replies] == ["fine", *[None] * 3, "fine", *[None] * 3]
+        assert "turned down: status 400" in replies[7][0].problem and "too long" in replies[7][0].problem
+        assert counts["teacher/failures"] == 0 and len(teacher.requests) == 8
+        with pytest.raises(EndpointError, match="turned down 4 requests in a row.*too long"):
+            ask(endpoint, tmp_path / "new", *map(question, range(8)))
+
+
+def test_equal_requests_at_the_same_time_end_with_one_answer(tmp_path):
+    async def run() -> list[Reply]:
+        client = Client(Endpoint(base_url=teacher.url, model="big"), tmp_path, Counter())
+        replies = await asyncio.gather(*(client.ask(QUESTION) for _ in range(6)))
+        await client.close()
+        return [reply for (reply,) in replies]
+
+    with scripted_teacher(lambda body, number: f"answer {number}", delay_s=0.05) as teacher:
+        assert len(set(asyncio.run(run()))) == 1 and len(teacher.requests) > 1
 
 
 GARBAGE = {
