@@ -123,7 +123,7 @@ class NearIndex:
         near: set[tuple[int, int]] = set()
         for windows, hashes in ((False, image.hashes), (True, image.hashes[:1])):
             found = self.db.execute(
-                "SELECT DISTINCT b.no, b.slot, b.hash FROM json_each(?1) AS k"
+                "SELECT b.no, b.slot, b.hash FROM json_each(?1) AS k"
                 " CROSS JOIN image_bands AS b ON b.key = k.value"
                 " WHERE ?2 IS NULL OR (SELECT numbers FROM entries AS e WHERE e.no = b.no) = ?2",
                 (json.dumps(probes(hashes, windows)), numbers),
