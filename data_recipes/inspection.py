@@ -73,7 +73,7 @@ def _rows(kind: Format, path: Path, options: Options, limit: int | None) -> Iter
     shown = 0
     for record in islice(kind.read(path, options), limit):
         read += 1
-        for made in _converted(kind, record, options):
+        for made in kind.rows(record, options):
             problem = _problem(made, record, check, ids)
             if not isinstance(made, Rejected):
                 tasks.update([made["task"]] if problem is None else [])
@@ -108,16 +108,6 @@ def _problem(
     except (Rejected, BrokenRow) as error:
         return str(error)
     return None
-
-
-def _converted(kind: Format, record: Record, options: Options) -> Iterator[Row | Rejected]:
-    if record.problem is not None:
-        yield Rejected(record.problem)
-        return
-    try:
-        yield from kind.convert(record, options)
-    except Rejected as error:
-        yield error
 
 
 def _named(name: str) -> Format:

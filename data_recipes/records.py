@@ -95,6 +95,16 @@ class Format:
     options: type[Options] = Options
     generates: bool = False
 
+    def rows(self, record: Record, options: Any) -> Iterator[Row | Rejected]:
+        """Rows of a record; one that cannot be read or converted gives a Rejected, never raises it."""
+        if record.problem is not None:
+            yield Rejected(record.problem)
+            return
+        try:
+            yield from self.convert(record, options)
+        except Rejected as error:
+            yield error
+
 
 @dataclass(frozen=True)
 class Removed:

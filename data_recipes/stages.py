@@ -94,7 +94,7 @@ class Stage(PipelineStep):
             records = islice(source.kind.read(source.path, source.typed_options), source.limit)
             for r, record in islice(enumerate(records), rank, None, tasks):
                 counts[f"records/{source.name}"] += 1
-                for j, made in enumerate(convert(source, record)):
+                for j, made in enumerate(source.kind.rows(record, source.typed_options)):
                     try:
                         row = checked(made, source, record, check, self.work)
                     except Rejected as error:
@@ -132,17 +132,6 @@ class Stage(PipelineStep):
 
 
 PARTS = ("rows", "rejected", "removed", "signatures")
-
-
-def convert(source: Source, record: Record) -> Iterator[Row | Rejected]:
-    """Rows of a record; a record that cannot be read or converted gives one Rejected."""
-    if record.problem is not None:
-        yield Rejected(record.problem)
-        return
-    try:
-        yield from source.kind.convert(record, source.typed_options)
-    except Rejected as error:
-        yield error
 
 
 def checked(
