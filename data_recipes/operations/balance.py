@@ -32,6 +32,8 @@ Signatures = Callable[[], Iterator[Signature]]
 
 
 class ConceptBalanceOptions(Options):
+    """MetaCLIP's balance of concepts: texts of frequent entries are thinned out."""
+
     entries: str | tuple[str, ...]
     """The entries, or a file with them: one per line, or a JSON array of strings."""
     t: int = Field(20_000, ge=1)
@@ -140,6 +142,8 @@ def decide_concepts(
 
 
 class BalanceOptions(Options):
+    """Values of a column brought nearer to each other in number."""
+
     by: str = "task"
     """Column whose values are balanced; a dot leads into a dict: `task`, `source.dataset`, `level`, `answer.letter`."""
     cap: int | None = Field(None, ge=1)

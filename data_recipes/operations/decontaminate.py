@@ -29,6 +29,8 @@ INDEX_VERSION = 1  # of what is stored; raise it when hashes change
 
 
 class Benchmark(Options):
+    """A benchmark that must stay unseen."""
+
     path: str
     """A file of rows, or a folder of images."""
     format: str | None = None
@@ -38,6 +40,8 @@ class Benchmark(Options):
 
 
 class DecontaminateOptions(NearOptions):
+    """Rows too close to a benchmark leave."""
+
     benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
     """What must not be trained on."""
     mode: Literal["media", "both", "text"] = "media"

@@ -30,6 +30,8 @@ Signatures = Callable[[], Iterator[Signature]]
 
 
 class NearOptions(Options):
+    """When two rows are near-duplicates."""
+
     bits: int = Field(14, ge=0, le=24)
     """Perceptual hashes may differ in so many of 64 bits. All pairs within 7 are looked at; farther ones are where one
     of four bands differs in at most one bit."""
@@ -47,6 +49,8 @@ class NearOptions(Options):
 
 
 class DedupOptions(NearOptions):
+    """Near-duplicates within the mixture leave, but one of each group."""
+
     mode: Literal["both", "media", "text"] = "both"
     """`both`: media and text must be near-duplicates, so one image may have many questions, and one question many images.
     `media`: the media alone, one row per image. `text`: the text alone, whatever the media. Rows without media are

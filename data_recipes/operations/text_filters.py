@@ -42,6 +42,8 @@ STOP_WORDS = frozenset(
 
 
 class Limits(Options):
+    """Bounds of a figure."""
+
     min: float | None = None
     """At least."""
     max: float | None = None
@@ -49,6 +51,8 @@ class Limits(Options):
 
 
 class TextFilterOptions(Options):
+    """Texts of odd length, language, repetition, readability or density leave."""
+
     characters: dict[Part, Limits] = {}
     """Limits on characters of a part: `prompt` (what the user asks), `answer` (the gold's values), `trace`, or one stage
     as `trace.reasoning`. A part that the row has not is not judged."""
