@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import av
 import numpy as np
+from cachetools import LRUCache, cached
 from PIL import Image, UnidentifiedImageError
 
 DEFAULT_FPS = 2.0  # frames per second, MiMo-VL's and Qwen2.5-VL's evaluation setting
+REMEMBERED_BYTES = 256 * 2**20  # of sampled frames
 FRAME_FACTOR = 2  # the vision tower joins frames in pairs (temporal_patch_size)
 IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
 MEDIA_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", IMAGE, VIDEO)
@@ -91,53 +93,93 @@ def load_video(
     options: Mapping = source if isinstance(source, Mapping) else {"path": source}
     content = options.get("bytes") or options.get("path")
     name = f"{len(content)} bytes" if isinstance(content, bytes) else str(content)
-    frames, times, length = _decode(content, name)
-    start, end = float(options.get("start") or 0.0), float(options.get("end") or length)
-    if not 0.0 <= start < end <= length + 1.0:
-        raise MediaError(f"video {name}: range {start} to {end} s lies outside the clip of {length:.2f} s")
-    wanted = float(options.get("fps") or fps or DEFAULT_FPS)
-    count = max(FRAME_FACTOR, round((end - start) * wanted) // FRAME_FACTOR * FRAME_FACTOR)
-    if count > max_frames:
-        count = max_frames // FRAME_FACTOR * FRAME_FACTOR
-        wanted = count / (end - start)
-    at = start + np.arange(count) / wanted
-    picked = np.searchsorted(times, at + 1e-6, side="right") - 1
-    return Video(frames=frames[picked.clip(0, len(frames) - 1)], fps=wanted, start=start)
-
-
-def _decode(content: Any, name: str) -> tuple[np.ndarray, np.ndarray, float]:
-    """All frames (N, H, W, 3), their presentation times (N,) from the first frame, and the length in seconds."""
-    if isinstance(content, (str, Path)):
-        path = Path(content)
-        if not path.is_file():
-            raise MediaError(f"video not found: {name}")
-        stat = path.stat()
-        return _decode_file(str(path), stat.st_mtime_ns, stat.st_size)
-    if not isinstance(content, bytes):
+    if isinstance(content, bytes):
+        return _sample(io.BytesIO(content), name, options, fps, max_frames)
+    if not isinstance(content, (str, Path)):
         raise MediaError(f"video must be a path or encoded bytes, got {type(content).__name__}")
-    return _decode_stream(io.BytesIO(content), name)
+    if not Path(content).is_file():
+        raise MediaError(f"video not found: {name}")
+    stat = Path(content).stat()
+    asked = tuple(options.get(key) for key in ("start", "end", "fps"))
+    return _sample_file(name, stat.st_mtime_ns, stat.st_size, asked, fps, max_frames)
 
 
-@lru_cache(maxsize=64)
-def _decode_file(path: str, modified: int, size: int) -> tuple[np.ndarray, np.ndarray, float]:
-    return _decode_stream(path, path)
+def _size(video: Video) -> int:
+    return video.frames.nbytes
 
 
-def _decode_stream(file: Any, name: str) -> tuple[np.ndarray, np.ndarray, float]:
+# Runs go through their rows again and again. Larger clips than fit are decoded each time.
+@cached(LRUCache(REMEMBERED_BYTES, getsizeof=_size), lock=Lock())
+def _sample_file(
+    path: str,
+    modified: int,
+    size: int,
+    asked: tuple[float | None, ...],  # start, end, fps
+    fps: float | None,
+    max_frames: int,
+) -> Video:
+    return _sample(path, path, dict(zip(("start", "end", "fps"), asked)), fps, max_frames)
+
+
+def _sample(file: Any, name: str, options: Mapping, fps: float | None, max_frames: int) -> Video:
+    """Two passes: the clip's length from its packets, then its frames, of which only the wanted ones are kept."""
     try:
         with av.open(file) as container:
-            if not container.streams.video:
-                raise MediaError(f"video {name}: the file has no video stream")
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or DEFAULT_FPS)
-            decoded = [(f.to_ndarray(format="rgb24"), f.time) for f in container.decode(stream)]
+            length = _length(container, name)
+        if isinstance(file, io.BytesIO):
+            file.seek(0)
+        start, end = float(options.get("start") or 0.0), float(options.get("end") or length)
+        if not 0.0 <= start < end <= length + 1.0:
+            raise MediaError(
+                f"video {name}: range {start} to {end} s lies outside the clip of {length:.2f} s"
+            )
+        wanted = float(options.get("fps") or fps or DEFAULT_FPS)
+        count = max(FRAME_FACTOR, round((end - start) * wanted) // FRAME_FACTOR * FRAME_FACTOR)
+        if count > max_frames:
+            count = max_frames // FRAME_FACTOR * FRAME_FACTOR
+            wanted = count / (end - start)
+        with av.open(file) as container:
+            frames = _frames_at(start + np.arange(count) / wanted, container)
     except av.FFmpegError as error:
         raise MediaError(f"video does not decode: {name} ({error})") from None
-    if not decoded:
+    if not frames:
         raise MediaError(f"video {name}: no frame decodes")
-    times = np.array([i / rate if t is None else t for i, (_, t) in enumerate(decoded)])
-    times = times - times[0]
-    return np.stack([frame for frame, _ in decoded]), times, float(times[-1] + 1.0 / rate)
+    return Video(frames=np.stack(frames), fps=wanted, start=start)
+
+
+def _length(container: Any, name: str) -> float:
+    """Seconds from the first frame to the end of the last, by the packets' times; nothing is decoded."""
+    if not container.streams.video:
+        raise MediaError(f"video {name}: the file has no video stream")
+    stream = container.streams.video[0]
+    rate = float(stream.average_rate or DEFAULT_FPS)
+    packets = [p for p in container.demux(stream) if p.size]
+    times = [float(p.pts * p.time_base) for p in packets if p.pts is not None]
+    if not packets:
+        raise MediaError(f"video {name}: no frame decodes")
+    return max(times) - min(times) + 1.0 / rate if len(times) == len(packets) else len(packets) / rate
+
+
+def _frames_at(times: np.ndarray, container: Any) -> list[np.ndarray]:
+    """For each time (s, rising, from the first frame) the last frame shown by then, (H, W, 3) uint8."""
+    stream = container.streams.video[0]
+    rate = float(stream.average_rate or DEFAULT_FPS)
+    picked: list[np.ndarray] = []
+    shown, first = None, 0.0
+    for number, frame in enumerate(container.decode(stream)):
+        time = number / rate if frame.time is None else frame.time
+        first = first if number else time
+        due = np.searchsorted(
+            times + 1e-6, time - first, side="left"
+        )  # times at which this frame was not yet there
+        if shown is not None and due > len(picked):
+            picked += [shown.to_ndarray(format="rgb24")] * int(due - len(picked))
+        if len(picked) == len(times):
+            return picked
+        shown = frame
+    if shown is not None:
+        picked += [shown.to_ndarray(format="rgb24")] * (len(times) - len(picked))
+    return picked
 
 
 def load_media(row: Mapping[str, Any], *, max_frames: int = 256) -> tuple[list[Image.Image], list[Video]]:
