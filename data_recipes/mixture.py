@@ -40,7 +40,9 @@ def water_fill(total: int, weights: Mapping[K, float], limits: Mapping[K, int]) 
     What does not fit under a limit is shared out again among the others; fractions go to the largest remainders.
     """
     largest = max(weights.values(), default=0.0)
-    weights = {key: weight / largest if largest else 0.0 for key, weight in weights.items()}  # no quotient overflows
+    weights = {
+        key: weight / largest if largest else 0.0 for key, weight in weights.items()
+    }  # no quotient overflows
     total = min(total, sum(limits[key] for key in weights if weights[key] > 0))
     full: dict[K, int] = {}
     while True:
