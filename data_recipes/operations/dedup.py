@@ -2,10 +2,11 @@
 
 Two rows are compared by their media (perceptual hashes, then aligned thumbnails: image_hashes.py) and by their text
 (MinHash and numbers: text_hashes.py). Thresholds were chosen on one half of `python -m benchmarks.data_dedup` and
-checked on the other; the figures are in data_recipes/README.md. In short: of re-encoded, resized, cropped (up to 10 % at
-each side) and recoloured copies nearly all are found, and of look-alikes (the same table with other numbers, the same
-scene with one object moved) nearly none is taken for a copy. What a thumbnail of 96 x 96 pixels cannot show, such as one
-other digit in a large figure, is beyond the media check; the mode `both` asks for the same question too.
+checked on the other: of 3,514 re-encoded, resized, cropped (up to 10 % at each side) and recoloured copies 98.8 % are in
+the group of their base, 99.3 % of the pairs in one group belong there. Of look-alikes, 1 of 20 tables with other numbers
+is taken for a copy and no chart, scene or page, but half of the geometry figures with other labels: what a thumbnail of
+96 x 96 pixels hardly shows is beyond the media check. The mode `both` asks for the same question with the same numbers
+too.
 
 Groups are the unions of pairs, whichever way they chain. The rows of a group do not depend on their order; which one is
 kept does: the one of the source named first in `prefer`, then the first.
