@@ -132,7 +132,7 @@ class Recipe(Options):
     output: Output
     strict: bool = False
     """Bad rows end the run with an error, in place of going to rejected.jsonl."""
-    tasks: int = Field(default=1, ge=1)
+    tasks: int = Field(default=8, ge=1)
     """Parts into which the work is cut, and files of the output. Part of what is made: another number makes other files
     of the same rows."""
     workers: int = Field(default=0, ge=0)

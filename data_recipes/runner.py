@@ -15,14 +15,17 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
+from tqdm import tqdm
 
 from data_recipes.card import write_card
 from data_recipes.config import Recipe
@@ -123,11 +126,34 @@ def run_stage(
         local_tasks=end - first,
         local_rank_offset=first,
     )
-    if end > first:
-        executor.run()
-    while executor.get_incomplete_ranks():
-        time.sleep(WAIT_SECONDS)
+    with progress(executor, step.name, shown=not _alone(recipe)):
+        if end > first:
+            executor.run()
+        while executor.get_incomplete_ranks():
+            time.sleep(WAIT_SECONDS)
     say(f"{step.name}: {recipe.tasks} tasks done, {time.perf_counter() - began:.1f} s")
+
+
+@contextmanager
+def progress(executor: LocalPipelineExecutor, name: str, *, shown: bool) -> Iterator[None]:
+    """A bar of the stage's tasks on all machines, while the block runs."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        with tqdm(total=executor.tasks, desc=name, unit="task", disable=not shown) as bar:
+            while True:
+                last = ended.wait(WAIT_SECONDS)
+                bar.update(executor.tasks - len(executor.get_incomplete_ranks()) - bar.n)
+                if last:
+                    return
+
+    thread = threading.Thread(target=follow, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def between_machines(made: Path, machine: tuple[int, int], make: Callable[[], None]) -> None:

@@ -18,13 +18,15 @@ from data_recipes.config import Recipe
 from data_recipes.runner import RecipeError, run_recipe
 from tests.data_recipes.conftest import write_source
 from vlm.rows import read_rows
+from vlm.tiny import build_tiny_vlm
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def recipe(source: Path, out: Path, **fields) -> Recipe:
     sources = [{"name": "made", "format": "rows", "path": str(source)}]
-    return Recipe.model_validate({"name": "t", "sources": sources, "output": {"path": str(out)}} | fields)
+    values = {"name": "t", "tasks": 1, "sources": sources, "output": {"path": str(out)}}
+    return Recipe.model_validate(values | fields)
 
 
 def run(source: Path, out: Path, **fields) -> dict:
@@ -124,6 +126,15 @@ def test_shards_of_an_earlier_recipe_do_not_stay(source, tmp_path):
     run(source, tmp_path / "out", tasks=4)
     run(source, tmp_path / "out", tasks=2)
     assert len(read_rows(tmp_path / "out")) == 60
+
+
+def test_lengths_are_in_tokens_of_a_given_tokenizer(source, tmp_path):
+    model = build_tiny_vlm(tmp_path / "model", ["Question 0 1 2 3 4 5 6 7 8 9?"] * 5, layers=1)
+    card = run(source, tmp_path / "out", output={"path": str(tmp_path / "out"), "tokenizer": str(model)})
+    assert card["unit_of_length"] == "tokens"
+    # "Question", a space, one token per digit, "?"
+    assert card["prompt_length"] == {"0%": 4, "10%": 4, "50%": 5, "90%": 5, "100%": 5}
+    assert card["pixels"]["50%"] == 1600
 
 
 def test_copied_media_travel_with_the_output(source, tmp_path):
