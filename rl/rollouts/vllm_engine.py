@@ -30,6 +30,7 @@ from rl.rollouts.engine import OnRollout
 from rl.rollouts.fingerprint import Fingerprint, vllm_fingerprint
 from rl.rollouts.tokens import stop_length, stop_token_ids, suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
+from rl.rollouts.vllm_groups import forget_dead_groups
 
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core in this process: weights are handed over, not sent
@@ -60,7 +61,6 @@ class VLLMEngine:
         self._stop = stop_token_ids(processor, model_path)
         self._asleep: set[str] = set()  # what of {"weights", "kv_cache"} has been given back
         self._rng: _RngState | None = None
-        self._owns_process_group = not torch.distributed.is_initialized()
         with _unchanged_process(), self._own_rng():
             self._llm = self._start(model_path, seed)
         self._on_cpu = self._llm.llm_engine.vllm_config.device_config.device_type == "cpu"
@@ -158,27 +158,19 @@ class VLLMEngine:
         self._wake({"weights", "kv_cache"})
 
     def close(self) -> None:
-        """Stop the engine and free its memory; the trainer's process group, if it has one, stays."""
+        """Stop the engine and free its memory. vLLM ends every process group of the process with it, the trainer's too."""
         if self._llm is None:
             return
         llm, self._llm = self._llm, None
-        try:
-            llm.llm_engine.engine_core.shutdown()
-            if self._owns_process_group:
-                from vllm.distributed import destroy_distributed_environment, destroy_model_parallel
-
-                destroy_model_parallel()
-                destroy_distributed_environment()
-        except ValueError as error:
-            # vLLM's process groups belong to the process: another engine, closed before, has taken them along
-            if "process group" not in str(error):
-                raise
+        forget_dead_groups()
+        llm.llm_engine.engine_core.shutdown()
 
     def _start(self, model_path: str | Path, seed: int) -> Any:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from vllm.platforms import current_platform
 
+        forget_dead_groups()
         on_cpu = current_platform.is_cpu()
         if on_cpu:
             # Two one-line kernels of the sampler; compiling them takes 15 s and gains nothing at these sizes.
