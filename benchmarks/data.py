@@ -1,6 +1,6 @@
 """Data recipes at scale: rows per second and peak memory of reading, hashing and filtering, with one and two workers.
 
-    python -m benchmarks.data [--rows 100000] [--images 4000] [--repeats 1]
+    python -m benchmarks.data [--rows 100000] [--images 20000] [--repeats 1]
 
 A set of rows with questions of random words, each about one of `--images` small photographs-like images, runs through
 three recipes: `read` (reading, checking, writing), `hash` (the same with `dedup`: perceptual hashes of images, MinHash of
@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-RECIPES = {"read": "[]", "hash": "[dedup]", "filter": "[text_filter]"}
+RECIPES = {"read": "[]", "filter": "[text_filter]", "hash": "[dedup]"}
 TASKS = 8
 SAMPLE_SECONDS = 0.05
 
@@ -96,7 +96,7 @@ def _sample(process: psutil.Process, peak: list[int], ended: threading.Event) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
     results: dict[str, dict[str, float]] = {}
