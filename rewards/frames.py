@@ -159,7 +159,7 @@ def _size_of_file(answer: Mapping[str, Any], row: Mapping[str, Any]) -> Size | N
     return _size_at(str(image)) if isinstance(image, str) or hasattr(image, "__fspath__") else None
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def _size_at(path: str) -> Size:
     return _read_size(path)
 

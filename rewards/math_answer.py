@@ -94,7 +94,7 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _DIGITS = re.compile(r"[0-9][0-9.,:]*")
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def read_gold(value: str) -> Gold:
     """Classify a true answer. ValueError if it is empty or too long; whether math parses is asked by `check_gold`."""
     text = value.strip()
