@@ -64,7 +64,8 @@ def run_recipe(
     Raises:
         RecipeError: a source is missing, no row is left, or with `strict` a row was rejected.
     """
-    out, digest = recipe.output.path, work_digest(recipe)
+    out, digest = recipe.output.path.resolve(), work_digest(recipe)
+    recipe = recipe.model_copy(update={"output": recipe.output.model_copy(update={"path": out})})
     work = out / ".work" / digest
     if finished(out, work):
         say(f"{out}: made by this recipe already ({digest})")
