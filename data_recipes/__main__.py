@@ -1,6 +1,6 @@
 """Data recipes on the command line.
 
-python -m data_recipes run RECIPE.yaml [key=value ...] [--machine I/N]    make a data set; goes on after a kill
+python -m data_recipes run RECIPE.yaml [key=value ...] [--strict] [--machine I/N]    make a data set; goes on after a kill
 python -m data_recipes inspect FILE [--format NAME] [option=value ...]    what a file is, three rows, what is wrong
 python -m data_recipes formats [NAME]                                     readers, or one reader's options
 python -m data_recipes operations [NAME]                                  operations, or one's options
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     run.add_argument(
         "--machine", type=_machine, default=(0, 1), metavar="I/N", help="which of N machines this is, from 0"
     )
+    run.add_argument("--strict", action="store_true", help="bad rows end the run (strict=true)")
     run.add_argument("--dry-run", action="store_true", help="print the resolved recipe and stop")
     look = commands.add_parser("inspect", help="look at a file")
     look.add_argument("file", type=Path)
@@ -47,7 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     try:
         if arguments.command == "run":
-            recipe = read_config(Recipe, arguments.recipe, arguments.overrides)
+            strict = ["strict=true"] if arguments.strict else []
+            recipe = read_config(Recipe, arguments.recipe, [*arguments.overrides, *strict])
             if arguments.dry_run:
                 print(dump(recipe), end="")
             else:

@@ -49,7 +49,7 @@ def describe(recipe: Recipe, before: Counter[str], after: Counter[str]) -> dict[
         "by_source_and_task": _tree(after, "output"),
         "sources": [_source(recipe, source.name, before) for source in recipe.sources],
         "removed": removed,
-        "operations": {name: _flat(before, name) for name in names},
+        "operations": {name: _figures(before, name) for name in names},
         "answers": _tree(after, "answer"),
         "traces": _flat(after, "trace"),
         "licences": _flat(after, "licence"),
@@ -82,6 +82,14 @@ def _flat(counts: Counter[str], prefix: str) -> dict[str, int]:
     """Counts under `prefix/`, largest first."""
     found = {key.removeprefix(f"{prefix}/"): n for key, n in counts.items() if key.startswith(f"{prefix}/")}
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _figures(counts: Counter[str], operation: str) -> dict[str, Any]:
+    """An operation's own counts; for those that ask a teacher, the share of rows whose answer was accepted."""
+    found: dict[str, Any] = dict(_flat(counts, operation))
+    if found.get("asked"):
+        found["acceptance_rate"] = round(found.get("accepted", 0) / found["asked"], 4)
+    return found
 
 
 def _tree(counts: Counter[str], prefix: str) -> dict[str, dict[str, int]]:

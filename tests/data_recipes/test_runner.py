@@ -81,6 +81,9 @@ def test_strict_makes_rejected_rows_an_error(source, tmp_path):
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(RecipeError, match=r"1 records rejected[\s\S]*rows.jsonl:4: "):
         run(source, tmp_path / "out", strict=True)
+    file = write_recipe(tmp_path / "r.yaml", source, tmp_path / "command", 1)
+    done = subprocess.run(command(file, "--strict"), cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2 and f"{source}:4: field 'answer" in done.stderr
 
 
 def test_a_repeated_id_leaves_and_names_where_it_stood_first(source, tmp_path):
