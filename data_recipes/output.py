@@ -9,8 +9,8 @@ from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 from PIL import Image
-from tqdm import tqdm
 
+from data_recipes.bars import bar
 from data_recipes.config import Output, Recipe
 from data_recipes.media_store import copy_media
 from data_recipes.parquet import write_parquet
@@ -48,9 +48,8 @@ class WriteOutput(PipelineStep):
         with whole_file(folder / "removed" / part(rank)) as removed:
 
             def rows() -> Iterator[Row]:
-                for row in tqdm(
-                    self._kept(rank, removed, counts), "output", unit=" rows", disable=not self.progress
-                ):
+                kept = self._kept(rank, removed, counts)
+                for row in bar(kept, "output", unit=" rows", disable=not self.progress):
                     count(row)
                     yield row
 

@@ -25,8 +25,8 @@ from typing import Any
 
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
-from tqdm import tqdm
 
+from data_recipes.bars import bar
 from data_recipes.card import write_card
 from data_recipes.config import Recipe
 from data_recipes.mixture import allot
@@ -141,10 +141,10 @@ def progress(executor: LocalPipelineExecutor, name: str, *, shown: bool) -> Iter
     ended = threading.Event()
 
     def follow() -> None:
-        with tqdm(total=executor.tasks, desc=name, unit="task", disable=not shown) as bar:
+        with bar(total=executor.tasks, desc=name, unit="task", disable=not shown) as tasks:
             while True:
                 last = ended.wait(WAIT_SECONDS)
-                bar.update(executor.tasks - len(executor.get_incomplete_ranks()) - bar.n)
+                tasks.update(executor.tasks - len(executor.get_incomplete_ranks()) - tasks.n)
                 if last:
                     return
 

@@ -22,8 +22,8 @@ from typing import IO, Any
 
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
-from tqdm import tqdm
 
+from data_recipes.bars import bar
 from data_recipes.config import Recipe, Source
 from data_recipes.media_store import store_bytes
 from data_recipes.records import Context, Record, Rejected, Removed, RowOperation, SetOperation
@@ -79,7 +79,7 @@ class Stage(PipelineStep):
             else:
                 source = self._kept(rank, out["removed"], counts)
             if self.progress:
-                source = tqdm(source, desc=self.name, unit=" rows")
+                source = bar(source, self.name, unit=" rows")
             for position, row in self._operated(source, out["removed"], counts):
                 write_line(out["rows"], {"position": position, "row": row})
                 write_line(out["signatures"], self._signature(position, row))

@@ -215,3 +215,14 @@ def test_two_machines_on_one_file_system_make_what_one_makes(tmp_path):
     machines = [subprocess.Popen(command(file, "--machine", f"{i}/2"), cwd=REPOSITORY) for i in range(2)]
     assert [machine.wait(timeout=300) for machine in machines] == [0, 0]
     assert contents(one) == contents(two)
+
+
+@pytest.mark.slow
+def test_a_run_whose_terminal_closes_goes_on_to_its_end(source, tmp_path):
+    file = write_recipe(tmp_path / "r.yaml", source, tmp_path / "out", 4)
+    reading, writing = os.pipe()
+    process = subprocess.Popen(command(file), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=writing)
+    os.close(writing)
+    os.close(reading)  # from now on every write to stderr fails
+    assert process.wait(timeout=200) == 0
+    assert len(read_rows(tmp_path / "out")) == 60
