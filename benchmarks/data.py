@@ -1,6 +1,6 @@
 """Data recipes at scale: rows per second and peak memory of reading, hashing and filtering, with one and two workers.
 
-    python -m benchmarks.data [--rows 100000] [--images 20000] [--repeats 1]
+    python -m benchmarks.data [--rows 100000] [--images 20000] [--repeats 1] [--recipes read filter hash]
 
 A set of rows with questions of random words, each about one of `--images` small photographs-like images, runs through
 three recipes: `read` (reading, checking, writing), `hash` (the same with `dedup`: perceptual hashes of images, MinHash of
@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     arguments = parser.parse_args()
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -105,10 +106,10 @@ def main() -> None:
         source = make_set(folder / "set", arguments.rows, arguments.images)
         few = arguments.rows // 10
         print(f"{'recipe':8} {'rows':>8} {'workers':>7} {'seconds':>8} {'rows/s':>8} {'peak MiB':>9}")
-        for kind, operations in RECIPES.items():
+        for kind in arguments.recipes:
             for rows, workers in ((few, 1), (arguments.rows, 1), (few, 2), (arguments.rows, 2)):
                 runs = [
-                    run(source, rows, operations, workers, folder / f"{kind}-{rows}-{workers}-{i}")
+                    run(source, rows, RECIPES[kind], workers, folder / f"{kind}-{rows}-{workers}-{i}")
                     for i in range(arguments.repeats)
                 ]
                 seconds = statistics.median(s for s, _ in runs)

@@ -27,6 +27,9 @@ from data_recipes.operations.text_hashes import answer, question
 from data_recipes.records import Context, Decision, Options, SetOperation, Signature
 from vlm.rows import Row
 
+FEW_TEXTS = 64
+"""In mode `both`, rows whose text is near that of so many others are looked up by their media."""
+
 Signatures = Callable[[], Iterator[Signature]]
 
 
@@ -99,6 +102,8 @@ def _store(signatures: Signatures, options: DedupOptions, index: NearIndex) -> a
         groups.append(first)
         if first == no:
             index.add(no, signature.data, hashed, media=0 if by_text else 1, text=by_text)
+            if options.mode == "both" and not by_text:
+                index.add_text_of_media(no, hashed.text)
         else:
             index.remember(no, first, "the same")
     return groups
@@ -113,9 +118,12 @@ def _join(
         if groups[no] != no and not index.has(no):
             continue  # the same as an earlier row
         hashed = media_hashes.unpack(signature.data)
+        candidates: list[int] | None = None
         if _by_text(hashed, options):
             candidates = index.texts_near(hashed.text)
-        else:
+        elif options.mode == "both":  # texts are looked up several times as fast as images and their windows
+            candidates = index.media_with_text_near(hashed.text, FEW_TEXTS)
+        if candidates is None:
             numbers = hashed.text.numbers if options.mode == "both" and limits.numbers else None
             frames = hashed.media[0].frames
             candidates = sorted({n for f in frames for n, _ in index.images_near(f, limits.bits, numbers)})

@@ -33,6 +33,7 @@ CREATE TABLE names (no INTEGER PRIMARY KEY, id TEXT NOT NULL);
 CREATE TABLE entries (no INTEGER PRIMARY KEY, numbers TEXT NOT NULL, text TEXT NOT NULL, media TEXT NOT NULL);
 CREATE TABLE image_bands (key INTEGER, no INTEGER, slot INTEGER, hash INTEGER, PRIMARY KEY (key, no, slot, hash)) WITHOUT ROWID;
 CREATE TABLE text_bands (key INTEGER, no INTEGER, PRIMARY KEY (key, no)) WITHOUT ROWID;
+CREATE TABLE media_text_bands (key INTEGER, no INTEGER, PRIMARY KEY (key, no)) WITHOUT ROWID;
 CREATE TABLE exact (digest TEXT PRIMARY KEY, no INTEGER) WITHOUT ROWID;
 CREATE TABLE judged (no INTEGER, other INTEGER, PRIMARY KEY (no, other)) WITHOUT ROWID;
 CREATE TABLE pairs (no INTEGER PRIMARY KEY, other INTEGER NOT NULL, reason TEXT NOT NULL);
@@ -89,8 +90,15 @@ class NearIndex:
                     rows = ((key, no, slot, _signed(stored)) for key in stored_keys(stored, window > 0))
                     self.db.executemany("INSERT OR IGNORE INTO image_bands VALUES (?, ?, ?, ?)", rows)
         if text:
-            keys = text_hashes.bands(hashed.text)
-            self.db.executemany("INSERT OR IGNORE INTO text_bands VALUES (?, ?)", ((key, no) for key in keys))
+            self._add_text("text_bands", no, hashed.text)
+
+    def add_text_of_media(self, no: int, text: TextHash) -> None:
+        """Let an entry with media be found by its text, too, apart from those without."""
+        self._add_text("media_text_bands", no, text)
+
+    def _add_text(self, table: str, no: int, text: TextHash) -> None:
+        keys = ((key, no) for key in text_hashes.bands(text))
+        self.db.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", keys)
 
     def same(self, digest: str, no: int) -> int:
         """The number of the first entry with this digest; `no` becomes it if there is none."""
@@ -141,6 +149,15 @@ class NearIndex:
             (json.dumps(text_hashes.bands(text)),),
         )
         return sorted(no for (no,) in found)
+
+    def media_with_text_near(self, text: TextHash, at_most: int) -> list[int] | None:
+        """Numbers of the entries with media whose text shares a band with this one, in order; None if they are more than
+        `at_most`, as with a question that many images are asked about."""
+        found = self.db.execute(
+            "SELECT DISTINCT b.no FROM json_each(?) AS k CROSS JOIN media_text_bands AS b ON b.key = k.value LIMIT ?",
+            (json.dumps(text_hashes.bands(text)), at_most + 1),
+        ).fetchall()
+        return sorted(no for (no,) in found) if len(found) <= at_most else None
 
     def remember(self, no: int, other: int, reason: str) -> None:
         """Why two entries are near-duplicates, for each the first time that it is one."""
