@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
+
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
 
 from data_recipes.teacher.endpoint import (
     Endpoint,
@@ -41,22 +44,12 @@ class Client:
     """
 
     def __init__(self, endpoint: Endpoint, folder: Path, counts: Counter[str], name: str = "teacher") -> None:
-        import diskcache
         from openai import AsyncOpenAI
 
         self.endpoint = endpoint
         self._counts = cast("dict[str, float]", counts)  # a Counter starts at 0 and holds floats as well
         self._name = name
-        # By default diskcache throws entries away beyond 1 GB; these have been paid for.
-        # Rollback journal and no memory map: the default (WAL) breaks where machines share a file system.
-        self._cache = diskcache.Cache(
-            str(folder),
-            eviction_policy="none",
-            size_limit=2**60,
-            cull_limit=0,
-            sqlite_journal_mode="delete",
-            sqlite_mmap_size=0,
-        )
+        self._cache = _open_cache(folder)
         self._openai = AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=endpoint.api_key(),
@@ -191,6 +184,32 @@ class Client:
 
     def _count(self, what: str, amount: float) -> None:
         self._counts[f"{self._name}/{what}"] += amount
+
+
+@retry(
+    retry=retry_if_exception_type(sqlite3.OperationalError),
+    wait=wait_random(0.05, 0.5),
+    stop=stop_after_delay(300),
+    reraise=True,
+)
+def _open_cache(folder: Path, timeout: float = 60.0) -> Any:
+    """The cache; opening writes to it, and the workers of a stage open it at the same moment ("database is locked").
+
+    timeout: seconds that SQLite itself waits for a lock, where it waits.
+    """
+    import diskcache
+
+    # By default diskcache throws entries away beyond 1 GB; these have been paid for.
+    # Rollback journal and no memory map: the default (WAL) breaks where machines share a file system.
+    return diskcache.Cache(
+        str(folder),
+        timeout,
+        eviction_policy="none",
+        size_limit=2**60,
+        cull_limit=0,
+        sqlite_journal_mode="delete",
+        sqlite_mmap_size=0,
+    )
 
 
 def _consecutive(samples: Sequence[int], size: int) -> list[list[int]]:
