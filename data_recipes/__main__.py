@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
             known = {n: (_first_line(o.options.__doc__), o.options) for n, o in OPERATIONS.items()}
             for line in _listed(known, arguments.name):
                 print(line)
-    except (ConfigError, RecipeError, ValueError) as error:
+    except (ConfigError, RecipeError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
 

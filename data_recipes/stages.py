@@ -91,8 +91,7 @@ class Stage(PipelineStep):
         """This task's records as checked rows; records that cannot be rows go to `rejected`."""
         check = make_check(self.recipe.validation)
         for s, source in enumerate(self.recipe.sources):
-            records = islice(source.kind.read(source.path, source.typed_options), source.limit)
-            for r, record in islice(enumerate(records), rank, None, tasks):
+            for r, record in islice(enumerate(records_of(source)), rank, None, tasks):
                 counts[f"records/{source.name}"] += 1
                 for j, made in enumerate(source.kind.rows(record, source.typed_options)):
                     try:
@@ -132,6 +131,16 @@ class Stage(PipelineStep):
 
 
 PARTS = ("rows", "rejected", "removed", "signatures")
+
+
+def records_of(source: Source) -> Iterator[Record]:
+    """The source's records up to its limit. ValueError, naming the source, if its path is not what the format reads."""
+    try:
+        yield from islice(source.kind.read(source.path, source.typed_options), source.limit)
+    except OSError as error:
+        raise ValueError(
+            f"source '{source.name}': expected what the format '{source.format}' reads at {source.path}, got: {error.strerror}"
+        ) from None
 
 
 def checked(

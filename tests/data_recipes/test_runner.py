@@ -86,6 +86,15 @@ def test_strict_makes_rejected_rows_an_error(source, tmp_path):
     assert done.returncode == 2 and f"{source}:4: field 'answer" in done.stderr
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_where_the_format_reads_a_file_names_the_source(source, tmp_path, workers):
+    sources = [{"name": "tables", "format": "tabmwp", "path": str(source.parent)}]
+    with pytest.raises(
+        ValueError, match=r"source 'tables': expected what the format 'tabmwp' reads at .*directory"
+    ):
+        run(source, tmp_path / "out", sources=sources, tasks=2, workers=workers)
+
+
 def test_a_repeated_id_leaves_and_names_where_it_stood_first(source, tmp_path):
     rows = lines(source)
     rows[9]["id"] = "r2"
