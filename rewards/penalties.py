@@ -6,12 +6,13 @@ completion, and give 0 to an empty one so that silence never pays.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewards.gold import whole_text
 
-MAX_WORDS = 20_000
+MAX_TOKENS = 20_000
 
 
 @whole_text
@@ -40,20 +41,37 @@ def soft_overlong_reward(
     return min(1.0, max(0.0, (max_tokens - length) / cache_tokens))
 
 
+# Without token ids: words in pieces of eight letters, and every other visible character alone. A loop without spaces
+# ("ababab…", "哈哈哈…", "=====") repeats its pieces whatever its period, as it repeats its tokens.
+_CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_TOKEN = re.compile(rf"[^\W\d_{_CJK}]{{1,8}}|\S")
+
+
 @whole_text
 def repetition_reward(
-    completion: str, answer: Mapping[str, Any] | None = None, *, ngram: int = 4, **row: Any
+    completion: str,
+    answer: Mapping[str, Any] | None = None,
+    *,
+    ngram: int = 4,
+    completion_ids: Sequence[int] | None = None,
+    **row: Any,
 ) -> float:
-    """Share of distinct word n-grams among all (1 + the repetition penalty of Yeo et al. 2025): 1 if none is repeated.
+    """Share of distinct token n-grams among all (1 + the repetition penalty of Yeo et al. 2025): 1 if none is repeated.
 
-    A text shorter than one n-gram scores 1, an empty one 0. The last MAX_WORDS words are read.
+    Tokens are those sampled where the caller has them (`completion_ids`), else pieces of the text: words of up to eight
+    letters, longer ones cut, and single characters. A text shorter than one n-gram scores 1, an empty one 0. The last
+    MAX_TOKENS tokens are read.
     """
     if ngram < 1:
         raise ValueError(f"repetition: expected ngram >= 1, got {ngram}")
-    words = completion[-16 * MAX_WORDS :].lower().split()[-MAX_WORDS:] if isinstance(completion, str) else []
-    if not words:
+    if not isinstance(completion, str) or not completion.strip():
         return 0.0
-    count = len(words) - ngram + 1
+    tokens: Sequence[Any]
+    if completion_ids is not None and len(completion_ids):
+        tokens = list(completion_ids[-MAX_TOKENS:])
+    else:
+        tokens = _TOKEN.findall(completion[-16 * MAX_TOKENS :].lower())[-MAX_TOKENS:]
+    count = len(tokens) - ngram + 1
     if count <= 0:
         return 1.0
-    return len({tuple(words[i : i + ngram]) for i in range(count)}) / count
+    return len({tuple(tokens[i : i + ngram]) for i in range(count)}) / count
