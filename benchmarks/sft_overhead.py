@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
+from core.jsonl import read
 from sft.config import SFTConfig
 from sft.data import IGNORE, Collator
 from sft.train import run
@@ -149,8 +150,8 @@ def trainer_loop(model: Path, rows: Path, out: Path, batch_size: int, steps: int
     run(config)
     if clock.profile:
         pstats.Stats(clock.profile).sort_stats("cumulative").print_stats(70)
-    lines = (out / "metrics.jsonl").read_text().splitlines()
-    return seconds, json.loads(lines[-1])["loss"]
+    *_, last = read(out / "metrics.jsonl")
+    return seconds, last["loss"]
 
 
 def main() -> None:
@@ -164,7 +165,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = make_rows(folder, args.rows)
-        model = build_tiny_vlm(folder / "tiny", rows.read_text().splitlines(), hidden=128, layers=4)
+        model = build_tiny_vlm(folder / "tiny", rows.read_text().split("\n"), hidden=128, layers=4)
         with contextlib.redirect_stdout(io.StringIO()):
             bare, _ = bare_loop(model, rows, args.batch, args.steps)
         warm = args.rows // args.batch

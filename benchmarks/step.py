@@ -29,6 +29,7 @@ from typing import Any
 import torch
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
+from core.jsonl import read
 from data_recipes.shapes.write import World, write_world
 from rl.config import GRPOConfig
 from rl.loop import train
@@ -103,7 +104,7 @@ def run_loop(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     data = folder / "data"
     steps = args.warm_up + args.steps
     write_world(data, World(sft_rows=200, rl_rows=steps * args.prompts, test_rows=14), progress=False)
-    corpus = (data / "corpus.txt").read_text().splitlines()
+    corpus = (data / "corpus.txt").read_text().split("\n")
     model = build_tiny_vlm(folder / "model", corpus, hidden=SIZES[0][0], layers=SIZES[0][1])
     plugin = folder / "plugin.py"
     plugin.write_text(PLUGIN)
@@ -128,7 +129,7 @@ def run_loop(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
         }
     )
     train(config)
-    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    return list(read(folder / "run" / "metrics.jsonl"))
 
 
 def engine_speeds(hidden: int, layers: int, args: argparse.Namespace) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from vlm.rows import Row
 
@@ -74,6 +74,11 @@ class Options(BaseModel):
     """Options of a format or an operation in a recipe; each has its own subclass with a docstring under every field."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _home(cls, value: Any) -> Any:
+        return value.expanduser() if isinstance(value, Path) else value
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.paths import PathText
 from rewards.config import RewardsConfig
 from rl.rollouts.config import EngineConfig
 
@@ -15,16 +16,16 @@ class EvaluationConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    checkpoints: dict[str, str] = Field(min_length=1)
+    checkpoints: dict[str, PathText] = Field(min_length=1)
     """Folders (or Hub ids in the local cache) of the checkpoints by the name they get in tables. The order matters:
     differences are taken of each against those before it. `untrained`, `sft` and `rl` are the names the report knows."""
-    rows: str
+    rows: PathText
     """Held-out rows with answers (vlm/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many rows; null: all."""
     rewards: RewardsConfig
     """Reward functions by task, as in training."""
-    output: str
+    output: PathText
     """Folder for eval.json and eval_rollouts.jsonl; made if missing."""
     max_tokens: int = Field(256, ge=1)
     """Longest answer, in tokens; longer ones are cut off there."""

@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
+from core.jsonl import append
 from evaluation.config import EvaluationConfig
 from evaluation.metrics import Scored, by_task, differences, summarise
 from evaluation.tables import print_table
@@ -26,7 +27,7 @@ from rl.checks import check_fingerprint
 from rl.rollouts.config import build_engine
 from rl.rollouts.engine import Engine
 from rl.rollouts.types import Request, Rollout, Sampling
-from rl.run_files import append, rollout_record
+from rl.run_files import rollout_record
 from rl.weights import FingerprintedWeights
 from vlm.inputs import Encoded, encode_row
 from vlm.load import check_checkpoint, load_processor

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from core.paths import PathText
 from rewards.config import RewardsConfig
 from rl.rollouts.config import EngineConfig
 
@@ -16,15 +17,15 @@ class InferenceConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    model: str
+    model: PathText
     """Folder (or Hub id in the local cache) of the checkpoint."""
-    rows: str
+    rows: PathText
     """Rows to answer (vlm/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many rows; null: all."""
     rewards: RewardsConfig
     """Reward functions by task: they score every answer. `rewards.grammar` is the grammar of the answers."""
-    output: str
+    output: PathText
     """Folder for answers.jsonl and inference.json; made if missing."""
     candidates: int = Field(4, ge=2)
     """Answers per row for best-of-N, and candidates per stage for the stage beam: about as many tokens for both."""

@@ -42,6 +42,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from core.text import short
+
 C = TypeVar("C", bound=BaseModel)
 KeyPath = tuple[str | int, ...]
 """Where a value stands in the config: ("rewards", "tasks", "math", 0, "weight")."""
@@ -98,9 +100,15 @@ def read_config(model: type[C], path: str | Path | None, overrides: Sequence[str
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[KeyPath, str]]:
     """The mapping in a YAML file, and the place ("FILE:LINE") of each of its keys."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).expanduser().read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: expected a YAML config file, got: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(
+            f"{path}:{line}: expected UTF-8 text, got the byte 0x{error.object[error.start]:02x} (the file is in another"
+            " encoding, as Latin-1 or UTF-16 are: save it as UTF-8)"
+        ) from None
     try:
         node = yaml.compose(text, Loader=_Loader)
         places = dict(_places(node, (), str(path)))
@@ -192,7 +200,7 @@ def _places(node: yaml.Node | None, path: KeyPath, file: str) -> Iterator[tuple[
 
 def _override(data: dict[str, Any], places: dict[KeyPath, str], override: str) -> None:
     """Set one `dotted.key=value` in `data` in place, making mappings on the way."""
-    where = f"command line, {override!r}"
+    where = f"command line, {short(override)}"
     dotted, equals, text = override.partition("=")
     if not equals or not all(dotted.split(".")):
         raise ConfigError(f"{where}: expected dotted.key=value")
@@ -214,7 +222,7 @@ def _override(data: dict[str, Any], places: dict[KeyPath, str], override: str) -
                 )
             key = int(name)
         elif not isinstance(here, dict):
-            raise ConfigError(f"{where}: '{_dotted(path)}' holds {here!r}, not keys")
+            raise ConfigError(f"{where}: '{_dotted(path)}' holds {short(here)}, not keys")
         path = (*path, key)
         places[path] = where
         if len(path) == len(parents) + 1:
@@ -255,9 +263,7 @@ def _explain(
     if kind == "string_type" and where.startswith("command line"):
         hint = f"; as a string: '{_dotted(path)}=\"{mistake['input']}\"'"
     value = mistake["input"]
-    return (
-        f"{where}: key '{_dotted(path)}': expected {expected}, got {value!r} ({type(value).__name__}){hint}"
-    )
+    return f"{where}: key '{_dotted(path)}': expected {expected}, got {short(value)} ({type(value).__name__}){hint}"
 
 
 def _suggest(model: type[BaseModel], path: KeyPath) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from core.jsonl import read
 from evaluation.run import summary_part
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +49,7 @@ def main() -> None:
             f"--{name}", action="append", default=[], metavar="ARG", help="more for this phase"
         )
     args = parser.parse_args()
-    run_demo(args.out, args.seed, {name: getattr(args, name) for name in PHASES})
+    run_demo(args.out.expanduser(), args.seed, {name: getattr(args, name) for name in PHASES})
 
 
 def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None 
 def summarize(out: Path, seconds: float) -> dict[str, Any]:
     """Results of the run: means with intervals by task, the log-prob gap over all steps, seconds by phase."""
     evaluation = json.loads((out / "eval" / "eval.json").read_text())
-    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = list(read(out / "metrics.jsonl"))
     gaps = [s for s in steps if "logprob_gap/mean" in s]  # a step without any signal has none
     phases = ("generate", "reward", "update", "sync")
     return summary_part(evaluation) | {

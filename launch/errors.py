@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from core.text import short_words
+
 
 @contextmanager
 def explained() -> Iterator[None]:
@@ -17,11 +19,12 @@ def explained() -> Iterator[None]:
         if not isinstance(error, _for_users()):
             raise
         sys.stdout.flush()
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {short_words(str(error))}")
 
 
 def _for_users() -> tuple[type[Exception], ...]:
     """Imported only once something has gone wrong: torch takes seconds."""
+    from core.errors import RunError
     from rewards.errors import PluginError, RewardDataError, RewardFailure
     from rl.checks import OffPolicyError
     from sft.data import TraceError
@@ -30,4 +33,4 @@ def _for_users() -> tuple[type[Exception], ...]:
     from vlm.rows import RowError
 
     inputs = (RowError, MediaError, CheckpointError, TraceError, PluginError, RewardDataError)
-    return (*inputs, RewardFailure, OffPolicyError, FileExistsError, FileNotFoundError)
+    return (*inputs, RunError, RewardFailure, OffPolicyError, FileExistsError, FileNotFoundError)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from core.paths import PathText
 from rewards.config import RewardsConfig
 from rl.advantages import Estimator
 from rl.rollouts.config import EngineConfig
@@ -19,7 +20,7 @@ class _Section(BaseModel):
 class PromptsConfig(_Section):
     """Which rows are trained on."""
 
-    rows: str
+    rows: PathText
     """Rows with typed answers: a JSONL file, Parquet, or a `datasets` folder (docs/data_format.md)."""
     limit: int | None = Field(default=None, ge=1)
     """Only the first so many rows."""
@@ -108,13 +109,13 @@ class GRPOConfig(_Section):
     """Optimizer steps."""
     seed: int = 0
     """Of the order of prompts and of sampling."""
-    output_dir: str
+    output_dir: PathText
     """Run folder: metrics.jsonl, rollouts.jsonl, checkpoint-*/ and final/."""
     save_every: int = Field(default=50, ge=1)
     """Steps between checkpoints; the last step is always saved."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Older checkpoints are deleted."""
-    resume: Literal["auto", "never"] | str = "auto"
+    resume: Literal["auto", "never"] | PathText = "auto"
     """auto: from the last checkpoint in output_dir, if there is one; never: start afresh (an old run in output_dir is
     then an error); or the path of a checkpoint."""
     report_to: list[Literal["tensorboard", "wandb"]] = []

@@ -28,6 +28,7 @@ from accelerate.utils import gather_object, set_seed
 from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
+from core.jsonl import append, keep_until
 from rewards.router import Router, Score
 from rl.advantages import Group, TaskStd, group_advantages
 from rl.checkpoints import checkpoints, find_resume, load_checkpoint, save_checkpoint, save_model
@@ -48,7 +49,7 @@ from rl.rollouts.config import build_engine
 from rl.rollouts.engine import Engine, OnRollout
 from rl.rollouts.tokens import suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
-from rl.run_files import append, keep_until, rollout_record, step_metrics
+from rl.run_files import rollout_record, step_metrics
 from rl.sampling import Batch, PromptSampler, outcome_of
 from rl.scoring import Scorer
 from rl.setup import (

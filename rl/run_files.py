@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewards.router import Score
@@ -58,30 +55,6 @@ def _reference(medium: Any) -> Any:
     if isinstance(medium, Mapping):
         return {k: _reference(v) for k, v in medium.items() if v is not None}
     return medium if isinstance(medium, str | int | float) else str(medium)
-
-
-def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Add records to a JSONL file; not-a-number and infinities, which JSON lacks, become null."""
-    with path.open("a") as file:
-        file.writelines(json.dumps(_finite(r), ensure_ascii=False) + "\n" for r in records)
-
-
-def keep_until(path: Path, step: int) -> None:
-    """Drop the records of later steps, which a resumed run will write again."""
-    if path.is_file():
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        path.write_text("".join(kept))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_finite(v) for v in value]
-    return value
 
 
 def step_metrics(

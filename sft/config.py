@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from core.paths import PathText
 from vlm.load import ModelConfig
 
 
@@ -16,9 +17,9 @@ class _Strict(BaseModel):
 class DataConfig(_Strict):
     """Rows with traces to train on, and how they become batches."""
 
-    train: str
+    train: PathText
     """Rows with a `trace` (vlm/rows.py): a .jsonl or .parquet file, a folder of .parquet files, a `datasets` folder."""
-    eval: str | None = None
+    eval: PathText | None = None
     """Held-out rows with a `trace`; their loss is logged as eval_loss every `eval_steps`. null: no evaluation."""
     limit: int | None = Field(None, ge=1)
     """Train on the first so many rows; null: all."""
@@ -85,13 +86,13 @@ class SFTConfig(_Strict):
     """Rows and batches."""
     optim: OptimConfig = OptimConfig()
     """Length of the run, batch, optimiser and schedule."""
-    output_dir: str
+    output_dir: PathText
     """Folder of the run: checkpoints, metrics.jsonl, and at the end `final/` (or `adapter/` and `merged/` with LoRA)."""
     save_steps: int | None = Field(None, ge=1)
     """A checkpoint to resume from every so many steps; null: none."""
     save_total_limit: int | None = Field(None, ge=1)
     """Checkpoints kept, the newest ones; null: all."""
-    resume: Literal["auto"] | str | Literal[False] = False
+    resume: Literal["auto"] | PathText | Literal[False] = False
     """false: a fresh run; auto: from the newest checkpoint in `output_dir`, if there is one; or a checkpoint's path."""
     logging_steps: int = Field(10, ge=1)
     """A line in metrics.jsonl every so many steps."""
@@ -99,7 +100,7 @@ class SFTConfig(_Strict):
     """Evaluation every so many steps, where `data.eval` is set."""
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
     """Where metrics go beside metrics.jsonl."""
-    deepspeed: str | None = None
+    deepspeed: PathText | None = None
     """DeepSpeed config (launch/deepspeed/*.json), unless `accelerate launch` brings one; null: none."""
 
     @model_validator(mode="after")

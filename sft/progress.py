@@ -10,6 +10,8 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from core.jsonl import append, keep_until
+
 
 def say(text: str) -> None:
     """A plain line, from the first process alone."""
@@ -49,16 +51,11 @@ class Metrics(TrainerCallback):
         if os.environ.get("RANK", "0") != "0":
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = ""
-        if resume and path.is_file():
-            last = json.loads((resume / "trainer_state.json").read_text())["global_step"]
-            lines = path.read_text().splitlines(keepends=True)
-            kept = "".join(line for line in lines if json.loads(line)["step"] <= last)
-        path.write_text(kept)
+        last = json.loads((resume / "trainer_state.json").read_text())["global_step"] if resume else 0
+        keep_until(path, last)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
         if state.is_world_process_zero and logs and ("loss" in logs or "eval_loss" in logs):
             names = [k for k in logs if not k.startswith("eval_") or k.startswith("eval_loss")]
             record = {"step": state.global_step} | {k: logs[k] for k in names if k not in ("step",)}
-            with self.path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            append(self.path, [record])

@@ -44,8 +44,8 @@ def read_config(folder: Path) -> dict:
     if not file.is_file():
         raise CheckpointError(f"{folder}: not a checkpoint, config.json is missing")
     try:
-        config = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # JSON or UTF-8
         raise CheckpointError(f"{file}: not valid JSON ({error})") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{file}: expected a JSON object, got {type(config).__name__}")

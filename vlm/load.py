@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from core.paths import PathText
 from vlm.checkpoint import CheckpointError, check_tokenizer, read_config, resolve_checkpoint, weight_files
 from vlm.lora import LoraSettings
 from vlm.parts import Preset, set_trainable
@@ -29,7 +30,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    path: str = Field(
+    path: PathText = Field(
         description="Folder of a Qwen2_5_VLForConditionalGeneration checkpoint (as `python -m vlm.assemble`, SFT and"
         " GRPO write it), or a Hub id that is already in the local Hugging Face cache."
     )

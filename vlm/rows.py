@@ -23,6 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from core.text import short
 from vlm.media import MEDIA_TOKENS
 
 Row = dict[str, Any]
@@ -57,7 +58,7 @@ def read_rows(path: str | Path, *, limit: int | None = None, task: str | None = 
     Raises:
         RowError: no such file, an unknown kind of file, no row left, or broken rows (20 listed, the rest counted).
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     rows: list[Row] = []
     errors: list[str] = []
     first_at: dict[str, str] = {}
@@ -68,7 +69,8 @@ def read_rows(path: str | Path, *, limit: int | None = None, task: str | None = 
             row = check_row(record, folder)
             if row["id"] in first_at:
                 raise BrokenRow(
-                    "id", f"expected a unique id, got {row['id']!r} again (first at {first_at[row['id']]})"
+                    "id",
+                    f"expected a unique id, got {short(row['id'])} again (first at {first_at[row['id']]})",
                 )
             first_at[row["id"]] = where
             rows.append(row)
@@ -98,7 +100,7 @@ def write_rows(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
             for field in ("images", "videos"):
                 if record.get(field) is not None:
                     record[field] = [
-                        _relative(m, folder, f"row {row.get('id')!r}: field '{field}[{i}]'")
+                        _relative(m, folder, f"row {short(row.get('id'))}: field '{field}[{i}]'")
                         for i, m in enumerate(record[field])
                     ]
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -206,9 +208,7 @@ def _trace(value: Any) -> dict[str, str] | list[dict[str, Any]] | None:
         if all(stage is None for stage in value.values()):
             return None  # a struct column without a value in this row
         if set(value) != set(TRACE_STAGES):
-            raise BrokenRow(
-                "trace", f"expected the keys {', '.join(TRACE_STAGES)}, got {', '.join(map(str, value))}"
-            )
+            raise BrokenRow("trace", f"expected the keys {', '.join(TRACE_STAGES)}, got {short(list(value))}")
         for stage, text in value.items():
             if not isinstance(text, str):
                 raise BrokenRow(f"trace.{stage}", f"expected a string, got {_show(text)}")
@@ -246,7 +246,7 @@ def _medium(medium: Any, at: str, folder: Path) -> Any:
 def _file(path: str, at: str, folder: Path) -> str:
     absolute = os.path.normpath(os.path.join(folder, path))
     if not os.path.isfile(absolute):
-        raise BrokenRow(at, f"expected an existing file, got {path!r} (no file {absolute})")
+        raise BrokenRow(at, f"expected an existing file, got {short(path)} (no file {short(absolute)})")
     return absolute
 
 

@@ -153,7 +153,9 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    corpus = args.corpus.read_text().splitlines() if args.corpus else [__doc__]
+    corpus = (
+        args.corpus.read_text(encoding="utf-8").removesuffix("\n").split("\n") if args.corpus else [__doc__]
+    )
     out = build_tiny_vlm(args.out, corpus, hidden=args.hidden, layers=args.layers, seed=args.seed)
     print(f"tiny VLM written to {out}")
 

@@ -93,7 +93,7 @@ def _entries(source: str | tuple[str, ...], ignore_case: bool) -> tuple[Mapping[
     """(number of each entry, words of the longest entry by first word)."""
     if isinstance(source, str):
         text = Path(source).read_text(encoding="utf-8")
-        listed = json.loads(text) if text.lstrip().startswith("[") else text.splitlines()
+        listed = json.loads(text) if text.lstrip().startswith("[") else text.removesuffix("\n").split("\n")
     else:
         listed = list(source)
     if not listed or not all(isinstance(entry, str) for entry in listed):

@@ -134,7 +134,7 @@ def verified_trace(data: Mapping[str, Any], row: Row) -> dict[str, str]:
                 f"field 'solution': expected the answer {chosen!r} in it, got {show(solution[-60:])}"
             )
     else:
-        last = solution.splitlines()[-1]
+        last = solution.rstrip("\n").split("\n")[-1]
         if not reaches(last, answer["value"]):
             raise Rejected(f"field 'solution': expected it to end with {answer['value']!r}, got {show(last)}")
         conclusion = with_unit(answer["value"], data.get("unit"))

@@ -182,3 +182,17 @@ def test_describe_lists_every_field_with_its_docstring():
     assert "  optim.lr: float = 1e-06\n      Peak learning rate." in text
     assert "  optim.warmup_steps: int | null = None" in text
     assert "  tasks.<name>.[i].weight: float = 1.0" in text
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_config_in_another_encoding_names_the_line(tmp_path, encoding):
+    path = tmp_path / "run.yaml"
+    path.write_bytes("steps: 1\n# ein Schlüssel\n".encode(encoding))
+    with pytest.raises(ConfigError, match=r"run.yaml:[12]: expected UTF-8 text, got the byte 0x"):
+        read_config(Config, path)
+
+
+def test_a_long_value_is_not_quoted_whole():
+    with pytest.raises(ConfigError) as caught:
+        read_config(Config, None, ["steps=" + "a" * 100_000])
+    assert len(str(caught.value)) < 1000

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from core.jsonl import read
 from rl.config import GRPOConfig
 from vlm.rows import write_rows
 from vlm.tiny import build_tiny_vlm
@@ -63,8 +63,8 @@ def small_config(folder: Path, out: Path, **overrides) -> GRPOConfig:
 
 
 def metrics(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return list(read(out / "metrics.jsonl"))
 
 
 def rollouts(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "rollouts.jsonl").read_text().splitlines()]
+    return list(read(out / "rollouts.jsonl"))

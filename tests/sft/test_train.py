@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from core.jsonl import read
 from sft.config import SFTConfig
 from sft.data import Collator, TraceError
 from sft.train import run
@@ -48,7 +48,7 @@ def train(tiny, rows_file, output, **changes) -> Path:
 
 
 def metrics(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return list(read(output / "metrics.jsonl"))
 
 
 def assert_same_weights(a: Path, b: Path, **tolerance) -> None:

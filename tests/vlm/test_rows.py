@@ -245,3 +245,19 @@ def test_written_rows_are_read_back_and_their_media_paths_are_relative(tmp_path)
     assert read_rows(path) == [rows[0] | {"videos": [clip]}]
     with pytest.raises(RowError, match=r"row 'r0': field 'images\[0\]': expected a path .*got 3 bytes"):
         write_rows([a_row(images=[b"abc"])], tmp_path / "bytes.jsonl")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"images": ["data:image/png;base64," + "iVBORw0KGgo" * 40_000]},
+        {"images": [{"path": "iVBORw0KGgo" * 40_000}]},
+        {"images": ["x.png"], "trace": {"iVBORw0KGgo" * 40_000: 1}},
+    ],
+)
+def test_a_message_never_holds_a_whole_encoded_image(tmp_path, fields):
+    row = {"id": "0", "task": "math", "prompt": [{"role": "user", "content": "1 + 1?"}]} | fields
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(RowError) as caught:
+        read_rows(tmp_path / "rows.jsonl")
+    assert len(str(caught.value)) < 1000 and "rows.jsonl:1: field '" in str(caught.value)

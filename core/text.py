@@ -1,0 +1,27 @@
+"""Values in messages: enough to recognise them by, never all of a large one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+QUOTED = 200
+"""Most characters of one value in a message."""
+
+
+def short(value: Any, limit: int = QUOTED) -> str:
+    """`repr(value)`, cut in the middle where it is longer than `limit` characters, with its length."""
+    return _cut(repr(value), limit)
+
+
+def short_words(text: str, limit: int = QUOTED) -> str:
+    """`text` with every run of characters without white space cut in the middle to about `limit`: encoded media, endless
+    paths."""
+    return re.sub(rf"\S{{{limit + 1},}}", lambda word: _cut(word.group(), limit), text)
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    tail = limit // 4
+    return f"{text[: limit - tail]}…{text[-tail:]} ({len(text):,} characters)"
