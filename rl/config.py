@@ -119,7 +119,8 @@ class GRPOConfig(_Section):
     """auto: from the last checkpoint in output_dir, if there is one; never: start afresh (an old run in output_dir is
     then an error); or the path of a checkpoint."""
     report_to: list[Literal["tensorboard", "wandb"]] = []
-    """Trackers, through accelerate, beside metrics.jsonl."""
+    """Trackers, through accelerate, beside metrics.jsonl; their packages must be installed. WANDB_PROJECT names the
+    project (onsight-grpo)."""
 
     @model_validator(mode="after")
     def _fits(self) -> GRPOConfig:

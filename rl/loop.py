@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from core.jsonl import append, keep_until
+from core.trackers import check_installed, flat
 from rewards.router import Router, Score
 from rl.advantages import Group, TaskStd, group_advantages
 from rl.checkpoints import checkpoints, find_resume, load_checkpoint, save_checkpoint, save_model
@@ -131,6 +132,7 @@ def train(config: GRPOConfig) -> Path:
 
 def start(config: GRPOConfig) -> Run:
     """Load everything, check every row, restore a checkpoint if there is one, and bring the engine to the policy."""
+    check_installed(config.report_to)
     accelerator = join_processes(config)
     say(accelerator, f"GRPO: policy {config.model.path}, rows {config.prompts.rows}")
     if config.rollout.prompts_per_step % accelerator.num_processes:
@@ -185,7 +187,8 @@ def start(config: GRPOConfig) -> Run:
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             keep_until(out / name, run.step)
     if config.report_to:
-        accelerator.init_trackers("onsight-grpo", config.model_dump(mode="json"))
+        project = os.environ.get("WANDB_PROJECT", "onsight-grpo")
+        accelerator.init_trackers(project, flat(config.model_dump(mode="json")))
     sync(run)
     return run
 

@@ -17,6 +17,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import ParallelMode
 from trl import SFTConfig as TRLConfig
 
+from core.trackers import check_installed
 from sft.config import SFTConfig
 from sft.data import Collator, TraceError, encode_example, example_bytes, row_length, target
 from sft.progress import Metrics, Progress, say
@@ -29,6 +30,7 @@ from vlm.rows import Row, read_rows
 
 def run(config: SFTConfig) -> Path:
     """Train as configured; returns the folder of the final checkpoint, which transformers and vLLM load as it is."""
+    check_installed([config.report_to] if config.report_to != "none" else [])
     arguments = training_arguments(config)  # first: under ZeRO-3 it decides how weights are loaded
     check_checkpoint(config.model.path)
     output = Path(config.output_dir)
