@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
-from PIL import Image
 
 from data_recipes.bars import bar
 from data_recipes.config import Output, Recipe
@@ -25,6 +24,7 @@ from data_recipes.stages import (
     write_json,
 )
 from data_recipes.verdicts import Verdicts
+from vlm.media import image_size
 from vlm.rows import Row, write_rows
 
 SHARD = "rows-{rank:05d}-of-{tasks:05d}.{suffix}"
@@ -107,9 +107,9 @@ def _counter(output: Output, counts: Counter[str]) -> Callable[[Row], None]:
         for image in row["images"]:
             path = image["path"] if isinstance(image, dict) else image
             if path not in pixels:
-                with Image.open(path) as opened:
-                    pixels.clear()  # questions about one image stand together; the rest is not worth the memory
-                    pixels[path] = opened.width * opened.height
+                pixels.clear()  # questions about one image stand together; the rest is not worth the memory
+                width, height = image_size(path)
+                pixels[path] = width * height
             counts[f"pixels/{rounded(pixels[path])}"] += 1
 
     return count

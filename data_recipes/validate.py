@@ -11,18 +11,19 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from data_recipes.probes import ProbeError, Size, image_size, video_length
+from data_recipes.probes import image_size, video_length
 from data_recipes.readers.files import show
 from data_recipes.records import Options, Rejected
 from rewards.calls import Limits
 from rewards.config import FunctionConfig
-from rewards.frames import convert, extent, sizes_of, smart_resize
+from rewards.frames import convert, extent, sizes_of
 from rewards.gold import number, numbers
 from rewards.grounding import gold_boxes
 from rewards.isolation import Pool
 from rewards.runners import Runner, make_runner
 from rewards.stages import parse, render
 from rewards.temporal import gold_spans
+from vlm.media import MediaError, Size
 from vlm.rows import Row
 
 DEFAULT_REWARDS: dict[str, str | None] = {
@@ -137,11 +138,9 @@ def _as_field(problem: str) -> str:
 
 def _image(row: Row, index: int, options: Validation) -> Size:
     try:
-        width, height = image_size(row["images"][index], decode=options.decode)
-        smart_resize(height, width)  # refuses what no processor takes
-    except ValueError as error:  # ProbeError is one
+        return image_size(row["images"][index], decode=options.decode)
+    except MediaError as error:
         raise Rejected(f"field 'images[{index}]': {error}") from None
-    return width, height
 
 
 def _video(row: Row, index: int, options: Validation) -> float:
@@ -149,7 +148,7 @@ def _video(row: Row, index: int, options: Validation) -> float:
     medium = row["videos"][index]
     try:
         length = video_length(medium, decode=options.decode)
-    except ProbeError as error:
+    except MediaError as error:
         raise Rejected(f"field 'videos[{index}]': {error}") from None
     if not isinstance(medium, Mapping):
         return length

@@ -165,10 +165,14 @@ def _size_at(path: str) -> Size:
 
 
 def _read_size(source: Any) -> Size:
-    from PIL import Image  # only the header is read
+    """Size of an image as shown, upright by its EXIF orientation: that of `vlm.media.image_size`, which tests compare."""
+    from PIL import ExifTags, Image  # only the header is read
 
     try:
         with Image.open(source) as image:
-            return float(image.width), float(image.height)
-    except OSError as error:
+            # PIL turns TIFF files itself, sizes included
+            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            width, height = (image.height, image.width) if turned else image.size
+            return float(width), float(height)
+    except Exception as error:  # decoders raise whatever a broken file leads them to
         raise ValueError(f"images: cannot read the size of {source!r:.120}: {error}") from error

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rewards.stages import STAGES, render, stage_spans
 from vlm.inputs import Encoded, collate, encode, encode_row, extend
-from vlm.media import IMAGE, VIDEO, Video, load_media
+from vlm.media import IMAGE, VIDEO, Video, image_size, load_media
 from vlm.rows import Row
 
 IGNORE = -100
@@ -163,7 +163,7 @@ def _expand_like(input_ids: list[int], engine_ids: list[int], values: list[int],
 
 def row_length(processor: Any, row: Row, *, max_frames: int = 256) -> int:
     """Tokens of a row's training sequence; of images only the header is read, videos are decoded."""
-    sizes = [_image_size(image) for image in row["images"]]
+    sizes = [image_size(image) for image in row["images"]]
     patches = sum(processor.image_processor.get_number_of_image_patches(h, w, {}) for w, h in sizes)
     if row["videos"]:
         _, videos = load_media({**row, "images": []}, max_frames=max_frames)
@@ -175,16 +175,6 @@ def row_length(processor: Any, row: Row, *, max_frames: int = 256) -> int:
         text = processor.apply_chat_template([*row["prompt"], *row["trace"]], tokenize=False).rstrip("\n")
         return tokens + len(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
     return tokens + len(_prompt_ids(processor, row)) + len(target(processor.tokenizer, row)[0])
-
-
-def _image_size(source: Any) -> tuple[int, int]:
-    """Width and height in pixels, from the header alone."""
-    import io
-
-    if isinstance(source, Mapping):
-        source = source.get("bytes") or source.get("path")
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        return image.size
 
 
 # -------------------------------------------------------------------------------------------------------------- batch

@@ -85,6 +85,23 @@ def test_nobody_imports_the_entry_points():
             assert module.split(".")[0] not in ENTRY_POINTS, f"{path}:{line} imports {module}"
 
 
+def test_media_are_opened_in_one_place():
+    allowed = {
+        "vlm/media/images.py",
+        "vlm/media/videos.py",
+        "rewards/frames.py",
+    }  # the last: sizes, from headers
+    for path in sources(*ROOMS):
+        name = str(path.relative_to(REPOSITORY))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and name not in allowed:
+                call = ast.unparse(node)
+                writes = call.startswith("av.open(") and "'w'" in call
+                assert writes or not call.startswith(("Image.open(", "av.open(")), (
+                    f"{name}:{node.lineno}: {call}"
+                )
+
+
 def test_every_third_party_import_is_declared():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     requirements = project["dependencies"] + [

@@ -13,12 +13,10 @@ worst patch (a tenth of width and height) that has structure in either image.
 from __future__ import annotations
 
 import base64
-import io
 import itertools
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -250,10 +248,3 @@ def unpack(data: dict[str, str]) -> ImageHash:
     return ImageHash(
         np.frombuffer(base64.b64decode(data["hashes"]), np.uint64), thumbnail.reshape(SIDE, SIDE)
     )
-
-
-def open_image(medium: Any) -> Image.Image:
-    """A row's image: path, bytes, or a dict with either."""
-    if isinstance(medium, dict):
-        medium = medium["bytes"] if "bytes" in medium else medium["path"]
-    return Image.open(io.BytesIO(medium) if isinstance(medium, bytes) else medium)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-import av
-import numpy as np
 from PIL import Image
 
 from data_recipes.operations import image_hashes, text_hashes
 from data_recipes.operations.image_hashes import ImageHash, Likeness
 from data_recipes.operations.text_hashes import TextHash
+from vlm.media import MediaError, frames_at, load_image
 from vlm.rows import Row
 
 FRAMES = (0.1, 0.37, 0.63, 0.9)
@@ -56,12 +54,11 @@ def hash_row(row: Row, *, media: bool, text: str) -> dict[str, Any]:
     try:
         if media:
             for image in row["images"]:
-                with image_hashes.open_image(image) as opened:
-                    found.append({"kind": "image", "frames": [opened_hash(opened)]})
+                found.append({"kind": "image", "frames": [opened_hash(load_image(image))]})
             for video in row["videos"]:
                 frames = [image_hashes.pack(image_hashes.image_hash(frame)) for frame in frames_of(video)]
                 found.append({"kind": "video", "frames": frames})
-    except (OSError, av.FFmpegError) as error:
+    except MediaError as error:
         raise ValueError(f"row {row['id']!r}: expected media that open, got: {error}") from error
     return {"media": found, "text": text_hashes.pack(text_hashes.text_hash(text))}
 
@@ -122,33 +119,4 @@ def texts_alike(a: TextHash, b: TextHash, limits: Thresholds) -> str | None:
 
 def frames_of(video: Any) -> list[Image.Image]:
     """The frames of a row's video at FRAMES of the part that it shows."""
-    part = video if isinstance(video, Mapping) else {}
-    source = (part["bytes"] if "bytes" in part else part["path"]) if part else video
-    frames = []
-    with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r") as container:
-        if not container.streams.video:
-            raise OSError(f"{source if isinstance(source, str) else 'video'}: no video stream")
-        stream = container.streams.video[0]
-        if stream.duration is not None and stream.time_base is not None:
-            length = float(stream.duration * stream.time_base)
-        else:
-            length = (container.duration or 0) / av.time_base
-        start = float(part.get("start") or 0.0)
-        end = min(float(part.get("end") or length), length) if length else float(part.get("end") or start)
-        for share in FRAMES:
-            frames.append(_frame_at(container, stream, start + share * (end - start)))
-    return frames
-
-
-def _frame_at(container: Any, stream: Any, seconds: float) -> Image.Image:
-    """The first frame at or after a time, or the last one before the end."""
-    first = float((stream.start_time or 0) * stream.time_base)
-    container.seek(int((first + seconds) / stream.time_base), stream=stream, backward=True)
-    last = None
-    for frame in container.decode(stream):
-        last = frame
-        if frame.time is None or frame.time >= first + seconds:
-            break
-    if last is None:
-        raise OSError(f"no frame at {seconds:.2f} s")
-    return Image.fromarray(np.asarray(last.to_ndarray(format="gray")))
+    return [Image.fromarray(frame).convert("L") for frame in frames_at(video, FRAMES)]

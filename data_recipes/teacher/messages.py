@@ -106,17 +106,20 @@ def text_part(text: str) -> Part:
 
 
 def image_url(source: Any, max_pixels: int | None = None) -> str:
-    """A data URL of an image: PNG and JPEG files as they are, others as PNG; shrunk if larger than max_pixels.
+    """A data URL of an image: PNG and JPEG files as they are, others, and those that viewers turn or put on a ground, as
+    PNG; shrunk if larger than max_pixels.
 
     Raises vlm.media.MediaError.
     """
-    from vlm.media import load_image
+    from vlm.media import load_image, stored_as_shown
 
     content: Any = source.get("bytes") or source.get("path") if isinstance(source, Mapping) else source
     if isinstance(content, str | Path) and Path(content).is_file():
         content = Path(content).read_bytes()
     start = content[:8] if isinstance(content, bytes) else b""
     kind = next((kind for magic, kind in _SENT_AS_THEY_ARE.items() if start.startswith(magic)), None)
+    if kind is not None and not stored_as_shown(source):
+        kind = None
     if kind is None or max_pixels is not None:
         image = load_image(source)
         small = _shrunk(image, max_pixels)

@@ -1,0 +1,48 @@
+"""Images and videos of a row, decoded: the one place where media are opened.
+
+What comes out is what a viewer or player shows. A medium that cannot be shown is refused with a MediaError that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from vlm.media.images import Size, image_size, load_image, stored_as_shown
+from vlm.media.sources import MAX_ASPECT, MediaError, Source
+from vlm.media.videos import DEFAULT_FPS, Video, frames_at, load_video, video_length
+
+__all__ = [
+    "DEFAULT_FPS",
+    "IMAGE",
+    "MAX_ASPECT",
+    "MEDIA_TOKENS",
+    "VIDEO",
+    "MediaError",
+    "Size",
+    "Source",
+    "Video",
+    "frames_at",
+    "image_size",
+    "load_image",
+    "load_media",
+    "load_video",
+    "stored_as_shown",
+    "video_length",
+]
+
+IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
+MEDIA_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", IMAGE, VIDEO)
+"""Tokens that stand for media; a policy must never sample them."""
+
+
+def load_media(row: Mapping[str, Any], *, max_frames: int = 256) -> tuple[list[Image.Image], list[Video]]:
+    """The row's images and videos, decoded, in the order of their placeholders. MediaError names row and medium."""
+    images: Sequence = row.get("images") or ()
+    videos: Sequence = row.get("videos") or ()
+    try:
+        return [load_image(i) for i in images], [load_video(v, max_frames=max_frames) for v in videos]
+    except MediaError as error:
+        raise MediaError(f"row {row.get('id')!r}: {error}") from None
