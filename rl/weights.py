@@ -47,8 +47,7 @@ class FingerprintedWeights:
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, weight in self._weights:
-            for fused, bits in weights_fingerprint([(name, weight)]).items():
-                self.fingerprint[fused] = self.fingerprint.get(fused, 0) + bits
+            self.fingerprint |= weights_fingerprint([(name, weight)])
             yield name, weight
 
 

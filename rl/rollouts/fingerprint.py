@@ -1,56 +1,99 @@
-"""Are the engine's weights the trainer's, bit for bit?
+"""Are the engine's weights the trainer's, bit for bit and each in its place?
 
-The fingerprint of a weight is the sum of its values' bit patterns as integers. Such a sum is exact, does not depend on
-order or device, and adds up: over the parts of a fused matrix (vLLM keeps q, k and v as one), and over the shards of a
-partitioned one. Two different weights have the same sum by chance about once in 2^32 or rarer.
+The fingerprint of a weight w (rows r, columns c) is
+
+    sum over r, c of  a_r (bits(w_rc) b_c mod 2^32)  mod 2^64
+
+with fixed pseudo-random odd numbers a_r and b_c. It is exact and does not depend on order or device. One changed value
+always changes it; any other difference (rows, columns or single values exchanged, changes that would cancel in a plain
+sum) goes unseen with a probability of about 2^-32 or less. It adds up over the parts of a weight, wherever they are
+kept: `bit_sum` of a rectangle says where it begins, `flat_bit_sum` takes a stretch of the flattened weight, as ZeRO-3
+partitions it. Matrices that an engine keeps fused (q, k and v; gate and up) are taken apart, so that two parts that
+have changed places differ.
+
+Cost: the weights are read once, in pieces that stay in the processor's cache. 113 M parameters take 0.15 to 0.2 s on one
+CPU thread in float32 and in bfloat16, about as long as a plain sum of their bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 Fingerprint = dict[str, int]
-"""Sum of bit patterns by weight; fused projections under one name (`….qkv_proj.weight`, `….gate_up_proj.weight`)."""
+"""`bit_sum` by the weight's name in transformers, in 0 .. 2^64 - 1."""
 
-_FUSED = {
-    ".q_proj.": ".qkv_proj.",
-    ".k_proj.": ".qkv_proj.",
-    ".v_proj.": ".qkv_proj.",
-    ".gate_proj.": ".gate_up_proj.",
-    ".up_proj.": ".gate_up_proj.",
-}
 _VLLM_PREFIXES = {
     "language_model.lm_head.": "lm_head.",
     "language_model.model.": "model.language_model.",
     "visual.": "model.visual.",
 }
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_CPU_PIECE, _GPU_PIECE = 2**17, 2**25
+"""Values that are summed up at a time."""
 
 
 def weights_fingerprint(
     named_weights: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None = None
 ) -> Fingerprint:
-    """Fingerprint of weights under transformers' names, as the trainer has them.
+    """Fingerprint of whole weights under transformers' names, as the trainer has them.
 
     dtype: the engine's, if the trainer's weights have another. A tied LM head must be listed under both names, as for
-    `Engine.sync`. Of shards, add up the processes' fingerprints.
+    `Engine.sync`.
     """
-    sums: Fingerprint = {}
-    for name, weight in named_weights:
-        for part, fused in _FUSED.items():
-            name = name.replace(part, fused)
-        sums[name] = sums.get(name, 0) + bit_sum(weight if dtype is None else weight.to(dtype))
-    return sums
+    return {name: bit_sum(w if dtype is None else w.to(dtype)) for name, w in named_weights}
 
 
-def bit_sum(weight: Tensor) -> int:
-    """Sum of the values' bit patterns, -0.0 counted as 0.0."""
-    values = (weight.detach() + 0.0).contiguous()
-    return int(values.view(_BITS[values.element_size()]).sum(dtype=torch.int64))
+def add_fingerprints(parts: Iterable[Fingerprint]) -> Fingerprint:
+    """Fingerprint of weights from those of their parts (`bit_sum`, `flat_bit_sum`), which different processes hold."""
+    total: Fingerprint = {}
+    for part in parts:
+        for name, bits in part.items():
+            total[name] = (total.get(name, 0) + bits) % 2**64
+    return total
+
+
+def bit_sum(weight: Tensor, *, row: int = 0, column: int = 0) -> int:
+    """The sum above, -0.0 counted as 0.0, in 0 .. 2^64 - 1.
+
+    weight: a whole one of any shape (rows are its first dimension; a vector is a column), or the rectangle of a matrix
+    that begins at `row` and `column`.
+    """
+    values = weight.detach()
+    if not values.numel():
+        return 0
+    values = values.reshape(len(values), -1) if values.ndim > 1 else values.reshape(-1, 1)
+    rows, columns = values.shape
+    a = _odd_numbers(1, row, row + rows, values.device)
+    b = _odd_numbers(2, column, column + columns, values.device)
+    bits = _BITS[values.element_size()]
+    if bits != torch.int64:
+        b = b.to(torch.int32)
+    size = max(1, (_CPU_PIECE if values.device.type == "cpu" else _GPU_PIECE) // columns)
+    total = torch.zeros((), dtype=torch.int64, device=values.device)
+    for start in range(0, rows, size):
+        piece = (values[start : start + size] + 0.0).view(bits)
+        products = piece.to(b.dtype).mul_(b)
+        total += (products.sum(1, dtype=torch.int64) * a[start : start + size]).sum()
+    return int(total) % 2**64
+
+
+def flat_bit_sum(values: Tensor, columns: int, start: int) -> int:
+    """`bit_sum` of a stretch of a flattened weight (its elements start, start + 1, …), whose rows have `columns` elements;
+    a vector has 1."""
+    values = values.reshape(-1)
+    head = min(-start % columns, len(values))  # what is left of a row that began before
+    whole = (len(values) - head) // columns * columns
+    pieces = (
+        (values[:head][None], start // columns, start % columns),
+        (values[head : head + whole].view(-1, columns), (start + head) // columns, 0),
+        (values[head + whole :][None], (start + head + whole) // columns, 0),
+    )
+    return sum(bit_sum(piece, row=row, column=column) for piece, row, column in pieces) % 2**64
 
 
 def vllm_fingerprint(model: nn.Module) -> Fingerprint:
@@ -64,13 +107,23 @@ def vllm_fingerprint(model: nn.Module) -> Fingerprint:
         for name, weight in module.named_parameters(recurse=False):
             if name == "weight" and hasattr(module, "cpu_linear"):
                 weight = _read_packed(module)
-            sums[_transformers_name(f"{module_name}.{name}")] = bit_sum(weight)
+            for part_name, part in _parts(model, module_name, module, weight):
+                sums[_transformers_name(f"{part_name}.{name}")] = bit_sum(part)
     return sums
+
+
+def _parts(model: Any, module_name: str, module: Any, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The matrices that vLLM has fused in a module, under the module names that transformers knows them by."""
+    parent, _, name = module_name.rpartition(".")
+    names = model.packed_modules_mapping.get(name, [name])
+    sizes = module.output_partition_sizes if len(names) > 1 else [len(weight)]
+    for part, rows in zip(names, weight.split(sizes), strict=True):
+        yield f"{parent}.{part}" if parent else part, rows
 
 
 def _read_packed(module: Any) -> Tensor:
     columns = getattr(module, "input_size_per_partition", None) or module.embedding_dim
-    return module.cpu_linear(torch.eye(columns, dtype=module.weight.dtype), module.weight, None)
+    return module.cpu_linear(torch.eye(columns, dtype=module.weight.dtype), module.weight, None).t()
 
 
 def _transformers_name(name: str) -> str:
@@ -78,3 +131,31 @@ def _transformers_name(name: str) -> str:
         if name.startswith(vllm_prefix):
             return prefix + name.removeprefix(vllm_prefix)
     return name
+
+
+def _odd_numbers(stream: int, start: int, stop: int, device: torch.device) -> Tensor:
+    """Those at start .. stop - 1 of an endless list of odd int64 numbers, one list per stream."""
+    return _odd_table(stream, max(4096, 1 << (stop - 1).bit_length()), device)[start:stop]
+
+
+@lru_cache(maxsize=32)
+def _odd_table(stream: int, count: int, device: torch.device) -> Tensor:
+    """splitmix64 (Steele et al., OOPSLA 2014) of 0 .. count - 1, made odd."""
+    with torch.inference_mode(False):  # the table outlives the caller's mode
+        x = torch.arange(1, count + 1, device=device) * _signed(0x9E3779B97F4A7C15) + _signed(
+            stream * 0xD1B54A32D192ED03
+        )
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            x = (x ^ _shifted(x, shift)) * _signed(factor)
+        return (x ^ _shifted(x, 31)) | 1
+
+
+def _shifted(x: Tensor, by: int) -> Tensor:
+    """x >> by with zeros coming in."""
+    return (x >> by) & ((1 << (64 - by)) - 1)
+
+
+def _signed(number: int) -> int:
+    """The int64 with these 64 bits."""
+    number %= 2**64
+    return number - 2**64 if number >= 2**63 else number

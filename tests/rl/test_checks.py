@@ -19,7 +19,6 @@ from rl.checks import (
     join_moments,
     logprob_gap,
 )
-from rl.rollouts.fingerprint import bit_sum, weights_fingerprint
 from rl.rollouts.types import Rollout
 from vlm.inputs import Encoded
 
@@ -98,33 +97,3 @@ def test_fingerprints_that_differ_name_the_weights():
         check_fingerprint({"a": 1, "b": 2}, {"a": 1, "b": 3})
     with pytest.raises(OffPolicyError, match="known to only one of engine and trainer: b"):
         check_fingerprint({"a": 1, "b": 2}, {"a": 1})
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
-def test_the_smallest_change_of_one_value_changes_the_fingerprint(dtype):
-    weight = torch.randn(64, 64).to(dtype)
-    changed = weight.clone()
-    changed[5, 5] = torch.nextafter(changed[5, 5], torch.tensor(torch.inf, dtype=dtype))
-    assert bit_sum(weight) != bit_sum(changed)
-
-
-def test_fingerprint_is_of_values_not_of_layout():
-    weight = torch.randn(6, 4)
-    weight[0, 0] = -0.0
-    assert bit_sum(weight) == bit_sum(weight.t()) == bit_sum(weight.abs().copysign(weight) + 0.0)
-
-
-def test_fused_and_divided_weights_add_up():
-    q, k, v = torch.randn(8, 4), torch.randn(2, 4), torch.randn(2, 4)
-    names = [f"layers.0.self_attn.{x}_proj.weight" for x in "qkv"]
-    parts = weights_fingerprint(zip(names, (q, k, v)))
-    fused = weights_fingerprint([("layers.0.self_attn.qkv_proj.weight", torch.cat([q, k, v]))])
-    shards = weights_fingerprint([(names[0], q[:3]), (names[0], q[3:]), (names[1], k), (names[2], v)])
-    assert parts == fused == shards
-
-
-def test_fingerprint_is_taken_in_the_engines_dtype():
-    weight = torch.randn(8, 8)
-    assert weights_fingerprint([("w", weight)], torch.bfloat16) == weights_fingerprint(
-        [("w", weight.bfloat16())]
-    )

@@ -94,6 +94,43 @@ def test_a_vision_tower_left_out_of_the_sync_is_found(vllm_engine, policy):
         check_fingerprint(vllm_engine.fingerprint(), weights_fingerprint(weights(policy)))
 
 
+def exchanged_rows(weight):
+    changed = weight.clone()
+    changed[[3, 9]] = weight[[9, 3]]
+    return changed
+
+
+PLANTED = {
+    "k for v": ({"k_proj": "v_proj", "v_proj": "k_proj"}, None),
+    "gate for up": ({"gate_proj": "up_proj", "up_proj": "gate_proj"}, None),
+    "rows of q": ({}, "layers.1.self_attn.q_proj.weight"),
+    "rows of the vision tower's qkv": ({}, "visual.blocks.0.attn.qkv.weight"),
+    "rows of the head": ({}, "lm_head.weight"),
+    "rows of the embedding": ({}, "embed_tokens.weight"),
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_weights_that_arrive_in_another_place_are_found(engine, policy, what):
+    names, rows = PLANTED[what]
+    if rows == "embed_tokens.weight" and hasattr(engine, "_model"):
+        rows = "lm_head.weight"  # one tensor there, the last one sent stays
+
+    def misplaced():
+        for name, weight in weights(policy):
+            for old, new in names.items():
+                if f".{old}." in name:
+                    name = name.replace(old, new)
+                    break
+            yield name, exchanged_rows(weight) if rows and name.endswith(rows) else weight
+
+    engine.sync(misplaced(), engine.version + 1)
+    with pytest.raises(OffPolicyError, match="weights of the rollout engine are not the trainer's"):
+        check_fingerprint(engine.fingerprint(), weights_fingerprint(weights(policy)))
+    sync(engine, policy)
+    check_fingerprint(engine.fingerprint(), weights_fingerprint(weights(policy)))
+
+
 def test_a_sync_may_free_each_weight_before_the_next_is_asked_for(vllm_engine, policy):
     def gathered_one_by_one():
         for name, weight in weights(policy):
