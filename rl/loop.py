@@ -250,7 +250,7 @@ def advantages(
         "groups/rounds": float(batch.rounds),
         "groups/zero_signal": (batch.zero_signal + batch.solved) / batch.drawn,
         "groups/solved": batch.solved / batch.drawn,
-        "groups/easy_pool": float(len(run.sampler.easy)),
+        "groups/easy_pool": float(run.sampler.easy_count),
         "tokens/signal": total[3] / max(1, total[2]),
     }
     return groups, int(total[2]), metrics

@@ -1,36 +1,101 @@
-"""Which prompts come next: every row once per pass, in an order that follows from the seed alone."""
+"""Which prompts come next: passes over the rows, each in an order of its own that follows from the seed alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import zlib
+from collections.abc import Container
+from typing import Any
 
 import numpy as np
 
-from vlm.rows import Row
-
 
 class PromptStream:
-    """Endless passes over the rows, each shuffled anew. Where it stands is one number, `drawn`, so a resumed run goes
-    on exactly where it stopped."""
+    """Endless passes over row numbers 0 to size - 1; a pass gives each row that is not excluded once, in random order.
 
-    def __init__(self, rows: Sequence[Row], seed: int):
-        if not rows:
+    A draw takes constant time, however many rows are excluded; only the beginning of a pass costs a permutation. The
+    state is a few numbers and one bit for each row.
+    """
+
+    def __init__(self, size: int, seed: int):
+        if size < 1:
             raise ValueError("there is no row to draw prompts from")
-        self._rows, self._seed = rows, seed
-        self.drawn = 0
+        self._size, self._seed = size, seed
+        self._excluded = np.zeros(size, bool)  # by row
+        self._begin(0)
+        self.rewind()
 
-    def take(self, count: int) -> list[Row]:
-        """The next `count` rows. They are all different if there are so many; then a pass may end early."""
-        rows = len(self._rows)
-        if count <= rows and self.drawn // rows != (self.drawn + count - 1) // rows:
-            self.drawn = (
-                -(-self.drawn // rows) * rows
-            )  # no prompt twice in one step: its rollouts would be one group
-        picked = [self._at(self.drawn + i) for i in range(count)]
-        self.drawn += count
-        return picked
+    def _begin(self, number: int) -> None:
+        """Start pass `number`."""
+        self._number = number
+        self._order = np.random.default_rng([self._seed, number]).permutation(self._size)
+        self._place = np.empty_like(self._order)  # of each row in the order
+        self._place[self._order] = np.arange(self._size)
+        self._visited = np.zeros(self._size, bool)  # by place, as `_open`
+        self._open = ~self._excluded[self._order]  # neither visited nor excluded
+        self._left = int(np.count_nonzero(self._open))
+        self._cursor = 0
 
-    def _at(self, position: int) -> Row:
-        epoch, index = divmod(position, len(self._rows))
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
-        return self._rows[int(order[index])]
+    def rewind(self) -> None:
+        """Look again at rows that were passed over because they were taken."""
+        self._cursor, self._began = 0, False
+
+    def take(self, taken: Container[int]) -> int | None:
+        """The next row that is not in `taken`, which only grows until `rewind`; None if there is none.
+
+        A pass that is over is followed by the next one, once between two rewinds: after that every row is taken.
+        """
+        row = self._next(taken)
+        if row is None and not self._left and not self._began and not self._excluded.all():
+            self._begin(self._number + 1)
+            self._began = True
+            row = self._next(taken)
+        return row
+
+    def _next(self, taken: Container[int]) -> int | None:
+        while self._cursor < self._size:
+            place = self._cursor + int(self._open[self._cursor :].argmax())
+            if not self._open[place]:
+                self._cursor = self._size
+                return None
+            self._cursor = place + 1
+            row = int(self._order[place])
+            if row not in taken:
+                self._visited[place], self._open[place] = True, False
+                self._left -= 1
+                return row
+        return None
+
+    def exclude(self, row: int, excluded: bool = True) -> None:
+        """Leave a row out of this pass and the following ones, or take it in again (if this pass has not visited it)."""
+        place = self._place[row]
+        was_open = bool(self._open[place])
+        self._excluded[row] = excluded
+        self._open[place] = not excluded and not self._visited[place]
+        self._left += int(self._open[place]) - was_open
+
+    def state_dict(self) -> dict[str, Any]:
+        """For JSON; the excluded rows are the caller's."""
+        return {"pass": self._number, "visited": packed(self._visited)}
+
+    def load_state_dict(self, state: dict[str, Any], excluded: np.ndarray) -> None:
+        """Go on where `state_dict` was taken. excluded: (size,) bool by row."""
+        self._excluded = excluded.copy()
+        self._begin(state["pass"])
+        self._visited = unpacked(state["visited"], self._size)
+        self._open &= ~self._visited
+        self._left = int(np.count_nonzero(self._open))
+        self.rewind()
+
+
+def packed(mask: np.ndarray) -> str:
+    """A mask as text: compressed bits."""
+    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes())).decode()
+
+
+def unpacked(text: str, size: int) -> np.ndarray:
+    """Inverse of `packed`. ValueError if the mask was of another size."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    if len(bits) != -(-size // 8):
+        raise ValueError(f"the sampler's state is of about {8 * len(bits)} rows, expected {size}")
+    return np.unpackbits(bits, count=size).astype(bool)

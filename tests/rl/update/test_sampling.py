@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 
+from rl.prompts import PromptStream
 from rl.sampling import PromptSampler, outcome_of
 
 ROWS = [{"id": f"r{i}"} for i in range(40)]
@@ -111,6 +113,84 @@ def test_a_resumed_sampler_draws_what_the_unbroken_one_draws():
     assert resumed.easy == unbroken.easy
     for _ in range(10):
         assert run_step(resumed, outcome) == run_step(unbroken, outcome)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 39, 40, 64])
+def test_every_pass_gives_every_row_once_whatever_the_batch(batch_size):
+    sampler = PromptSampler(ROWS, batch_size, alpha=0.0, seed=2)
+    drawn: list[str] = []
+    while len(drawn) < 40 * 40:
+        step, _ = run_step(sampler, lambda _: "signal")
+        assert len(set(step)) == min(batch_size, len(ROWS))  # none twice while there are others
+        drawn += step
+    counts = Counter(drawn).values()
+    assert max(counts) - min(counts) <= 1 + batch_size // len(
+        ROWS
+    )  # those of the last pass, and put off ones
+    assert len({tuple(drawn[40 * k : 40 * k + 40]) for k in range(40)}) == 40  # another order in each
+
+
+def test_passes_leave_solved_rows_out_and_take_failed_ones_in_again():
+    sampler = PromptSampler(ROWS, 10, alpha=0.0001, seed=1)
+    easy = {f"r{i}" for i in range(25)}
+    for _ in range(4):
+        run_step(sampler, lambda i: "solved" if i in easy else "signal")
+    drawn = [i for _ in range(3) for i in run_step(sampler, lambda _: "signal")[0]]
+    assert Counter(drawn).keys() == {f"r{i}" for i in range(25, 40)} and set(Counter(drawn).values()) == {2}
+
+
+@pytest.mark.parametrize("solved", [40, 39])
+def test_with_all_or_nearly_all_solved_no_draw_looks_through_the_rows(monkeypatch, solved):
+    sampler = PromptSampler(ROWS, 4, alpha=0.1, seed=4)
+
+    def outcome(i):
+        return "solved" if int(i[1:]) < solved else "signal"
+
+    while len(sampler.easy) < solved:
+        run_step(sampler, outcome)
+    passes = []
+    begin = PromptStream._begin
+    monkeypatch.setattr(PromptStream, "_begin", lambda self, n: (passes.append(n), begin(self, n)))
+    steps = [run_step(sampler, outcome)[0] for _ in range(50)]
+    assert len(passes) <= (50 if solved < 40 else 0)  # at most one a step
+    assert all(len(set(step)) == 4 for step in steps)
+    assert all(("r39" in step) for step in steps) or solved == 40  # what is unsolved comes first
+
+
+def test_unusable_rows_are_replaced_and_never_drawn_again():
+    sampler = PromptSampler(ROWS, 8, dynamic=True, alpha=0.2, seed=6)
+    bad = {"r3", "r4", "r30"}
+    drawn: list[str] = []
+    for _ in range(30):
+        while sampler.wanted:
+            rows = sampler.next_rows()
+            while found := bad & {row["id"] for row in rows}:
+                before = [row["id"] for row in rows]
+                rows = sampler.replace(found)
+                assert [a for a in before if a not in bad] == [
+                    row["id"] for row, a in zip(rows, before, strict=True) if a not in bad
+                ]
+            drawn += [row["id"] for row in rows]
+            sampler.accept(["solved" if row["id"] == "r5" else "signal" for row in rows])
+        sampler.finish()
+    assert set(sampler.left_out) == bad and not bad & set(drawn) and len(set(drawn)) == 37
+    resumed = PromptSampler(ROWS, 8, dynamic=True, alpha=0.2, seed=6)
+    resumed.load_state_dict(json.loads(json.dumps(sampler.state_dict())))
+    assert resumed.left_out == sampler.left_out
+    assert [r["id"] for r in resumed.next_rows()] == [r["id"] for r in sampler.next_rows()]
+
+
+def test_with_no_usable_row_left_the_run_stops():
+    sampler = PromptSampler(ROWS[:2], 2)
+    sampler.next_rows()
+    with pytest.raises(ValueError, match="every row has turned out to be unusable"):
+        sampler.replace({"r0", "r1"})
+
+
+def test_the_state_of_other_rows_is_refused():
+    state = PromptSampler(ROWS, 4).state_dict()
+    with pytest.raises(ValueError, match="state is of 40 rows, expected 39"):
+        PromptSampler(ROWS[:39], 4).load_state_dict(state)
 
 
 def test_misuse_is_an_error():
