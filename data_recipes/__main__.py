@@ -1,6 +1,6 @@
 """Data recipes on the command line.
 
-python -m data_recipes run RECIPE.yaml [key=value ...] [--strict] [--machine I/N]    make a data set; goes on after a kill
+python -m data_recipes run RECIPE.yaml [key=value ...] [--strict] [--fresh] [--machine I/N]   make a data set; goes on after a kill
 python -m data_recipes inspect FILE [--format NAME] [option=value ...]    what a file is, three rows, what is wrong
 python -m data_recipes formats [NAME]                                     readers, or one reader's options
 python -m data_recipes operations [NAME]                                  operations, or one's options
@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         "--machine", type=_machine, default=(0, 1), metavar="I/N", help="which of N machines this is, from 0"
     )
     run.add_argument("--strict", action="store_true", help="bad rows end the run (strict=true)")
+    run.add_argument("--fresh", action="store_true", help="use nothing of earlier runs but models' answers")
     run.add_argument("--dry-run", action="store_true", help="print the resolved recipe and stop")
     look = commands.add_parser("inspect", help="look at a file")
     look.add_argument("file", type=Path)
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
             if arguments.dry_run:
                 print(dump(recipe), end="")
             else:
-                run_recipe(recipe, machine=arguments.machine)
+                run_recipe(recipe, machine=arguments.machine, fresh=arguments.fresh)
         elif arguments.command == "inspect":
             options = {k: yaml.safe_load(v) for k, _, v in (o.partition("=") for o in arguments.options)}
             for line in inspect(arguments.file, arguments.format, options, limit=arguments.limit):

@@ -11,6 +11,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from data_recipes.bars import bar
 from data_recipes.config import Output, Recipe
+from data_recipes.inputs import note_media, noting, write_notes
 from data_recipes.media_store import copy_media
 from data_recipes.parquet import write_parquet
 from data_recipes.records import Removed
@@ -18,6 +19,7 @@ from data_recipes.stages import (
     note_removed,
     part,
     read_stage,
+    seen_file,
     stage_folder,
     verdicts_file,
     whole_file,
@@ -45,7 +47,7 @@ class WriteOutput(PipelineStep):
         counts: Counter[str] = Counter()
         count = _counter(output, counts)
         folder = stage_folder(self.work, self.last + 1)
-        with whole_file(folder / "removed" / part(rank)) as removed:
+        with noting() as notes, whole_file(folder / "removed" / part(rank)) as removed:
 
             def rows() -> Iterator[Row]:
                 kept = self._kept(rank, removed, counts)
@@ -58,6 +60,7 @@ class WriteOutput(PipelineStep):
                 write_rows(rows(), output.path / name)
             else:
                 write_parquet(rows(), output.path / name, embed=output.media == "embed")
+        write_notes(seen_file(self.work, f"output-{rank:05d}"), notes)
         write_json(folder / "counts" / part(rank, "json"), dict(counts))
         yield from ()
 
@@ -75,6 +78,7 @@ class WriteOutput(PipelineStep):
                 inside = any(store in Path(p).parents for p in media_paths(row))
                 if self.recipe.output.media == "copy" or (inside and self.recipe.output.media == "reference"):
                     row = copy_media(row, media, copies_made)
+                    note_media(row, media)
                 for n in range(1, (verdict.copies if verdict else 1) + 1):
                     yield row if n == 1 else row | {"id": f"{row['id']}#{n}"}
 

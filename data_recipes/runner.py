@@ -7,6 +7,9 @@ than a file system.
 
 On several machines, every one runs the same command with `--machine I/N`; each takes its share of the tasks, the first
 also decides between the stages, and all wait for each other's files.
+
+What an earlier run left is used only if everything it was made from is still the same (see inputs.py): the recipe, the
+files that it names and the code by the work folder's name, the media that rows name by the notes in its folder `seen`.
 """
 
 from __future__ import annotations
@@ -29,6 +32,16 @@ from datatrove.pipeline.base import PipelineStep
 from data_recipes.bars import bar
 from data_recipes.card import write_card
 from data_recipes.config import Recipe
+from data_recipes.inputs import (
+    changes,
+    differences,
+    digest_of,
+    named_inputs,
+    note,
+    noting,
+    read_notes,
+    write_notes,
+)
 from data_recipes.mixture import allot
 from data_recipes.output import SHARD, WriteOutput
 from data_recipes.records import Context, Signature
@@ -37,6 +50,7 @@ from data_recipes.stages import (
     Stage,
     operation_folder,
     part,
+    seen_file,
     segments,
     stage_folder,
     verdicts_file,
@@ -55,25 +69,42 @@ class RecipeError(ValueError):
 
 
 def run_recipe(
-    recipe: Recipe, *, machine: tuple[int, int] = (0, 1), say: Callable[[str], None] = print
+    recipe: Recipe,
+    *,
+    machine: tuple[int, int] = (0, 1),
+    fresh: bool = False,
+    say: Callable[[str], None] = print,
 ) -> Path:
     """Make the recipe's data set and return its folder; goes on where an interrupted run of the same recipe stopped.
 
+    What was made from something that has changed since is made again, and `say` is told what has changed.
     machine: (which, of how many) machines that run this recipe on a common file system.
+    fresh: use nothing of earlier runs but the answers of models, which are kept by the whole text of their requests.
 
     Raises:
-        RecipeError: a source is missing, no row is left, or with `strict` a row was rejected.
+        RecipeError: a source is missing or changes while it is read, no row is left, or with `strict` a row was rejected.
     """
-    out, digest = recipe.output.path.resolve(), work_digest(recipe)
+    out = recipe.output.path.resolve()
     recipe = recipe.model_copy(update={"output": recipe.output.model_copy(update={"path": out})})
-    work = out / ".work" / digest
+    if fresh:
+        if machine != (0, 1):
+            raise RecipeError(
+                "--fresh: expected a run on one machine, since the others may be at work already"
+            )
+        forget(out / ".work")
+    work = out / ".work" / work_key(recipe, machine, say)
+    redo_changed(work, machine, say)
     if finished(out, work):
-        say(f"{out}: made by this recipe already ({digest})")
+        say(
+            f"{out}: made by this recipe already ({work.name}), and nothing that it was made from has changed"
+        )
         return out
     work.mkdir(parents=True, exist_ok=True)
     parts = segments(recipe)
     for segment in parts:
         run_stage(recipe, Stage(recipe, segment, work, _alone(recipe)), work, machine, say)
+        if segment.number == 0:
+            refuse_changed(recipe, work)
         if segment.number == 0 and recipe.strict:
             refuse_rejected(work, recipe.tasks)
         between_machines(verdicts_file(work, segment.number), machine, partial(decide, recipe, segment, work))
@@ -84,21 +115,83 @@ def run_recipe(
     return out
 
 
-def work_digest(recipe: Recipe) -> str:
-    """Hash of the recipe and of the sizes and times of the files it reads: when these change, work starts anew."""
-    states = []
+# --------------------------------------------------------------------------------------- what earlier runs have left
+
+
+def work_key(recipe: Recipe, machine: tuple[int, int], say: Callable[[str], None]) -> str:
+    """Name of the work: a hash of the recipe, of the files that it names and of the code. Says what has changed."""
     for source in recipe.sources:
-        if not source.path.exists():
-            if source.kind.generates:
-                continue
+        if not source.path.exists() and not source.kind.generates:
             raise RecipeError(
                 f"source '{source.name}': expected a file or folder, found nothing at {source.path}"
             )
-        stat = source.path.stat()
-        states.append(
-            [source.name, stat.st_size, stat.st_mtime_ns] if source.path.is_file() else [source.name]
-        )
-    return hashlib.sha256((recipe.digest() + json.dumps(states)).encode()).hexdigest()[:16]
+    file = recipe.output.path / ".work" / "inputs.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    inputs = named_inputs(recipe, before)
+    if before and (lines := differences(before, inputs)):
+        say("\n  ".join(["changed since the last run, so made again:", *lines]))
+    if machine[0] == 0 and inputs != before:
+        write_json(file, inputs)
+    return _key(recipe, inputs)
+
+
+def _key(recipe: Recipe, inputs: dict[str, Any]) -> str:
+    return hashlib.sha256((recipe.digest() + digest_of(inputs)).encode()).hexdigest()[:16]
+
+
+def refuse_changed(recipe: Recipe, work: Path) -> None:
+    """RecipeError if files that the recipe names changed since this run began to read them."""
+    file = recipe.output.path / ".work" / "inputs.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    inputs = named_inputs(recipe, before)
+    if _key(recipe, inputs) != work.name:
+        what = differences(before, inputs) or ["files that the recipe names"]
+        raise RecipeError("\n  ".join(["changed while they were read; run the same command again:", *what]))
+
+
+def redo_changed(work: Path, machine: tuple[int, int], say: Callable[[str], None]) -> None:
+    """Forget what was made from media that have changed since, and say which; other machines wait until it is done."""
+    changed = changed_notes(work)
+    while changed and machine[0] != 0:
+        time.sleep(WAIT_SECONDS)
+        changed = changed_notes(work)
+    if not changed:
+        return
+    paths = sorted({line for lines in changed.values() for line in lines})
+    more = [f"and {len(paths) - LISTED_ERRORS} more"] if len(paths) > LISTED_ERRORS else []
+    say("\n  ".join(["changed since the last run, so made again:", *paths[:LISTED_ERRORS], *more]))
+    if (work / FINISHED).is_file():
+        shutil.rmtree(work)
+        return
+    for name in changed:
+        if name.isdigit():  # a task of the first stage; the others' rows are still right
+            (work / "log" / "stage0" / "completions" / name).unlink(missing_ok=True)
+        seen_file(work, name).unlink()
+    verdicts_file(work, 0).unlink(missing_ok=True)
+    later = [*work.glob("stage*"), *(work / "log").glob("stage*"), work / "log" / "output"]
+    for folder in later:
+        if folder.name != "stage0":
+            shutil.rmtree(folder, ignore_errors=True)
+    for file in (work / "seen").glob("*-*"):  # of the stages after the first
+        file.unlink()
+
+
+def changed_notes(work: Path) -> dict[str, list[str]]:
+    """Which parts of the work looked at something that is no longer so, and what that is."""
+    found = {path.stem: changes(read_notes(path)) for path in sorted((work / "seen").glob("*.jsonl"))}
+    return {name: lines for name, lines in found.items() if lines}
+
+
+def forget(folder: Path) -> None:
+    """Remove what earlier runs left in a recipe's `.work`, but for the answers of models."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.name == "cache":
+            for index in entry.glob("*/*.sqlite*"):
+                index.unlink()
+        elif entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def finished(out: Path, work: Path) -> bool:
@@ -169,7 +262,7 @@ def decide(recipe: Recipe, segment: Segment, work: Path) -> None:
     """Write the verdicts of the segment's set operation (or of the mixture, at the end) on its rows."""
     files = [stage_folder(work, segment.number) / "signatures" / part(rank) for rank in range(recipe.tasks)]
     repeated: set[Position] = set()
-    with Verdicts.written(verdicts_file(work, segment.number)) as verdicts:
+    with noting() as notes, Verdicts.written(verdicts_file(work, segment.number)) as verdicts:
         for signed in signed_rows(files):
             if not verdicts.enter(signed):
                 repeated.add(signed.position)
@@ -191,6 +284,9 @@ def decide(recipe: Recipe, segment: Segment, work: Path) -> None:
                 verdicts.remove(decision, name)
             counts = {f"{name}/{key}": value for key, value in context.counts.items()}
             write_json(stage_folder(work, segment.number) / "decided.json", counts)
+        write_notes(
+            seen_file(work, f"decided-{segment.number}"), notes
+        )  # before the verdicts have their name
 
 
 def refuse_rejected(work: Path, tasks: int) -> None:
@@ -228,9 +324,17 @@ def finish(recipe: Recipe, work: Path, last: int) -> None:
             old.unlink()  # of an earlier recipe; a reader of the folder would take it in
     if not write_card(recipe, work, last, shards)["rows"]:
         raise RecipeError(f"no row is left; rejected.jsonl and removed.jsonl in {out} say why")
+    with noting() as notes:
+        for name in shards:
+            note(out / name)
+    write_notes(seen_file(work, "output-files"), notes)
     (work / FINISHED).touch()
-    for stage in work.glob("stage*"):
-        shutil.rmtree(stage)
+    others = [p for p in work.parent.iterdir() if p.is_dir() and p.name not in (work.name, "cache", "media")]
+    for folder in [
+        *work.glob("stage*"),
+        *others,
+    ]:  # others: of this output as earlier recipes would have made it
+        shutil.rmtree(folder)
 
 
 def _alone(recipe: Recipe) -> bool:

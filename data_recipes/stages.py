@@ -25,6 +25,7 @@ from loguru import logger
 
 from data_recipes.bars import bar
 from data_recipes.config import Recipe, Source
+from data_recipes.inputs import note_media, noting, write_notes
 from data_recipes.media_store import store_bytes
 from data_recipes.records import Context, Record, Rejected, Removed, RowOperation, SetOperation
 from data_recipes.validate import make_check
@@ -71,7 +72,7 @@ class Stage(PipelineStep):
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         folder = stage_folder(self.work, self.segment.number)
         counts: Counter[str] = Counter()
-        with ExitStack() as files:
+        with ExitStack() as files, noting() as notes:
             out = {name: files.enter_context(whole_file(folder / name / part(rank))) for name in PARTS}
             source: Iterator[Placed]
             if self.segment.number == 0:
@@ -84,6 +85,8 @@ class Stage(PipelineStep):
                 write_line(out["rows"], {"position": position, "row": row})
                 write_line(out["signatures"], self._signature(position, row))
                 counts["rows"] += 1
+        if self.segment.number == 0:
+            write_notes(seen_file(self.work, f"{rank:05d}"), notes)
         write_json(folder / "counts" / part(rank, "json"), dict(counts))
         yield from ()
 
@@ -149,6 +152,7 @@ def checked(
     """The row with its place of origin, an id that is unique beside other sources, and everything checked."""
     if isinstance(made, Rejected):
         raise made
+    note_media(made, record.file.parent.resolve())
     told = made.get("source") or {}
     told = told if isinstance(told, dict) else {"dataset": told}
     licence = {"licence": source.licence} if source.licence else {}
@@ -235,6 +239,11 @@ def read_stage(work: Path, number: int, rank: int) -> Iterator[Placed]:
         for line in file:
             placed = json.loads(line)
             yield tuple(placed["position"]), placed["row"]
+
+
+def seen_file(work: Path, name: str) -> Path:
+    """What a part of the work looked at besides the files that the recipe names: a task's number, or PART-NAME."""
+    return work / "seen" / f"{name}.jsonl"
 
 
 @contextmanager

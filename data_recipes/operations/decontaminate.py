@@ -16,13 +16,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from data_recipes import inputs
 from data_recipes.operations import media_hashes
 from data_recipes.operations.dedup import NearOptions
 from data_recipes.operations.media_hashes import Hashed, Thresholds
 from data_recipes.operations.near import NearIndex
 from data_recipes.operations.text_hashes import question
 from data_recipes.records import Context, Decision, Options, Rejected, SetOperation, Signature
-from vlm.rows import Row, check_row
+from vlm.rows import BrokenRow, Row, check_row
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 INDEX_VERSION = 1  # of what is stored; raise it when hashes change
@@ -104,12 +105,14 @@ def _too_close(
 def _index(benchmark: Benchmark, context: Context) -> Path:
     """The index of a benchmark, made now or by an earlier run."""
     path = context.folder / f"benchmark-{_content(benchmark)}.sqlite"
-    if path.exists():
+    seen = path.with_suffix(".seen.jsonl")
+    if path.exists() and seen.exists() and not inputs.changes(inputs.read_notes(seen)):
+        inputs.note_all(dict(inputs.read_notes(seen)))
         return path
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     count = 0
-    with closing(NearIndex(part)) as index:
+    with closing(NearIndex(part)) as index, inputs.noting() as notes:
         for no, row in enumerate(_rows(benchmark, context)):
             data = media_hashes.hash_row(row, media=True, text=question(row))
             index.add_name(no, row["id"])
@@ -125,27 +128,21 @@ def _index(benchmark: Benchmark, context: Context) -> Path:
     if not count:
         part.unlink()
         raise ValueError(f"benchmark {benchmark.path}: expected rows or images, got none")
+    inputs.write_notes(seen, notes)
+    inputs.note_all(notes)
     part.replace(path)
     context.counts["benchmark_rows_hashed"] += count
     return path
 
 
 def _content(benchmark: Benchmark) -> str:
-    """Name of a benchmark's content: bytes of a file, names and sizes of a folder's files; its reader; our hashing."""
+    """Name of a benchmark's content: that of its files and their names, its reader, our hashing."""
     path = Path(benchmark.path)
     if not path.exists():
         raise ValueError(f"benchmark {benchmark.path}: expected an existing file or folder, got none")
-    content = blake2b(digest_size=12)
-    content.update(f"{INDEX_VERSION} {version('datasketch')} {benchmark.model_dump_json()}".encode())
-    if path.is_file():
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                content.update(block)
-    else:
-        for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
-            stat = file_path.stat()
-            content.update(f"{file_path.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return content.hexdigest()
+    states = {str(p.relative_to(path)): inputs.state_of(p) for p in inputs.files_of(path, media=True)}
+    content = f"{INDEX_VERSION} {version('datasketch')} {benchmark.model_dump_json()} {inputs.digest_of({'': states})}"
+    return blake2b(content.encode(), digest_size=12).hexdigest()
 
 
 def _rows(benchmark: Benchmark, context: Context) -> Iterator[Row]:
@@ -174,8 +171,9 @@ def _rows(benchmark: Benchmark, context: Context) -> Iterator[Row]:
             for row in reader.convert(record, options):
                 if isinstance(row, Rejected):
                     raise row
+                inputs.note_media(row, record.file.parent.resolve())
                 yield check_row(row, record.file.parent.resolve())
-        except Rejected:
+        except (Rejected, BrokenRow):
             context.counts["benchmark_rows_rejected"] += 1
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from data_recipes.inputs import note_pattern
 from data_recipes.readers.chat import SourceOptions, locate
 from data_recipes.readers.files import show
 from data_recipes.records import Record, Rejected
@@ -83,8 +84,10 @@ def find_media(pattern: str, field: str, record: Record, media: Path | None) -> 
     if "*" not in pattern:
         return path
     folder, name = os.path.split(path)
-    found = sorted(glob.glob(os.path.join(glob.escape(folder), "*".join(map(glob.escape, name.split("*"))))))
+    fits = os.path.join(glob.escape(folder), "*".join(map(glob.escape, name.split("*"))))
+    found = sorted(glob.glob(fits))
     if not found:
+        note_pattern(fits, found)
         raise Rejected(f"field '{field}': expected a file that fits {name}, got none in {folder}")
     return found[0]
 

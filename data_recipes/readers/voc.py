@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from data_recipes.inputs import note
 from data_recipes.readers.chat import source
 from data_recipes.readers.files import show
 from data_recipes.readers.places import ObjectOptions, image_size, media_path, object_rows, xyxy
@@ -136,8 +137,11 @@ def _number(text: str | None) -> float | None:
 
 def _image_folder(file: Path) -> Path:
     """Where the images of an XML file are, by VOC's folders; else beside it."""
-    found = (file.parent.parent / name for name in IMAGE_FOLDERS)
-    return next((folder for folder in found if folder.is_dir()), file.parent)
+    for folder in (file.parent.parent / name for name in IMAGE_FOLDERS):
+        note(folder)
+        if folder.is_dir():
+            return folder
+    return file.parent
 
 
 def looks_like(path: Path, first: Any) -> bool:
