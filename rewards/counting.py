@@ -1,4 +1,7 @@
-"""Reward for counts: exactly the true integer."""
+"""Reward for counts: exactly the true integer, in digits or in words.
+
+The answer is found by the rule of `rewards.final_answer` and read by `rewards.quantities`.
+"""
 
 from __future__ import annotations
 
@@ -7,54 +10,41 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from rewards.final_answer import find_answer
 from rewards.gold import field, gold_check, number
-from rewards.reading import last_boxed, plain_number, tail
+from rewards.quantities import stated_number
+from rewards.reading import plain_number
 
-_WORDS = [
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *(
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-        "twenty",
-    ),
-]
-_WORD = re.compile(r"\b(?:" + "|".join(_WORDS) + r")\b", re.IGNORECASE)
-# A number with whatever sticks to it, so that a part of "1e999", "3x", "1/2", "3:4" or "12-15" is never taken for a number.
-_TOKEN = re.compile(r"(?:(?<=\s)|\A|(?<=[*$(\[\"'=]))[-+−]?[0-9][0-9A-Za-z,.:/^_%−+\-]*")
+_NOTHING = re.compile(
+    r"(?:(?:so|thus|therefore|hence),?\s)?"
+    r"(?:(?:there(?:\s(?:is|are)|'s)|(?:i|we)\s(?:can\s)?(?:see|count|find)|it\s(?:shows|has|contains)|the\s(?:image|picture|photo)\s(?:shows|has|contains))\s)?"
+    r"(?:none|nothing|nobody|zero(?:\s[a-z]{2,20}){1,3}|not\sany|no(?!\s(?:idea|answer|way|doubt|clue|information|more|less|fewer|longer|problem|question|need|matter|good|one\sknows|of)\b)"
+    r"(?:\s[a-z-]{2,20}){1,3})"
+    r"(?:\sof\s(?:them|these|those|the\s[a-z]{2,20}))?"
+    r"(?:\s(?:is|are|was|were|can\sbe)(?:\s[a-z]{2,20}){0,2}|\s(?:there|here|at\sall|visible|present|in\s(?:the|this)\s[a-z]{2,20})){0,3}"
+    r"|(?:there\s(?:aren't|isn't|are\snot|is\snot)|(?:i|we)\s(?:don't|do\snot|can't|cannot)\ssee)\sany(?:\s[a-z-]{2,20}){0,3}"
+    r"|(?:图中|图片中|画面中|这里)?(?:没有|无)(?:任何)?(?!答案|信息|办法|把握)[\u3400-\u9fff]{0,6}",
+    re.IGNORECASE,
+)
+_SINGLE = re.compile(
+    r"\b(?:an?|the|one|only\s(?:an?|one))\s(?:single|sole)\s(?!(?:one|1)\b)(?=[a-z])", re.IGNORECASE
+)
+_PRONOUN = re.compile(
+    r"\b(?:every|each|another|this|that|which|any|some|the\s(?!only|single|sole)[a-z]+|an?\s(?!single|sole)[a-z]+)\sone\b",
+    re.IGNORECASE,
+)
 
 
 def read_count(completion: object) -> Fraction | None:
-    r"""The one number in an answer text: the last `\boxed{…}` if there is one, the text itself, else the only number in it.
+    r"""The one number that an answer states (`3`, `three cats`, `5 dogs and 3 cats, 8 in total`, `共三只`), or None.
 
-    Digits, or words up to twenty where there are no digits ("three cats"). None if there is no number, or there are different ones.
+    "No cats", "none" and the like are 0. None for percentages, rates, bounds, ranges, ordinals and several different numbers.
     """
-    text = tail(completion)
-    boxed = last_boxed(text)
-    text = boxed if boxed is not None else text
-    plain = plain_number(text)
-    if plain:
-        return None if plain.percent else plain.value
-    tokens = {
-        match.group().rstrip(".,:%") if match.group()[-1] != "%" else match.group()
-        for match in _TOKEN.finditer(text)
-    }
-    if tokens:
-        values = {
-            parsed.value if (parsed := plain_number(token)) and not parsed.percent else None
-            for token in tokens
-        }
-        return values.pop() if len(values) == 1 else None
-    if any(char.isdigit() for char in text):
-        return None
-    words = {word.lower() for word in _WORD.findall(text)}
-    return Fraction(_WORDS.index(words.pop())) if len(words) == 1 else None
+    text = find_answer(completion)
+    if _NOTHING.fullmatch(text.rstrip(".!。")):
+        return Fraction(0)
+    stated = stated_number(_PRONOUN.sub("it", _SINGLE.sub("1 ", text)))
+    return None if stated is None or stated.percent or stated.rate else stated.value
 
 
 def gold_count(answer: Mapping[str, Any]) -> int:
@@ -83,5 +73,5 @@ def _check_count(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
 
 @gold_check(_check_count)
 def counting_reward(completion: str, answer: Mapping[str, Any], **row: Any) -> float:
-    """1 if the one number in the text is the true count, else 0."""
+    """1 if the one number that the text states is the true count, else 0."""
     return 1.0 if read_count(completion) == gold_count(answer) else 0.0

@@ -82,14 +82,15 @@ _CONNECTOR = re.compile(
 )
 
 
-def last_boxed_list(text: str) -> list[str]:
+def last_boxed_list(text: str, side_by_side: bool = False) -> list[str]:
     r"""The last boxed answers that one list connects, as `\boxed{1}, \boxed{2} and \boxed{3}`: all of it is one answer with
-    several values. Boxes with other text, or nothing but space, between them are not connected."""
+    several values. Boxes with other text between them are not connected, nor, unless `side_by_side`, those with only space."""
     boxes = boxed_answers(text)
     run = boxes[-1:]
     for before, after in zip(reversed(boxes[:-1]), reversed(boxes[1:]), strict=True):
         between = text[before.end : after.start]
-        if len(between) > 60 or not re.search(r"[,;]|and|or", between) or not _CONNECTOR.fullmatch(between):
+        connected = side_by_side or re.search(r"[,;]|and|or", between)
+        if len(between) > 60 or not connected or not _CONNECTOR.fullmatch(between):
             break
         run.insert(0, before)
     return [box.content for box in run]

@@ -1,16 +1,20 @@
 """Rewards for text read from images: ANLS (soft) and exact equality. Never by substring.
 
-Truths: `{"value": "text"}` or `{"values": ["text", "another spelling", …]}`; the best one counts. Of the answer text the
-last `\\boxed{…}` is read if there is one, else all of it.
+Truths: `{"value": "text"}` or `{"values": ["text", "another spelling", …]}`; the best one counts. The answer is the text as it
+stands (of `\\boxed{…}` or `<answer>…</answer>` the last one), or what the rule of `rewards.final_answer` finds in it: "The answer
+is **Main Street**." A text that begins with a denial ("not Main Street") answers only a truth that does, too.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from rewards.final_answer import find_answer
 from rewards.gold import field, gold_check, sequence
 from rewards.reading import last_boxed, tail
+from rewards.unicode import plain_characters
 
 MAX_TRUTH_CHARS = 5_000
 
@@ -71,8 +75,12 @@ def _check_texts(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
 @gold_check(_check_texts)
 def anls_reward(completion: str, answer: Mapping[str, Any], *, threshold: float = 0.5, **row: Any) -> float:
     """Best ANLS of the text with an accepted one, in [0, 1]; 1 only for an accepted text (but for case and white space)."""
-    text = _answer_text(completion)
-    return max(anls(text, truth, threshold) for truth in gold_texts(answer))
+    texts = _answer_texts(completion)
+    return max(
+        anls(text, truth, threshold) if _denies(text) <= _denies(truth) else 0.0
+        for truth in map(plain_characters, gold_texts(answer))
+        for text in texts
+    )
 
 
 @gold_check(_check_texts)
@@ -85,10 +93,21 @@ def exact_text_reward(
         text = " ".join(text.split())
         return text.casefold() if ignore_case else text
 
-    return 1.0 if form(_answer_text(completion)) in {form(truth) for truth in gold_texts(answer)} else 0.0
+    truths = {form(plain_characters(truth)) for truth in gold_texts(answer)}
+    return 1.0 if truths & {form(text) for text in _answer_texts(completion)} else 0.0
 
 
-def _answer_text(completion: object) -> str:
-    text = tail(completion)
+_DENIAL = re.compile(r"\s*(?:(?:it|this|that)\s)?(?:is\s|'s\s)?(?:not|never|isn't)\b|\s*不是", re.IGNORECASE)
+
+
+def _denies(text: str) -> bool:
+    return bool(_DENIAL.match(text))
+
+
+def _answer_texts(completion: object) -> list[str]:
+    """The answer as it stands, and as it is found; behind a lead or in markup a final full stop ends the sentence."""
+    text = plain_characters(tail(completion)).strip()
     boxed = last_boxed(text)
-    return boxed if boxed is not None else text
+    raw = boxed if boxed is not None else text
+    found = find_answer(completion)
+    return [raw] if found in ("", raw.strip()) else [raw, found, found.removesuffix(".")]

@@ -1,0 +1,187 @@
+r"""The one rule by which the rewards find the answer in what a model wrote, before each reads it in its own type.
+
+1. **Where.** The last `<answer>…</answer>`; in it (or without it) the last `\boxed{…}`, together with the boxes side by side with
+   it, which are one answer of several parts; or the `answer` (`count`, `value`, …) of a JSON object. Without such a mark, what
+   follows the last "the answer is", "Answer:", "答案：" and the like; without that, the whole text.
+2. **Markup** is not part of it: bold, code, headings, `$…$`, `\text{…}`, special tokens, full-width forms.
+3. **Reasons** are not part of it: "because …", "since it …", "因为…", "I hope it is correct."
+4. **What is denied is not stated.** A clause with a negation ("not B", "B is wrong", "it isn't 5", "不是") states nothing; an
+   answer that is stated in one clause and denied in another is none.
+5. **What is left open is not stated**: alternatives ("A or B", "either …"), ranges and bounds where a value is asked for, "maybe",
+   a question mark. Several different answers are none.
+
+Everything is bounded and linear, and nothing raises.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NamedTuple
+
+from rewards.reading import boxed_answers, last_boxed_list, tail
+from rewards.unicode import plain_characters
+
+_TAG = re.compile(r"</?answer>", re.IGNORECASE)
+_FENCE = re.compile(r"```[A-Za-z]{0,12}[ \t]{0,9}\n?(.*?)```", re.DOTALL)
+_JSON_NAMES = (
+    "answer",
+    "final_answer",
+    "choice",
+    "option",
+    "count",
+    "number",
+    "total",
+    "value",
+    "result",
+    "text",
+)
+
+_SPECIAL_TOKEN = re.compile(
+    r"<\|[A-Za-z_]{1,40}\|>|</?(?:b|strong|i|em|u|p|br|span|answer|final)\s?/?>", re.IGNORECASE
+)
+_TEXT_COMMAND = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|bm|boldsymbol|mbox|fbox|operatorname)\s?\{([^{}]{0,400})\}"
+)
+_SPACE_COMMAND = re.compile(r"\\[,;:! ]|~|\\quad|\\qquad|\\displaystyle")
+_MATH_MARK = re.compile(r"\\[()\[\]]")
+_EMPHASIS = re.compile(r"\*\*|__|`+|^\s{0,3}#{1,6}\s|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)", re.MULTILINE)
+
+_LEAD = re.compile(
+    r"(?:\b(?:the|my|our)\s{1,3})?(?:\b(?:final|correct|right|best|true|only)\s{1,3}){0,2}"
+    r"\b(?:answer|ans|option|choice|letter|solution|result|conclusion)"
+    r"(?:\s{1,3}(?:choice|option|letter|here|to\s(?:the|this)\squestion)){0,2}"
+    r"(?:\s{0,3}(?:is|was|would\sbe|should\sbe|must\sbe|will\sbe|[:=]|-(?=\s)))+\s{0,3}(?:(?:option|choice)\b\s{0,3})?"
+    r"|(?:最终|正确|最后)?的?(?:答案|结果|结论)\s?(?:应该|应|就|选项)?\s?(?:是|为|选择?|[:=])*\s{0,3}"
+    r"|(?<![不勿非可])(?:故|应|因此|所以|正确)?选(?:择|项)?(?:是|为|[:=])?\s{0,3}(?=[(\[]?[A-Z]\b|[(\[]?[A-Z][^A-Za-z])",
+    re.IGNORECASE,
+)
+_REASON = re.compile(
+    r"(?<=\S)[\s,(]{1,3}(?:because|since\s(?:it|the|there|they|this|we)\b|as\s(?:it|there|they|we)\b|which\s(?:is|are)\b)"
+    r"(?:(?![.!?]\s|\n|,\s?(?:so|thus|hence|therefore)\b).){0,2000}"
+    r"|(?<=\S),?\s?(?:因为|由于)(?:(?!\n|[.;]|,\s?(?:所以|因此|故)).){0,2000}",
+    re.IGNORECASE,
+)
+_COURTESY = re.compile(
+    r"\bI\shope\s(?:it|this)\s(?:is|was)\s(?:correct|right|helpful)\.?|\bI\shope\sthis\shelps[.!]?",
+    re.IGNORECASE,
+)
+
+_CLAUSE_END = re.compile(
+    r"(?<=[,;.!?])(?!(?<=\b[Nn]o\.)\s[0-9])\s+|\n+|(?<=[,;.!?])(?=[\u3400-\u9fff])"
+    r"|\s+(?=(?:but|not|rather\sthan|instead\sof|except|unlike)\b)|\s*(?=\((?:not|rather\sthan|instead\sof|unlike)\b)",
+    re.IGNORECASE,
+)
+_NEGATION = re.compile(
+    r"\b(?:not|never|cannot|neither|nor|except|excluding|unlike|rather\sthan|instead\sof|wrong|incorrect\w{0,2}|false|impossible|no|"
+    r"(?:rul|eliminat|exclud|reject)\w{0,5}|anything\sbut|all\sbut)\b|n't\b|\b(?:isnt|arent|cant|doesnt)\b|\\(?:neg|lnot|not|ne|neq|cancel)(?![A-Za-z])|[≠¬✗✘]"
+    r"|不|非(?!常)|没|错|排除|除了",
+    re.IGNORECASE,
+)
+_DOUBT = re.compile(
+    r"\b(?:or(?!\s(?:more|less|fewer|greater|higher|lower|above|below|so)\b)|either|maybe|perhaps|possibly|might|may\sbe|could\sbe|could|guess|unsure|uncertain|between|versus|vs)\b|\?|\\(?:vee|lor)(?![A-Za-z])"
+    r"|或|可能|也许|大概是?|要么|还是|吗",
+    re.IGNORECASE,
+)
+
+
+class Clause(NamedTuple):
+    """A part of an answer: its text, and whether it denies something or leaves it open."""
+
+    text: str
+    denied: bool
+    doubtful: bool
+
+
+def find_answer(completion: object) -> str:
+    """What a completion gives as its answer, without markup, leads and reasons (rules 1 to 3); empty if there is nothing."""
+    text = _marked(plain_characters(tail(completion)).strip())
+    text = _COURTESY.sub("", _REASON.sub("", without_markup(text)))
+    leads = list(_LEAD.finditer(text))
+    if leads and re.search(
+        r"[\w\[(]", text[leads[-1].end() :]
+    ):  # "B is the answer." has nothing behind its lead
+        text = _unquoted(text[leads[-1].end() :].strip())
+    return text.strip()
+
+
+def clauses(text: str) -> list[Clause]:
+    """The clauses of an answer that `find_answer` found, in order (rules 4 and 5)."""
+    parts = [part.strip() for part in _CLAUSE_END.split(text)]
+    return [
+        Clause(part, bool(_NEGATION.search(part)), bool(_DOUBT.search(part)))
+        for part in parts
+        if part.strip(" .,;:!()")
+    ]
+
+
+def is_denied(before: str, after: str = "") -> bool:
+    """Whether the words right beside a value deny it or leave it open: "not [1, 2, 3, 4]", "maybe at (1, 2)", "(1, 2) is wrong"."""
+    words = re.search(r"(?:[^\s,.;:!?()\[\]]+[ \t(]{0,3}){0,4}\Z", before[-100:])
+    verdict = re.match(r"[\s)\]]{0,3}(?:is|was|are)?\s?(?:not|n't|wrong|incorrect|false)\b", after[:40])
+    return bool(verdict or (words and (_NEGATION.search(words.group()) or _DOUBT.search(words.group()))))
+
+
+def without_markup(text: str) -> str:
+    r"""The text without special tokens, code fences, bold, headings, `\text{…}` and a `$…$` around all of it."""
+    fence = _FENCE.fullmatch(text.strip())
+    text = fence.group(1) if fence else text
+    text = _SPECIAL_TOKEN.sub(" ", text)
+    for _ in range(3):
+        text, count = _TEXT_COMMAND.subn(r"\1", text)
+        if not count:
+            break
+    text = _EMPHASIS.sub("", _MATH_MARK.sub(" ", _SPACE_COMMAND.sub(" ", text))).strip()
+    return _unquoted(text)
+
+
+def _unquoted(text: str) -> str:
+    for _ in range(3):
+        match = re.fullmatch(r"([$\"'])([^$\"']*)\1\.?", text)
+        if not match:
+            return text
+        text = match.group(2).strip()
+    return text
+
+
+def _marked(text: str) -> str:
+    """The part that is marked as the answer, or the whole text."""
+    text = _tagged(text)
+    boxes = boxed_answers(text)
+    if boxes:
+        content = ", ".join(dict.fromkeys(box.strip() for box in last_boxed_list(text, side_by_side=True)))
+        denied = re.search(
+            r"(?:\bnot|n't|\bnever|不是)\W{0,4}\Z", text[: boxes[-1].start][-40:], re.IGNORECASE
+        )
+        also = re.match(r"\W{0,4}(?:or|and)\b[^.\n]{0,80}", text[boxes[-1].end :], re.IGNORECASE)
+        return ("not " if denied else "") + content + (also.group() if also else "")
+    value = _json_value(text)
+    return text if value is None else value
+
+
+def _tagged(text: str) -> str:
+    """Content of the last `<answer>…</answer>`, or the whole text."""
+    start = None
+    content = text
+    for tag in _TAG.finditer(text):
+        if not tag.group().startswith("</"):
+            start = tag.end()
+        elif start is not None:
+            content, start = text[start : tag.start()].strip(), None
+    return content
+
+
+def _json_value(text: str) -> str | None:
+    """The answer of a JSON object that is the whole text: a string or a number under one of the usual names."""
+    fence = _FENCE.fullmatch(text)
+    text = (fence.group(1) if fence else text).strip()
+    if not (text.startswith("{") and text.endswith("}") and '"' in text):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply to be an answer
+        return None
+    found = [value[name] for name in _JSON_NAMES if name in value]
+    if len(found) == 1 and isinstance(found[0], str | int | float) and not isinstance(found[0], bool):
+        return str(found[0])
+    return None
