@@ -73,7 +73,7 @@ class Record:
 class Options(BaseModel):
     """Options of a format or an operation in a recipe; each has its own subclass with a docstring under every field."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
 
     @field_validator("*")
     @classmethod

@@ -14,7 +14,7 @@ from rl.rollouts.config import EngineConfig
 class EvaluationConfig(BaseModel):
     """Everything `evaluate.py` needs. All checkpoints answer the same rows with the same decoding budget."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     checkpoints: dict[str, PathText] = Field(min_length=1)
     """Folders (or Hub ids in the local cache) of the checkpoints by the name they get in tables. The order matters:

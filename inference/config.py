@@ -15,7 +15,7 @@ class InferenceConfig(BaseModel):
     """Everything `python -m inference` needs. Every method answers the same rows with answers of the same length at most;
     what each costs is told in generated tokens."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     model: PathText
     """Folder (or Hub id in the local cache) of the checkpoint."""

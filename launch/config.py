@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 import re
 import sys
@@ -86,8 +87,8 @@ def read_config(model: type[C], path: str | Path | None, overrides: Sequence[str
     data, places = ({}, {}) if path is None else read_yaml(path)
     for override in overrides:
         _override(data, places, override)
-    booleans = [_boolean_for_number(model, data, places, key) for key in _keys(data)]
-    if mistakes := [line for line in booleans if line]:
+    values = [_ill_number(model, data, places, key) for key in _keys(data)]
+    if mistakes := [line for line in values if line]:
         raise ConfigError("\n".join(mistakes))
     try:
         return model.model_validate(data)
@@ -247,7 +248,7 @@ def _explain(
         inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
         if inside:
             here, path = here[part], (*path, part)
-    where = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), origin)
+    where = _place(places, path) or origin
     if kind == "missing":
         wanted = mistake["loc"][-1]
         expected = _type_name(_annotation(model, (*path, wanted)))
@@ -266,6 +267,11 @@ def _explain(
     return f"{where}: key '{_dotted(path)}': expected {expected}, got {short(value)} ({type(value).__name__}){hint}"
 
 
+def _place(places: dict[KeyPath, str], path: KeyPath) -> str | None:
+    """Where the value at `path`, or the nearest one around it, was written."""
+    return next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), None)
+
+
 def _suggest(model: type[BaseModel], path: KeyPath) -> str:
     """ ", did you mean 'a.b'?" for an unknown key: a neighbour with a near name, else the nearest field anywhere."""
     parent, name = path[:-1], str(path[-1])
@@ -281,16 +287,18 @@ def _suggest(model: type[BaseModel], path: KeyPath) -> str:
     return f"; known here: {', '.join(neighbours)}" if neighbours else ""
 
 
-def _boolean_for_number(
-    model: type[BaseModel], data: Any, places: dict[KeyPath, str], path: KeyPath
-) -> str | None:
-    """A complaint when `true` stands where a number belongs: pydantic would read it as 1."""
+def _ill_number(model: type[BaseModel], data: Any, places: dict[KeyPath, str], path: KeyPath) -> str | None:
+    """A complaint about what pydantic would let through: `true` where a number belongs (read as 1), and infinity or
+    not-a-number anywhere, in free keys too."""
     for part in path:
         data = data[part]
+    where = _place(places, path)
+    if isinstance(data, float) and not math.isfinite(data):
+        return f"{where}: key '{_dotted(path)}': expected a finite number, got {data} (float)"
     annotation = _annotation(model, path)
     kinds = set(_union(annotation))
     if isinstance(data, bool) and kinds & {int, float} and bool not in kinds:
-        return f"{places[path]}: key '{_dotted(path)}': expected {_type_name(annotation)}, got {data} (bool)"
+        return f"{where}: key '{_dotted(path)}': expected {_type_name(annotation)}, got {data} (bool)"
     return None
 
 

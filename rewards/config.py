@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a field, beside **kwargs
     """One reward function of one task. Keys not listed here are handed to the function as keyword arguments."""
 
-    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
 
     function: str
     """Short name of a built-in, dotted path `package.module:function`, file `path/to/file.py:function`, or the
@@ -86,7 +86,7 @@ class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a fiel
 class RewardsConfig(BaseModel):
     """Rewards of a run, routed by the rows' `task`."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
 
     grammar: Literal["stages", "think", "none"] = "stages"
     """`stages`: completions must follow the stage grammar and functions read the conclusion alone; a text that

@@ -37,7 +37,7 @@ log = logging.getLogger("rewards")
 class ServiceConfig(BaseModel):
     """A reward service."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
 
     functions: list[FunctionConfig] = Field(min_length=1)
     """Functions to serve; a function's `component` (or its own name) is its name here. Weights are the client's."""

@@ -6,6 +6,7 @@ loss can look healthy for a long time. So each check ends the run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
@@ -119,14 +120,21 @@ def gap_from_moments(moments: Tensor) -> LogprobGap:
     return LogprobGap(mean=absolute / n, max=largest, kl=k3 / n, ess=w * w / (n * w2), tokens=int(n))
 
 
-def check_versions(rollouts: Iterable[Rollout], version: int) -> None:
-    """Every rollout was sampled by weights of `version`, the trainer's."""
+def check_sampled(rollouts: Iterable[Rollout], version: int) -> None:
+    """Every rollout was sampled by weights of `version`, the trainer's, with probabilities that are numbers."""
+    rollouts = list(rollouts)
     others = [r for r in rollouts if r.policy_version != version]
     if others:
         raise OffPolicyError(
             f"off-policy: the trainer is at version {version}, but {len(others)} rollout(s) were sampled by others"
             f" (row {others[0].row_id!r}: version {others[0].policy_version})"
         )
+    for rollout in rollouts:
+        if bad := [x for x in rollout.logprobs if not math.isfinite(x)]:
+            raise OffPolicyError(
+                f"off-policy: row {rollout.row_id!r}: the engine gave {len(bad)} of {len(rollout.logprobs)} tokens that it"
+                f" sampled a log-prob of {bad[0]}, expected finite ones; it does not compute the trainer's policy"
+            )
 
 
 def check_fingerprint(engine: Mapping[str, int], trainer: Mapping[str, int]) -> None:

@@ -14,7 +14,7 @@ from vlm.load import ModelConfig
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class PromptsConfig(_Section):
@@ -70,6 +70,8 @@ class OptimizerConfig(_Section):
     """Decoupled weight decay."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm."""
+    max_skipped_steps: int = Field(default=3, ge=0)
+    """A step whose learning rate, loss or gradient is not finite is skipped; more than so many in a row stop the run."""
 
 
 class ChecksConfig(_Section):

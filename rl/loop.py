@@ -19,6 +19,7 @@ import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +29,13 @@ from accelerate.utils import gather_object, set_seed
 from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
+from core.finite import SkippedSteps
 from core.jsonl import append, keep_until
 from core.trackers import check_installed, flat
 from rewards.router import Router, Score
 from rl.advantages import Group, TaskStd, group_advantages
 from rl.checkpoints import checkpoints, find_resume, load_checkpoint, save_checkpoint, save_model
-from rl.checks import (
-    LogprobGap,
-    check_fingerprint,
-    check_gap,
-    check_versions,
-    gap_from_moments,
-    gap_moments,
-    join_moments,
-    reduce_moments,
-)
+from rl.checks import check_fingerprint, check_gap, check_sampled
 from rl.config import GRPOConfig
 from rl.packing import fill, pack
 from rl.processes import collected, dealt, gathered_means, largest, seed_of, summed, timed
@@ -61,6 +54,7 @@ from rl.setup import (
     optimizer_for,
     prepare,
 )
+from rl.step import StepSums, apply_gradient, loss_without_step
 from rl.update import policy_gradient
 from rl.weights import FingerprintedWeights, named_weights
 from vlm.inputs import encode_row
@@ -81,6 +75,7 @@ class Run:
     sampler: PromptSampler
     suppressed: tuple[int, ...]
     media: tuple[str, ...]
+    skipped: SkippedSteps
     task_std: TaskStd = field(default_factory=TaskStd)
     step: int = 0
     version: int = 0
@@ -180,6 +175,7 @@ def start(config: GRPOConfig) -> Run:
         ),
         suppressed=suppressed_token_ids(processor, model.config.text_config.vocab_size),
         media=tuple(k for k in kinds if any(row.get(f"{k}s") for row in rows)),
+        skipped=SkippedSteps(config.optimizer.max_skipped_steps),
     )
     if resume is not None:
         restore(run, resume)
@@ -206,7 +202,7 @@ def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout
         with run.scorer.round(repeated) as scoring:
             with timed(seconds, "generate"):
                 new = generate(run, mine, scoring.add, already=len(rollouts))
-                check_versions(new, run.version)
+                check_sampled(new, run.version)
             with timed(seconds, "reward"):  # of those that finished early it has been going on for a while
                 verdicts = scoring.finish()
         rewards = [verdict.reward for verdict in verdicts]
@@ -267,7 +263,10 @@ def in_batch(run: Run, batch: Batch, count: int) -> list[int]:
 
 
 def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]:
-    """One gradient over all groups of the step, if any has a signal; the gap is checked before it is applied."""
+    """One gradient over all groups of the step, if any has a signal; the gap is checked before it is applied.
+
+    A step whose learning rate, loss or gradient is not finite is skipped by all processes.
+    """
     run.engine.sleep()
     config, accelerator = run.config, run.accelerator
     batches = pack(groups, max_tokens=config.max_tokens_per_microbatch)
@@ -275,10 +274,13 @@ def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]
     rate = learning_rate(config.optimizer, run.step)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    moments = gap_moments(torch.zeros(0), torch.zeros(0))
-    loss = entropy = tokens = 0.0
-    gap: LogprobGap | None = None
+    metrics = {"learning_rate": rate, "steps/skipped": 0.0}
+    if (
+        not batches
+    ):  # no process has a group with a signal: the gradient is exactly zero, and no step is taken
+        return metrics
 
+    sums = StepSums()
     for i, batch in enumerate(batches):
         last = i == len(batches) - 1
         # gradients of the processes are added up once, after the last micro-batch
@@ -293,31 +295,24 @@ def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]
                 ranks=run.ranks,
                 media=run.media,
             )
-            for rollout, logprobs in zip(batch.rollouts, out.logprobs, strict=True):
-                seen = gap_moments(torch.tensor(rollout.logprobs), logprobs, torch.tensor(rollout.loss_mask))
-                moments = join_moments(moments, seen)
+            sums.add(batch, out)
+            loss = out.loss
             if last:
-                gap = gap_from_moments(reduce_moments(moments.to(accelerator.device)))
-                check_gap(gap, gap_limits(config))
-            accelerator.backward(out.loss)
-        loss, entropy, tokens = (
-            loss + out.loss.item(),
-            entropy + out.entropy * out.tokens,
-            tokens + out.tokens,
-        )
+                gap, means = sums.over_processes(accelerator)
+                if isfinite(means["loss"]) and isfinite(rate):
+                    check_gap(gap, gap_limits(config))
+                else:
+                    loss = loss_without_step(loss)
+            accelerator.backward(loss)
+    norm = apply_gradient(accelerator, run.policy, run.optimizer, config.optimizer.max_grad_norm)
 
-    metrics = {"learning_rate": rate}
-    if (
-        gap is None
-    ):  # no group of any process has a signal: the gradient is exactly zero, and no step is taken
-        return metrics
-    norm = accelerator.clip_grad_norm_(run.policy.parameters(), config.optimizer.max_grad_norm)
-    run.optimizer.step()
-    run.optimizer.zero_grad()
-    run.version += 1
-    sums = summed(run.accelerator, [loss / run.ranks, entropy, tokens])
-    metrics |= {"loss": sums[0], "entropy": sums[1] / max(1.0, sums[2]), "grad_norm": float(norm)}
-    return metrics | gap.metrics()
+    numbers = {"learning rate": rate, "loss": means["loss"], "gradient norm": norm}
+    if skipped := run.skipped.look(run.step + 1, numbers):
+        say(accelerator, skipped)
+        metrics["steps/skipped"] = 1.0
+    else:
+        run.version += 1
+    return metrics | means | {"grad_norm": norm} | gap.metrics()
 
 
 def sync(run: Run) -> None:
@@ -370,6 +365,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "version": run.version,
         "sampler": run.sampler.state_dict(),
         "task_std": run.task_std.state_dict(),
+        "skipped": run.skipped.state_dict(),
     }
 
 
@@ -378,6 +374,7 @@ def restore(run: Run, folder: Path) -> None:
     run.step, run.version = state["step"], state["version"]
     run.sampler.load_state_dict(state["sampler"])
     run.task_std.load_state_dict(state["task_std"])
+    run.skipped.load_state_dict(state["skipped"])
     say(run.accelerator, f"resumed from {folder} at step {run.step}")
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from core.finite import finite_weights
 from rl.rollouts.fingerprint import Fingerprint, weights_fingerprint
 
 _ADAPTER_PARTS = (
@@ -21,11 +22,16 @@ _ADAPTER_PARTS = (
 
 def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every weight of the bare model (not the DDP or DeepSpeed wrapper), adapters merged, a tied LM head under its own
-    name too (an engine may keep a copy of it).
+    name too (an engine may keep a copy of it). FloatingPointError if one is not finite: no engine and no checkpoint gets
+    it.
 
     Under ZeRO-3 each weight is gathered when it is asked for and given back afterwards, so all processes must walk the
     iterator together.
     """
+    yield from finite_weights(_named_weights(model))
+
+
+def _named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     with _merged_adapters(model):
         for name, parameter in model.named_parameters():
             if any(part in name for part in _ADAPTER_PARTS):

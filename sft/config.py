@@ -11,7 +11,7 @@ from vlm.load import ModelConfig
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataConfig(_Strict):
@@ -71,6 +71,8 @@ class OptimConfig(_Strict):
     """AdamW's epsilon."""
     max_grad_norm: float = Field(1.0, ge=0)
     """Gradients are scaled down to this norm; 0: no clipping."""
+    max_skipped_steps: int = Field(3, ge=0)
+    """A step whose learning rate, loss or gradient is not finite is skipped; more than so many in a row stop the run."""
     autocast: Literal["none", "bfloat16"] = "none"
     """bfloat16: compute in bfloat16 with the weights kept as loaded (mixed precision)."""
     seed: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -57,5 +58,10 @@ class Metrics(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
         if state.is_world_process_zero and logs and ("loss" in logs or "eval_loss" in logs):
             names = [k for k in logs if not k.startswith("eval_") or k.startswith("eval_loss")]
-            record = {"step": state.global_step} | {k: logs[k] for k in names if k not in ("step",)}
+            record = {"step": state.global_step} | {k: _json(logs[k]) for k in names if k not in ("step",)}
             append(self.path, [record])
+
+
+def _json(value: Any) -> Any:
+    """Infinity and not-a-number, which JSON lacks, as null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

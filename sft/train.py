@@ -22,7 +22,7 @@ from sft.config import SFTConfig
 from sft.data import Collator, TraceError, encode_example, example_bytes, row_length, target
 from sft.progress import Metrics, Progress, say
 from sft.trainer import TRAINED_BASE, TraceTrainer
-from vlm.load import check_checkpoint, load_model, load_processor
+from vlm.load import check_checkpoint, load_model, load_processor, without_zero3
 from vlm.lora import lora_config, merge_lora
 from vlm.parts import set_trainable
 from vlm.rows import Row, read_rows
@@ -63,6 +63,7 @@ def run(config: SFTConfig) -> Path:
         row_lengths=lengths_for_sorting(config, arguments, processor, rows),
         min_lr_ratio=config.optim.min_lr_ratio,
         schedule=config.optim.schedule,
+        max_skipped_steps=config.optim.max_skipped_steps,
     )
     if config.model.lora:
         set_trainable(trainer.model, config.model.trainable)  # PEFT has frozen all base weights
@@ -293,7 +294,7 @@ def merge_adapter(config: SFTConfig, adapter: Path, out: Path) -> None:
     import peft
     from safetensors.torch import load_file
 
-    with _without_zero3(), _quiet():
+    with without_zero3(), _quiet():
         model = load_model(config.model)
         model = peft.PeftModel.from_pretrained(model, adapter)
         if (adapter / TRAINED_BASE).is_file():
@@ -302,21 +303,6 @@ def merge_adapter(config: SFTConfig, adapter: Path, out: Path) -> None:
     merged: Any = merge_lora(model)
     merged.save_pretrained(out)
     load_processor(config.model).save_pretrained(out)
-
-
-@contextmanager
-def _without_zero3():
-    """from_pretrained would shard the weights over processes that do not take part."""
-    from transformers.integrations import deepspeed
-
-    config = deepspeed.deepspeed_config()
-    active = deepspeed.is_deepspeed_zero3_enabled()
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        if active and config is not None:
-            deepspeed.HfDeepSpeedConfig(config)
 
 
 @contextmanager

@@ -18,7 +18,9 @@ from torch.utils.data import Sampler
 from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
+from core.finite import SkippedSteps, check_finite
 from sft.data import IGNORE, STAGE_NAMES
+from sft.progress import say
 from vlm.parts import is_adapter
 
 LABEL_LOGITS = 2**26
@@ -32,13 +34,20 @@ class TraceTrainer(SFTTrainer):
 
     Kept from TRL: the fused LM head (logits of the whole batch never exist), PEFT, the training loop, checkpoints.
     Changed: the loss is summed by stage on the way (no second forward, no per-step gather), the learning rate has a
-    floor, rows come in a seeded order that does not depend on the random state.
+    floor, rows come in a seeded order that does not depend on the random state, steps that are not finite are skipped.
     """
 
     def __init__(
-        self, *args: Any, row_lengths: Sequence[int] | None, min_lr_ratio: float, schedule: str, **kwargs: Any
+        self,
+        *args: Any,
+        row_lengths: Sequence[int] | None,
+        min_lr_ratio: float,
+        schedule: str,
+        max_skipped_steps: int,
+        **kwargs: Any,
     ):
         self.row_lengths, self.min_lr_ratio, self.schedule = row_lengths, min_lr_ratio, schedule
+        self.skipped, self.skipped_logged = SkippedSteps(max_skipped_steps), 0
         super().__init__(*args, **kwargs)
         # Qwen2.5-VL declares the opposite, and a step would be the mean of its micro-batches' means: a target token in
         # a short micro-batch would weigh more. With it, `num_items_in_batch` counts the whole step's targets.
@@ -69,9 +78,36 @@ class TraceTrainer(SFTTrainer):
         total = losses.sum() / (labels if num_items_in_batch is None else num_items_in_batch)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             total = total * self.accelerator.num_processes  # DDP and ZeRO average gradients over ranks
-        self.stage_sums[mode] += stage_sums(losses.detach(), stage_ids)
+        sums = stage_sums(losses.detach(), stage_ids)
+        if mode == "train":  # without waiting for the device
+            finite = torch.isfinite(total.detach())
+            total = total * torch.where(
+                finite, 1.0, math.nan
+            )  # infinite: so is every gradient, and no step is taken
+            sums = torch.where(finite, sums, 0.0)
+        self.stage_sums[mode] += sums
         self.seen[mode] += inputs["attention_mask"].sum()
         return total
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> float:
+        """Of the step that comes now; where it is not finite, the gradients are dropped, and the optimizer finds none.
+
+        transformers applies whatever gradient there is. The norm is that of all processes' gradients, so they agree.
+        Under DeepSpeed the step is over: ZeRO leaves out those whose norm is not finite.
+        """
+        norm = float(super()._get_grad_norm(model, grad_norm))
+        rate = self._get_learning_rate()
+        if line := self.skipped.look(
+            self.state.global_step + 1, {"learning rate": rate, "gradient norm": norm}
+        ):
+            if not self.is_deepspeed_enabled:
+                model.zero_grad(set_to_none=True)
+            elif not self.accelerator.optimizer_step_was_skipped:
+                raise FloatingPointError(
+                    f"{line}, but DeepSpeed took it; use ZeRO stage 1, 2 or 3, and leave bf16's check_grad_overflow on"
+                )
+            say(line)
+        return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the loss by stage and the speed; the total becomes the mean over all target tokens since the last log."""
@@ -89,12 +125,14 @@ class TraceTrainer(SFTTrainer):
             now = time.perf_counter()
             if mode == "train":
                 logs["tokens_per_second"] = round(seen / (now - self.last_log), 1)
-            self.last_log = now
-            if not math.isfinite(logs[f"{prefix}loss"]):
+                logs["steps/skipped"] = self.skipped.total - self.skipped_logged
+                self.skipped_logged = self.skipped.total
+            elif not math.isfinite(logs["eval_loss"]):
                 raise FloatingPointError(
-                    f"expected a finite loss, got {logs[f'{prefix}loss']} at step {self.state.global_step}"
-                    " (a lower optim.learning_rate or a longer optim.warmup_steps usually helps)"
+                    f"expected a finite loss on the held-out rows, got {logs['eval_loss']} at step"
+                    f" {self.state.global_step}"
                 )
+            self.last_log = now
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -122,6 +160,10 @@ class TraceTrainer(SFTTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: a checkpoint's origin is its run folder's config."""
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        check_finite(self.model)
+        super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
@@ -201,9 +243,11 @@ def stage_sums(losses: Tensor, stage_ids: Tensor) -> Tensor:
 
 
 def stage_losses(sums: Sequence[Sequence[float]]) -> dict[str, float]:
-    """`loss` over all target tokens and `loss/<stage>` for each stage that occurs, from (loss sum, tokens) by stage."""
+    """`loss` over all target tokens (NaN of none) and `loss/<stage>` for each stage that occurs, from (loss sum, tokens)
+    by stage."""
     targets = list(zip(STAGE_NAMES, sums, strict=True))[1:]
-    losses = {"loss": sum(s for _, (s, _) in targets) / max(1.0, sum(n for _, (_, n) in targets))}
+    tokens = sum(n for _, (_, n) in targets)
+    losses = {"loss": sum(s for _, (s, _) in targets) / tokens if tokens else math.nan}
     return losses | {f"loss/{name}": s / n for name, (s, n) in targets if n}
 
 

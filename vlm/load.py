@@ -8,6 +8,8 @@ areas in pixels in spite of their names, and the video processor's are separate 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,7 +30,7 @@ _MIN_AREA = 28 * 28  # pixels: one visual token
 class ModelConfig(BaseModel):
     """Which model, how it is loaded, which of its parts train, how large its images become."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     path: PathText = Field(
         description="Folder of a Qwen2_5_VLForConditionalGeneration checkpoint (as `python -m vlm.assemble`, SFT and"
@@ -188,6 +190,21 @@ def load_model(model: ModelConfig | str | Path, **settings) -> Qwen2_5_VLForCond
         loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     set_trainable(loaded, config.trainable)
     return loaded
+
+
+@contextmanager
+def without_zero3() -> Iterator[None]:
+    """Inside, `from_pretrained` loads whole models; under ZeRO-3 it would shard them over processes that may not take
+    part, or that each want one of their own."""
+    from transformers.integrations import deepspeed
+
+    # the reference itself: it is weak, and a new config object would be gone at once
+    before = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = before
 
 
 def _some(names) -> str:

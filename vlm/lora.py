@@ -23,7 +23,7 @@ _VISION = r".*visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(gate|up|down)_proj)"
 class LoraSettings(BaseModel):
     """Low-rank adapters instead of full training of the language model (and of the ViT)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     r: int = Field(16, ge=1, description="Rank of the two adapter matrices of each layer.")
     alpha: int = Field(32, ge=1, description="Scale of the update: it is multiplied by alpha / r.")

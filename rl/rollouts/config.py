@@ -16,7 +16,7 @@ class EngineConfig(BaseModel):
     """The rollout engine. Weights are in the trainer's dtype; sampling itself (temperature, length) is asked for by
     each call."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     kind: Literal["vllm", "transformers"] = Field(
         "vllm",

@@ -21,7 +21,7 @@ from rl.rollouts.fingerprint import Fingerprint, weights_fingerprint
 from rl.rollouts.tokens import stop_token_ids, stop_watch, suppress_, suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
 from vlm.inputs import Encoded, collate_media
-from vlm.load import check_checkpoint
+from vlm.load import check_checkpoint, without_zero3
 
 
 class TransformersEngine:
@@ -42,7 +42,8 @@ class TransformersEngine:
         self._processor = processor
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         folder = check_checkpoint(model_path)
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        with without_zero3():  # each process generates by itself
+            model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype)
         self._model = model.requires_grad_(False).eval().to(self._device)
         vocab_size = model.config.text_config.vocab_size
         self._suppressed = torch.tensor(suppressed_token_ids(processor, vocab_size), device=self._device)

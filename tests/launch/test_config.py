@@ -116,6 +116,18 @@ def test_overrides_alone_are_a_config():
             "FILE:1: key 'steps': expected a valid integer, unable to parse string as an integer, got 'many' (str)",
         ),
         ("steps: true\n", "FILE:1: key 'steps': expected int, got True (bool)"),
+        (
+            "steps: 1\noptim: {lr: .inf}\n",
+            "FILE:2: key 'optim.lr': expected a finite number, got inf (float)",
+        ),
+        (
+            "steps: 1\noptim:\n  lr: 1e999\n",
+            "FILE:3: key 'optim.lr': expected a finite number, got inf (float)",
+        ),
+        (
+            "steps: 1\nname: [x, {y: .nan}]\n",
+            "FILE:2: key 'name.1.y': expected a finite number, got nan (float)",
+        ),
         ("steps: -1\n", "FILE: steps: expected 0 or more"),
         ("steps: 1\nsteps: 2\n", "FILE:2: key 'steps' is written twice, first in line 1"),
         (

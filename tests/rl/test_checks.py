@@ -13,7 +13,7 @@ from rl.checks import (
     OffPolicyError,
     check_fingerprint,
     check_gap,
-    check_versions,
+    check_sampled,
     gap_from_moments,
     gap_moments,
     join_moments,
@@ -86,9 +86,9 @@ def test_a_gap_of_rounding_passes():
 
 
 def test_a_rollout_of_another_version_stops_the_run():
-    check_versions([rollout(3)], 3)
+    check_sampled([rollout(3)], 3)
     with pytest.raises(OffPolicyError, match="trainer is at version 3, but 1 rollout.*version 2"):
-        check_versions([rollout(3), rollout(2)], 3)
+        check_sampled([rollout(3), rollout(2)], 3)
 
 
 def test_fingerprints_that_differ_name_the_weights():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl.checks import GapLimits, OffPolicyError, check_fingerprint, check_gap, check_versions, logprob_gap
+from rl.checks import GapLimits, OffPolicyError, check_fingerprint, check_gap, check_sampled, logprob_gap
 from rl.rollouts.fingerprint import weights_fingerprint
 from rl.rollouts.tokens import stop_token_ids, suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
@@ -57,7 +57,7 @@ def test_after_a_sync_the_engine_is_the_new_policy_on_media_it_has_seen_before(
     sync(engine, policy)
     check_fingerprint(engine.fingerprint(), weights_fingerprint(weights(policy)))
     rollouts = engine.generate(requests_of_all_kinds, Sampling(max_tokens=16, seed=2))
-    check_versions(rollouts, engine.version)
+    check_sampled(rollouts, engine.version)
     assert gap_of(rollouts, policy, processor).mean < 1e-5
 
 
@@ -71,7 +71,7 @@ def test_without_a_sync_fingerprint_and_gap_each_stop_the_run(
     with pytest.raises(OffPolicyError, match="did not reach the engine"):
         check_fingerprint(engine.fingerprint(), weights_fingerprint(weights(policy)))
     rollouts = engine.generate(requests_of_all_kinds, Sampling(max_tokens=16, seed=3))
-    check_versions(rollouts, engine.version)  # the version alone would not tell
+    check_sampled(rollouts, engine.version)  # the version alone would not tell
     with pytest.raises(OffPolicyError, match="mean difference"):
         check_gap(gap_of(rollouts, policy, processor), GapLimits())
 
