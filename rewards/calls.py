@@ -8,6 +8,7 @@ range become a `Failure` of the rollout concerned.
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from rewards.plugins import Bound, Signature
 
 Kind = Literal["exception", "timeout", "crash", "length", "type", "nan", "range", "remote"]
 TOLERANCE = 1e-6  # values this far outside the range are rounding, and are clamped
+MAX_EXTRA_CHARS = 10_000  # of what a function returns beside its value, as JSON
+MAX_TRACE_CHARS = 10_000
 
 
 @dataclass(frozen=True)
@@ -197,9 +200,11 @@ def _run_sample(bound: Bound, item: Item, limits: Limits, log: Log, waiter: Wait
         if inspect.isawaitable(returned):  # a plain function that hands on a coroutine
             returned = waiter.run(_within(returned, limits.timeout_s))
     except TimeoutError as error:
-        return failed("timeout", _says(error), traceback.format_exc())
-    except (Exception, SystemExit) as error:  # noqa: BLE001 whatever a plugin raises costs one value, not the run
-        return failed("exception", _says(error), traceback.format_exc())
+        return failed("timeout", _says(error), _trace())
+    except KeyboardInterrupt:  # the user's, if the function runs in the trainer's process
+        raise
+    except BaseException as error:  # noqa: BLE001 whatever a plugin raises costs one value, not the run
+        return failed("exception", _says(error), _trace())
     return clean(returned, limits, _extras(log, 0, 1))
 
 
@@ -218,7 +223,7 @@ async def _run_samples_async(
         except TimeoutError:
             emit(index, failed("timeout", f"took longer than {limits.timeout_s:g} s"))
         except (Exception, SystemExit) as error:  # noqa: BLE001 as in _run_sample
-            emit(index, failed("exception", _says(error), traceback.format_exc()))
+            emit(index, failed("exception", _says(error), _trace()))
         else:
             emit(index, clean(returned, limits, _extras(log, 0, 1)))
 
@@ -249,9 +254,11 @@ def _batch_outcomes(
             returned = waiter.run(_within(returned, limits.timeout_s))
         values = _as_list(returned)
     except TimeoutError as error:
-        return [failed("timeout", _says(error), traceback.format_exc())] * count
-    except (Exception, SystemExit) as error:  # noqa: BLE001 as in _run_sample
-        return [failed("exception", _says(error), traceback.format_exc())] * count
+        return [failed("timeout", _says(error), _trace())] * count
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 as in _run_sample
+        return [failed("exception", _says(error), _trace())] * count
     if values is None:
         return [failed("type", f"expected a list of {count} values, got {_show(returned)}")] * count
     if len(values) != count:
@@ -261,11 +268,17 @@ def _batch_outcomes(
 
 def clean(returned: Any, limits: Limits, extra: dict[str, Any] | None = None) -> Outcome:
     """Make an outcome of one returned value: a number, None, a dict with `reward`, or an exception object."""
-    extra = dict(extra or {})
+    try:
+        return _clean(returned, limits, dict(extra or {}))
+    except Exception as error:  # noqa: BLE001 an object whose own methods raise when it is looked at
+        return failed("type", f"expected a number or None, got what cannot be read: {_says(error)}")
+
+
+def _clean(returned: Any, limits: Limits, extra: dict[str, Any]) -> Outcome:
     if isinstance(returned, dict):
         if "reward" not in returned:
             return failed("type", f"expected a key 'reward' in the result, got {sorted(map(str, returned))}")
-        extra |= {str(key): _plain(value) for key, value in returned.items() if key != "reward"}
+        extra |= {str(key): _portable(value) for key, value in returned.items() if key != "reward"}
         returned = returned["reward"]
     if returned is None:
         return Outcome(None, extra)
@@ -295,7 +308,7 @@ def _require(signature: Signature, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _extras(log: Log, index: int, length: int) -> dict[str, Any]:
-    return {name: _plain(values[index]) for name, values in log.columns.items() if len(values) == length}
+    return {name: _portable(values[index]) for name, values in log.columns.items() if len(values) == length}
 
 
 def _as_list(returned: Any) -> list[Any] | None:
@@ -314,8 +327,29 @@ def _plain(value: Any) -> Any:
         return value
 
 
+def _portable(value: Any) -> Any:
+    """A value that a function returned beside its reward, as plain JSON values; what is none, is cut or shown as text."""
+    try:
+        text = json.dumps(_plain(value))
+    except Exception:  # noqa: BLE001 whatever it is: circular, too deep, a number of too many digits, not JSON
+        return _show(value)
+    return json.loads(text) if len(text) <= MAX_EXTRA_CHARS else text[:MAX_EXTRA_CHARS]
+
+
 def _says(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 an exception whose own text raises
+        text = "(its text cannot be shown)"
+    return f"{type(error).__name__}: {text}"[:500]
+
+
+def _trace() -> str:
+    """The end of the traceback of the exception that is being handled."""
+    try:
+        return traceback.format_exc()[-MAX_TRACE_CHARS:]
+    except Exception:  # noqa: BLE001 an exception that cannot be formatted
+        return ""
 
 
 def _show(value: Any) -> str:

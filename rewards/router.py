@@ -33,6 +33,7 @@ from rewards.runners import InProcess, Runner, make_runner, score_items
 from rewards.stages import STAGES, THINK, Parsed, parse
 
 log = logging.getLogger("rewards")
+MAX_METRIC = 1e100
 Row = Mapping[str, Any]
 
 
@@ -273,7 +274,9 @@ class Router:
         extras = [item for outcome in outcomes for item in outcome.extra.items()]
         with self._lock:
             for key, value in [*metrics, *extras]:
-                if isinstance(value, int | float):
+                if (
+                    isinstance(value, int | float) and abs(value) <= MAX_METRIC
+                ):  # NaN and infinities have no mean
                     self._metrics.setdefault(f"{name}/{key}", []).append(float(value))
 
     def _account(self, component: _Component, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> None:

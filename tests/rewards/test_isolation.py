@@ -199,7 +199,7 @@ def test_idle_workers_end_when_their_parent_is_killed() -> None:
         "import sys, os\nfrom rewards.router import Router\nfrom rewards.config import RewardsConfig\n"
         f"c = {{'grammar': 'none', 'tasks': {{'math': {FUNCTIONS + 'says_answer'!r}}}}}\n"
         "router = Router(RewardsConfig.model_validate(c))\n"
-        "print(router._pool._idle[0]._process.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
+        "print(router._pool._idle[0]._child.process.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     worker = int(found.stdout)
@@ -239,4 +239,4 @@ def test_a_plugin_that_hangs_or_dies_when_imported_is_an_error_at_start(tmp_path
 
 def workers_of(router: Router) -> list[int]:
     """Process ids of a router's idle workers."""
-    return [worker._process.pid for worker in router._pool._idle]
+    return [worker._child.process.pid for worker in router._pool._idle]
