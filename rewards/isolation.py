@@ -24,7 +24,6 @@ import hashlib
 import json
 import os
 import pickle
-import sys
 import threading
 import time
 from collections import deque
@@ -44,7 +43,6 @@ CHUNK = 32  # rollouts sent to a worker at once
 ASYNC_GRACE_S = 1.0  # async functions are cancelled at the limit; the process is killed if that did not help
 BUDGET = 4  # limits of time that hanging rollouts of one call may take before the rest get less
 REMEMBERED = 4096, 600.0  # texts that hung: how many, and for how many seconds
-_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rewards.worker import main; main(*map(int, sys.argv[2:4]))"
 _IMPORTING = "<frozen importlib._bootstrap>"
 _AGAIN_S = 0.5  # between looks at whether a late worker still imports
 
@@ -75,10 +73,7 @@ class Worker:
         """Start the process and import the function; PluginError if that fails, WorkerLost if it takes too long."""
         self.key = key
         self._start_timeout_s = start_timeout_s
-        self._child = Child(
-            [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
-            {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
-        )
+        self._child = Child("rewards.worker", {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
         try:
             self.signature = self._load(spec, start_timeout_s)
         except BaseException:

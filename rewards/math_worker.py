@@ -1,27 +1,26 @@
-"""Worker process of the math pool: reads requests on stdin, answers on stdout, imports only math-verify.
+"""Worker process of the math pool: answers requests (`process.py`), imports only math-verify, and is up in half a second.
 
-Started by path (see math_pool), so it imports neither this package nor anything of the trainer's and is up in a fraction of a
-second. Protocol, both ways: 4 bytes big-endian length, then JSON. The first message out is {"ready": true}.
+Messages are JSON. The first request is answered by {"ready": true} when everything is imported, then:
 
-    in   {"gold": [latex, …], "predicted": [text, …], "seconds": wall-clock limit}     first form that parses counts
-    in   {"gold": […], "seconds": …}                                                     only parses the gold
-    out  {"equal": bool, "gold_parses": bool, "predicted_parses": bool}
+    in   {"gold": [latex, …], "predicted": [text, …], "seconds": limit of processor time}     first form that parses counts
+    in   {"gold": […], "seconds": …}                                                            only parses the gold
+    out  {"equal": bool, "gold_parses": bool, "predicted_parses": bool, "too_expensive": bool}
 
-math-verify's own time-outs are off (they need the main thread and cannot interrupt native code); instead the parent kills this
-process, and should the parent be gone, an alarm with the default action does.
+math-verify's own time-outs are off (they need the main thread and cannot interrupt native code). Instead the kernel ends this
+process by SIGPROF when a request has taken its limit of processor time, so a loaded machine denies nobody.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import resource
 import signal
-import struct
 import sys
 from functools import lru_cache
 from typing import Any
+
+from rewards.process import Answering
 
 MEMORY_BYTES = 4 << 30
 
@@ -54,7 +53,7 @@ def close_enough(gold: Any, predicted: Any) -> bool:
 
 
 def answer(request: dict[str, Any]) -> dict[str, bool]:
-    """Judge one request; an exception inside math-verify or sympy means 'not equal'."""
+    """Judge one request."""
     from math_verify import verify
 
     gold = first_parsed(request["gold"])
@@ -67,34 +66,34 @@ def answer(request: dict[str, Any]) -> dict[str, bool]:
     return {"equal": equal, "gold_parses": bool(gold), "predicted_parses": bool(predicted)}
 
 
-def main() -> None:
-    """Serve until stdin closes (the parent closed the pool or died)."""
-    stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not get between the messages
+def answer_safely(request: dict[str, Any]) -> dict[str, bool]:
+    """Judge one request; what sympy raises on a model's text means 'not equal', and memory beyond the limit 'too expensive'."""
+    nothing = {"equal": False, "gold_parses": False, "predicted_parses": False, "too_expensive": False}
+    try:
+        return nothing | answer(request)
+    except MemoryError:
+        parsed.cache_clear()
+        return nothing | {"too_expensive": True}
+    except Exception:  # noqa: BLE001  RecursionError, and whatever else sympy raises, is no crash
+        return nothing
+
+
+def main(socket_fd: int, dump_fd: int) -> None:
+    """Serve until the socket closes (the parent closed the pool or died)."""
+    parent = Answering(socket_fd)
     logging.disable(logging.CRITICAL)
     sys.setrecursionlimit(3000)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     import math_verify  # noqa: F401  the slow part of starting
 
-    # The first parse of a process builds grammars and patterns: paid here, not by the first item's time limit.
+    # The first parse of a process builds grammars and patterns: paid here, not by the first item's limit.
     answer({"gold": [r"$\frac{1}{2}$"], "predicted": [r"\boxed{0.5}", "1/2"]})
-
-    def send(message: dict[str, Any]) -> None:
-        data = json.dumps(message).encode()
-        stdout.write(struct.pack(">I", len(data)) + data)
-        stdout.flush()
-
-    send({"ready": True})
-    while len(head := stdin.read(4)) == 4:
-        request = json.loads(stdin.read(struct.unpack(">I", head)[0]))
-        signal.alarm(int(request["seconds"]) + 10)
-        try:
-            reply = answer(request)
-        except Exception:  # noqa: BLE001  whatever sympy raises on a model's text (RecursionError, MemoryError, …) is no crash
-            reply = {"equal": False, "gold_parses": False, "predicted_parses": False}
-        signal.alarm(0)
-        send(reply)
-
-
-if __name__ == "__main__":
-    main()
+    parent.request()
+    parent.answer(json.dumps({"ready": True}).encode())
+    while (message := parent.request()) is not None:
+        request = json.loads(message)
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])
+        reply = answer_safely(request)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        parent.answer(json.dumps(reply).encode())

@@ -14,6 +14,7 @@ The other end of the socket is `Answering`; this module imports nothing heavy, b
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import select
@@ -21,9 +22,10 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +35,11 @@ MARK = "ONSIGHT_REWARD_WORKER"
 """Environment variable by which a worker's descendants are found."""
 MAX_MESSAGE = 1 << 30
 _HEAD = struct.Struct(">QI")
+_BOOT = """
+import importlib, json, sys
+sys.path[:] = json.loads(sys.argv[1])
+importlib.import_module(sys.argv[2]).main(int(sys.argv[3]), int(sys.argv[4]))
+"""
 _ROUNDS = 5  # of killing: a process may fork while its family is being counted
 _LOOK_S = 0.5  # a child that has died is noticed after this, even if a descendant still holds its socket open
 
@@ -48,18 +55,19 @@ class Lost(Exception):
 class Child:
     """One child process and the socket to it. Used by one thread at a time.
 
-    command: of the interpreter, after which come the numbers of two file descriptors: the socket, and a file for the stack
-        that the child dumps on SIGUSR1 (`faulthandler`).
+    module: whose function `main(socket_fd, dump_fd)` a fresh interpreter runs, with this process's sys.path. dump_fd is a file
+        for the stack that the child dumps on SIGUSR1 (`faulthandler`).
+    environment: variables beside this process's.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
         self._socket, theirs = socket.socketpair()
         self._dump = tempfile.TemporaryFile()  # noqa: SIM115 lives as long as the process
         self._mark = secrets.token_hex(8)
         self._number = 0
         fds = (theirs.fileno(), self._dump.fileno())
         self.process = subprocess.Popen(
-            [*command, *map(str, fds)],
+            [sys.executable, "-c", _BOOT, json.dumps(sys.path), module, *map(str, fds)],
             pass_fds=fds,
             stdin=subprocess.DEVNULL,
             stdout=2,  # what a plugin prints belongs to the log, not to our output
@@ -171,6 +179,12 @@ class Child:
             return "the worker process closed its connection"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         return f"the worker process {how} during the call"
+
+    @property
+    def ended_by(self) -> int | None:
+        """Number of the signal that ended the process, if one did."""
+        code = self.process.poll()
+        return -code if code is not None and code < 0 else None
 
 
 class Answering:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib
 import json
 import os
 import signal
@@ -125,4 +126,4 @@ def _import_slowly(folder: Path, seconds: float) -> None:
     """As a first call does that loads a large library."""
     (folder / "slow_library.py").write_text(f"import time\ntime.sleep({seconds})\n")
     sys.path.insert(0, str(folder))
-    import slow_library  # noqa: F401
+    importlib.import_module("slow_library")
