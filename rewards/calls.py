@@ -158,7 +158,7 @@ def execute(
         return _run_batch(bound, items, limits, emit, waiter)
     if bound.signature.asynchronous:
         return waiter.run(_run_samples_async(bound, items, limits, emit))
-    if bound.many and len(items) > 1:
+    if bound.many:
         try:
             answers, rows = [item.row.get("answer") for item in items], [item.row for item in items]
             values = bound.many([item.text for item in items], answers, rows)

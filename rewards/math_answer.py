@@ -8,7 +8,8 @@ whole text. How it is judged depends on what the truth is:
              percent may be written as 28 %, 28 or 0.28; decimals are equal up to 1e-6 absolute and relative (0.333333 is 1/3)
     text     the truth is words (`Wednesday`, `4:30 p.m.`): equal words, see `reading.plain_text`
     math     the rest (fractions, units, expressions, sets, intervals, equations, matrices): math-verify, truth first (it is not
-             symmetric), in a killable process with a wall-clock limit; a time-out scores 0 and is counted in `pool().stats`
+             symmetric), in a killable process with a limit of processor time: an answer beyond it scores 0, is counted as
+             `reasons/math/too_expensive` and says so; one that was not judged (the process died) scores None
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
 
+from rewards.calls import Failure
 from rewards.choice import gold_letter, options_of, read_choice
 from rewards.gold import field, gold_check, number
-from rewards.math_pool import MathPool
+from rewards.math_pool import MathPool, reward_of
 from rewards.reading import (
     PlainNumber,
     boxed_answers,
@@ -169,22 +171,25 @@ def _check_math(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
 
 
 @gold_check(_check_math)
-def math_reward(completion: str, answer: Mapping[str, Any], **row: Any) -> float:
-    """1 if the answer in the text equals the true one, else 0 (see the module's docstring)."""
-    decided = _decide(completion, answer, row)
-    if isinstance(decided, float):
-        return decided
-    return 1.0 if pool().judge(*decided).equal else 0.0
+def math_reward(completion: str, answer: Mapping[str, Any], **row: Any) -> float | None:
+    """1 if the answer in the text equals the true one, else 0 (see the module's docstring); None without a verdict."""
+    (result,) = math_many([completion], [answer], [row])
+    if isinstance(result, Failure):
+        return None
+    return result["reward"] if isinstance(result, dict) else result
 
 
 def math_many(
     completions: Sequence[str], answers: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
-) -> list[float | None]:
-    """`math_reward` of a batch, with all workers of the pool busy and each distinct question asked once."""
+) -> list[float | dict[str, Any] | Failure]:
+    """`math_reward` of a batch, with all workers of the pool busy and each distinct question asked once.
+
+    What was too expensive is 0 with that reason, and an answer without a verdict a Failure (`math_pool.reward_of`).
+    """
     decided = [_decide(*item) for item in zip(completions, answers, rows, strict=True)]
     questions = list(dict.fromkeys(item for item in decided if not isinstance(item, float)))
     verdicts = dict(zip(questions, pool().judge_many(questions), strict=True))
-    return [item if isinstance(item, float) else float(verdicts[item].equal) for item in decided]
+    return [item if isinstance(item, float) else reward_of(verdicts[item]) for item in decided]
 
 
 math_reward.many = math_many  # type: ignore[attr-defined]

@@ -30,6 +30,7 @@ from typing import Any, Literal
 
 from cachetools import LRUCache
 
+from rewards.calls import Failure
 from rewards.process import Child, Late, Lost
 
 WORKER = "rewards.math_worker"
@@ -65,6 +66,22 @@ class Judged:
     gold_parses: bool
     predicted_parses: bool
     outcome: Result = "ok"
+
+
+def reward_of(judged: Judged) -> float | dict[str, Any] | Failure:
+    """The verdict as a reward: 1 or 0, 0 with a reason that is counted for what is too expensive, a failure without a verdict."""
+    if judged.outcome == "ok":
+        return float(judged.equal)
+    if judged.outcome == "too_expensive":
+        return {"reward": 0.0, "reason": "too_expensive"}
+    if judged.outcome == "crash":
+        return Failure("crash", "the process that judged the answer died")
+    why = (
+        "other answers of its batch had taken"
+        if judged.outcome == "over_budget"
+        else "the machine was busy for"
+    )
+    return Failure("timeout", f"the answer was not judged: {why} the time there was")
 
 
 @dataclass

@@ -44,7 +44,9 @@ class Score:
     reward: float | None  # None = no function applies, or one failed: the rollout must not be trained on
     components: dict[str, float | None]  # value in [0, 1] by component, before weighting
     in_grammar: bool
-    reason: str | None = None  # why reward is None, or which rule of the grammar broke
+    reason: str | None = (
+        None  # why reward is None, which rule of the grammar broke, or what a function gave as its reason
+    )
     extra: dict[str, Any] = field(default_factory=dict)  # `component/key`: what functions returned beside
 
 
@@ -90,7 +92,7 @@ class Router:
         self.config = config
         self._pool = Pool(config.workers, config.start_timeout_s)
         self._lock = threading.Lock()
-        self._failures: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._metrics: dict[str, list[float]] = {}
         self._components: dict[str, list[_Component]] = {}
         runners: dict[str, Runner] = {}
@@ -220,12 +222,13 @@ class Router:
 
     def pop_metrics(self) -> dict[str, float]:
         """Means of what functions returned or logged beside rewards (`component/name`), and counts of failures by
-        kind (`failures/component/kind`), since the last call."""
+        kind (`failures/component/kind`) and of the reasons that functions gave (`reasons/component/reason`), since the
+        last call."""
         with self._lock:
             # fsum: whatever order they came in
             means = {name: math.fsum(values) / len(values) for name, values in self._metrics.items()}
-            counts = {f"failures/{name}": float(count) for name, count in self._failures.items()}
-            self._metrics, self._failures = {}, Counter()
+            counts = {name: float(count) for name, count in self._counts.items()}
+            self._metrics, self._counts = {}, Counter()
         return means | counts
 
     def _component(self, task: str, config: FunctionConfig, runners: dict[str, Runner]) -> _Component:
@@ -286,9 +289,11 @@ class Router:
         with self._lock:
             for row, outcome in zip(rows, outcomes, strict=True):
                 component.recent.append(outcome.failure is not None)
+                if reason := reason_of(outcome):
+                    self._counts[f"reasons/{name}/{reason}"] += 1
                 if outcome.failure:
                     last = row, outcome.failure
-                    self._failures[f"{name}/{outcome.failure.kind}"] += 1
+                    self._counts[f"failures/{name}/{outcome.failure.kind}"] += 1
                     log.warning(
                         "reward '%s', row '%s': %s: %s",
                         name,
@@ -309,11 +314,14 @@ class Router:
         values: dict[str, float | None] = {}
         extra: dict[str, Any] = {}
         total, applies, reasons = 0.0, False, []
+        said = [parsed.broken] if parsed.broken else []
         for component in self._route(row):
             name, weight = component.config.name, component.config.weight
             outcome = outcomes.get(name, Outcome(0.0))  # not shown: the text breaks the grammar
             values[name] = outcome.value
             extra |= {f"{name}/{key}": value for key, value in outcome.extra.items()}
+            if reason := reason_of(outcome):
+                said.append(f"{name}: {reason}")
             if outcome.failure and weight > 0:
                 reasons.append(f"{name}: {outcome.failure.kind}: {outcome.failure.message}")
             if outcome.value is not None and weight > 0:
@@ -323,4 +331,10 @@ class Router:
             reasons.append("no reward function applies")
         if reasons:
             return Score(None, values, parsed.broken is None, "; ".join(reasons), extra)
-        return Score(total, values, parsed.broken is None, parsed.broken, extra)
+        return Score(total, values, parsed.broken is None, "; ".join(said) or None, extra)
+
+
+def reason_of(outcome: Outcome) -> str | None:
+    """What a function returned as `reason` beside its value; a name that can be counted (at most 40 characters) or None."""
+    reason = outcome.extra.get("reason")
+    return reason if isinstance(reason, str) and 0 < len(reason) <= 40 else None

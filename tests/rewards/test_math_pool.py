@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from rewards import math_pool, math_worker
-from rewards.math_answer import math_reward
-from rewards.math_pool import MathPool
+from rewards.config import RewardsConfig
+from rewards.math_answer import math_reward, use_pool
+from rewards.math_pool import Judged, MathPool
+from rewards.router import Router
 
 HUNG = ["$\\int_0^1 \\frac{x^{73}+\\sin(x^{21})+e^{x^2}}{\\ln(x^5+2)+\\tan(x)} dx$"]
 """Parsing and comparing this keeps sympy busy for minutes."""
@@ -203,3 +205,40 @@ def test_workers_do_not_import_torch() -> None:
     code = "import sys, rewards.math_worker, math_verify; print([m for m in sys.modules if m in ('torch', 'transformers', 'numpy')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reward", "reason", "counted"),
+    [
+        ("ok", 1.0, None, {}),
+        ("too_expensive", 0.0, "math: too_expensive", {"reasons/math/too_expensive": 1.0}),
+        ("over_budget", None, "math: timeout: the answer was not judged", {"failures/math/timeout": 1.0}),
+        ("timeout", None, "math: timeout: the answer was not judged", {"failures/math/timeout": 1.0}),
+        ("crash", None, "math: crash: the process that judged the answer died", {"failures/math/crash": 1.0}),
+    ],
+)
+def test_what_is_not_judged_is_none_and_what_is_too_expensive_is_zero_with_a_counted_reason(
+    outcome: str, reward: float | None, reason: str | None, counted: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = Judged(outcome == "ok", True, True, outcome)  # type: ignore[arg-type]
+    config = RewardsConfig.model_validate(
+        {"grammar": "none", "tasks": {"math": "math"}, "max_failure_rate": 1.0}
+    )
+    with Router(config) as router:
+        monkeypatch.setattr(MathPool, "judge_many", lambda self, items: [judged for _ in items])
+        row = {"id": "r", "task": "math", "prompt": [], "answer": {"value": "$\\frac{6}{4}$"}}
+        (score,) = router.score([row], [r"\boxed{\frac{3}{2}}"])
+        metrics = router.pop_metrics()
+    assert score.reward == reward
+    assert (score.reason is None) == (reason is None) and (reason or "") in (score.reason or "")
+    assert metrics == counted
+
+
+def test_an_expensive_answer_through_the_router() -> None:
+    config = RewardsConfig.model_validate({"grammar": "none", "tasks": {"math": "math"}})
+    row = {"id": "r", "task": "math", "prompt": [], "answer": {"value": HUNG[0]}}
+    use_pool(MathPool(workers=1, seconds=1.0))
+    with Router(config) as router:
+        (score,) = router.score([row], [rf"\boxed{{{bomb(72)[0].strip('$')}}}"])
+    use_pool(MathPool())
+    assert (score.reward, score.reason) == (0.0, "math: too_expensive")
