@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -138,7 +139,10 @@ def serve(arguments: argparse.Namespace) -> int:
     if arguments.config:
         import yaml
 
-        settings = yaml.safe_load(arguments.config.read_text(encoding="utf-8"))
+        try:
+            settings = yaml.safe_load(arguments.config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RewardDataError(f"{arguments.config}: expected YAML: {error!s:.300}") from None
         if not isinstance(settings, dict):
             raise RewardDataError(f"{arguments.config}: expected a mapping, got {type(settings).__name__}")
     if arguments.function:
@@ -207,6 +211,22 @@ def _written(answer: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 10**6):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got '{text}'")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m rewards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -222,12 +242,12 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--style", default="auto", choices=["auto", "sample", "batch", "easyr1", "verl"])
         command.add_argument(
-            "--timeout", type=float, default=10.0, metavar="SECONDS", help="limit of one call"
+            "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="limit of one call"
         )
-        command.add_argument("--workers", type=int, default=2, help="worker processes")
+        command.add_argument("--workers", type=_count, default=2, help="worker processes")
         command.set_defaults(run=run)
         if run is check:
-            command.add_argument("--limit", type=int, default=200, help="rows to read")
+            command.add_argument("--limit", type=_count, default=200, help="rows to read")
             command.add_argument("--task", help="only rows of this task")
         else:
             command.add_argument(

@@ -1,13 +1,18 @@
-"""Rows and completions for the command line: JSONL or Parquet, with errors that name the file and the line."""
+"""Rows and completions for the command line: JSONL (plain or .gz) or Parquet, with errors that name the file and the line."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rewards.errors import RewardDataError
+
+TEXTS = ("answer", "trace")
+"""Columns that a Parquet file may hold as JSON text."""
 
 
 def read_records(path: Path, limit: int | None = None) -> list[tuple[str, dict[str, Any]]]:
@@ -30,7 +35,7 @@ def read_rows(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
     for place, row in read_records(path, limit):
         name = row.get("id")
         if not isinstance(name, str):
-            raise RewardDataError(f"{place}: field 'id': expected a string, got {name!r}")
+            raise RewardDataError(f"{place}: field 'id': expected a string, got {name!r:.200}")
         if name in rows:
             raise RewardDataError(f"{place}: field 'id': '{name}' was already used in this file")
         rows[name] = row
@@ -43,8 +48,8 @@ def read_completions(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[tupl
     pairs = []
     for place, record in read_records(path):
         name = record.get("id", record.get("row_id"))
-        if name not in by_id:
-            raise RewardDataError(f"{place}: field 'id': expected the id of a row, got {name!r}")
+        if not isinstance(name, str) or name not in by_id:
+            raise RewardDataError(f"{place}: field 'id': expected the id of a row, got {name!r:.200}")
         text = record.get("completion")
         if not isinstance(text, str):
             raise RewardDataError(
@@ -55,17 +60,30 @@ def read_completions(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[tupl
 
 
 def _jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise RewardDataError(f"{path}:{number}: expected JSON: {error}") from None
-            if not isinstance(record, dict):
-                raise RewardDataError(f"{path}:{number}: expected an object, got {type(record).__name__}")
-            yield f"{path}:{number}", record
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{path}:{number}", _record(line, f"{path}:{number}")
+    except (EOFError, OSError, zlib.error) as error:
+        raise RewardDataError(f"{path}:{number + 1}: cannot be read: {error}") from None
+
+
+def _record(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RewardDataError(
+            f"{place}: expected UTF-8 text, found byte {line[error.start]:#04x} at {error.start}"
+        ) from None
+    except RecursionError:
+        raise RewardDataError(f"{place}: expected JSON, found it nested too deep") from None
+    except ValueError as error:  # not JSON, or a number of thousands of digits
+        raise RewardDataError(f"{place}: expected JSON: {error!s:.200}") from None
+    if not isinstance(record, dict):
+        raise RewardDataError(f"{place}: expected an object, got {type(record).__name__}")
+    return record
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -80,4 +98,18 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for batch in file.iter_batches():
         for record in batch.to_pylist():
             number += 1
-            yield f"{path}:{number}", record
+            place = f"{path}:{number}"
+            # one column cannot hold "4,656" and 3, so answers and traces may be written as JSON text (docs/data_format.md)
+            yield (
+                place,
+                {k: _from_text(v, f"{place}: field '{k}'") if k in TEXTS else v for k, v in record.items()},
+            )
+
+
+def _from_text(value: Any, place: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise RewardDataError(f"{place}: expected JSON text: {error!s:.200}") from None

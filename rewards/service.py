@@ -14,20 +14,21 @@ import json
 import logging
 import os
 import secrets
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import uvicorn
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 from fastapi import FastAPI, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.requests import ClientDisconnect
 
 from rewards import wire
-from rewards.calls import Limits
+from rewards.calls import Item, Limits
 from rewards.config import FunctionConfig
+from rewards.errors import RewardDataError
 from rewards.isolation import Pool
 from rewards.runners import Runner, make_runner, score_items
 
@@ -54,9 +55,13 @@ class ServiceConfig(BaseModel):
     max_items: int = Field(default=4096, ge=1)
     """Most rollouts in one request."""
     max_requests: int = Field(default=64, ge=1)
-    """Requests accepted at once; further ones are told to come back."""
+    """Requests under way at once; further ones are told to come back. A request counts once its body has arrived."""
+    max_buffered_mb: float = Field(default=256.0, gt=0)
+    """Bytes of bodies that are arriving at once, in 10^6; further ones are told to come back."""
+    receive_timeout_s: float = Field(default=60.0, gt=0)
+    """Limit in seconds for a body to arrive."""
     workers: int = Field(default=2, ge=1)
-    """Worker processes for isolated functions, and requests scored at once."""
+    """Of each function: worker processes if it is isolated, and requests scored at once."""
     timeout_s: float = Field(default=10.0, gt=0)
     """Wall-clock limit in seconds of one call of an isolated function."""
     start_timeout_s: float = Field(default=120.0, gt=0)
@@ -87,105 +92,159 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def create_app(config: ServiceConfig) -> FastAPI:
-    """The service as an ASGI application. Loads every function first, so that it is ready when it answers."""
-    pool = Pool(config.workers, config.start_timeout_s)
-    runners: dict[str, tuple[FunctionConfig, Runner]] = {}
+@dataclass(frozen=True)
+class _Served:
+    """A function with its own workers and places, so that one that hangs delays no other."""
+
+    config: FunctionConfig
+    runner: Runner
+    pool: Pool
+    timeout_s: float
+    limiter: CapacityLimiter
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """What clients must know, with what the configuration decides for the function."""
+        found = asdict(self.runner.signature)
+        groups, text = self.config.whole_groups, self.config.text
+        found["whole_groups"] = found["whole_groups"] if groups is None else groups
+        found["whole_text"] = found["whole_text"] if text is None else text == "full"
+        return found
+
+    def score(self, keyed: list[tuple[str, Item]]) -> bytes:
+        """The answer to a request to score; failures are logged."""
+        items = [item for _, item in keyed]
+        groups = self.signature["whole_groups"]
+        outcomes, metrics = score_items(self.runner, items, whole_groups=groups, timeout_s=self.timeout_s)
+        for item, outcome in zip(items, outcomes, strict=True):
+            if outcome.failure:
+                kind, message = outcome.failure.kind, outcome.failure.message
+                log.warning(
+                    "reward '%s', row '%s': %s: %s", self.config.name, item.row.get("id"), kind, message
+                )
+        results = [wire.outcome_to_json(key, o) for (key, _), o in zip(keyed, outcomes, strict=True)]
+        answer = {"function": self.config.name, "results": results, "metrics": metrics}
+        return json.dumps(answer, default=repr).encode()
+
+    def close(self) -> None:
+        self.runner.close()
+        self.pool.close()
+
+
+def load_functions(config: ServiceConfig) -> dict[str, _Served]:
+    """Every function by name, loaded; PluginError if one fails, and then none is left behind."""
+    served: dict[str, _Served] = {}
     try:
         for function in config.functions:
-            limits = Limits(function.timeout_s or config.timeout_s, *function.value_range)
-            runners[function.name] = function, make_runner(function, limits, pool)
+            timeout_s = function.timeout_s or config.timeout_s
+            pool = Pool(config.workers, config.start_timeout_s)
+            try:
+                runner = make_runner(function, Limits(timeout_s, *function.value_range), pool)
+            except BaseException:
+                pool.close()
+                raise
+            served[function.name] = _Served(
+                function, runner, pool, timeout_s, CapacityLimiter(config.workers)
+            )
     except BaseException:
-        pool.close()
+        for one in served.values():
+            one.close()
         raise
-    token = os.environ[config.token_env] if config.token_env else None
+    return served
+
+
+def create_app(config: ServiceConfig) -> FastAPI:
+    """The service as an ASGI application. Loads every function first, so that it is ready when it answers."""
+    served = load_functions(config)
+    bodies = _Bodies(config)
     busy = _Busy(config.max_requests)
-    limiter = CapacityLimiter(config.workers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        for _, runner in runners.values():
-            runner.close()
-        pool.close()
+        for one in served.values():
+            one.close()
 
     # No documentation pages: they load scripts from elsewhere, and the protocol is four calls.
     app = FastAPI(title="Onsight rewards", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.middleware("http")
-    async def admit(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        given = request.headers.get("authorization", "")
-        if token and not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            return _error(401, "a bearer token is needed")
-        if request.url.path == "/health":
-            return await call_next(request)
-        if not busy.enter():
-            return _error(503, f"{config.max_requests} requests are under way", {"Retry-After": "1"})
-        try:
-            return await call_next(request)
-        finally:
-            busy.leave()
+    if config.token_env:
+        app.middleware("http")(_needs_token(os.environ[config.token_env]))
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "protocol": wire.PROTOCOL, "functions": list(runners), "busy": busy.count}
+        return {"status": "ok", "protocol": wire.PROTOCOL, "functions": list(served), "busy": busy.count}
 
     @app.get("/functions")
     async def functions() -> dict[str, Any]:
-        return {name: _signature(function, runner) for name, (function, runner) in runners.items()}
+        return {name: one.signature for name, one in served.items()}
 
     @app.post("/score")
     async def score(request: Request) -> Response:
-        function, runner, items = await _message(request, "items")
-        try:
-            keyed = [wire.item_from_json(item) for item in items]
-        except ValueError as error:
-            raise HTTPException(422, str(error)) from None
-        groups = _signature(function, runner)["whole_groups"]
-        timeout_s = function.timeout_s or config.timeout_s
-
-        def work() -> bytes:
-            outcomes, metrics = score_items(
-                runner, [item for _, item in keyed], whole_groups=groups, timeout_s=timeout_s
-            )
-            results = [wire.outcome_to_json(key, o) for (key, _), o in zip(keyed, outcomes, strict=True)]
-            for (_, item), outcome in zip(keyed, outcomes, strict=True):
-                if outcome.failure:
-                    kind, message = outcome.failure.kind, outcome.failure.message
-                    log.warning(
-                        "reward '%s', row '%s': %s: %s", function.name, item.row.get("id"), kind, message
-                    )
-            answer = {"function": function.name, "results": results, "metrics": metrics}
-            return json.dumps(answer, default=repr).encode()
-
-        return _json(await to_thread.run_sync(work, limiter=limiter))
+        one, items = _question(await bodies.read(request), "items", served, config.max_items)
+        keyed = [_understood(wire.item_from_json, item) for item in items]
+        with busy.place():
+            return await _run(one, one.score, keyed)
 
     @app.post("/check")
     async def check(request: Request) -> Response:
-        function, runner, rows = await _message(request, "rows")
+        one, rows = _question(await bodies.read(request), "rows", served, config.max_items)
         if not all(isinstance(row, dict) for row in rows):
             raise HTTPException(422, "rows: expected objects")
-        problems = await to_thread.run_sync(runner.check, rows, limiter=limiter)
-        return _json(wire.dumps({"function": function.name, "problems": problems}))
 
-    async def _message(request: Request, field: str) -> tuple[FunctionConfig, Runner, list[Any]]:
-        body = await _read(request, int(config.max_request_mb * 1e6))
-        try:
-            message = wire.loads(body)
-        except ValueError as error:
-            raise HTTPException(400, f"expected JSON: {error}") from None
-        if not isinstance(message, dict) or not isinstance(message.get(field), list):
-            raise HTTPException(422, f"expected an object with a list '{field}'")
-        if len(message[field]) > config.max_items:
-            raise HTTPException(
-                413, f"{field}: expected at most {config.max_items}, got {len(message[field])}"
-            )
-        name = message.get("function")
-        if name not in runners:
-            raise HTTPException(404, f"no function '{name}'; there are: {', '.join(runners)}")
-        return *runners[name], message[field]
+        def work(rows: list[dict[str, Any]]) -> bytes:
+            return wire.dumps({"function": one.config.name, "problems": one.runner.check(rows)})
+
+        with busy.place():
+            return await _run(one, work, rows)
 
     return app
+
+
+async def _run(one: _Served, work: Callable[[Any], bytes], argument: Any) -> Response:
+    """The answer that `work` makes in a thread of the function's."""
+    try:
+        body = await to_thread.run_sync(work, argument, limiter=one.limiter)
+    except RewardDataError as error:  # a row that cannot be handed to the function
+        raise HTTPException(422, str(error)[:500]) from None
+    return Response(body, media_type="application/json")
+
+
+def _question(
+    body: bytes, field: str, served: Mapping[str, _Served], max_items: int
+) -> tuple[_Served, list[Any]]:
+    """The function and the list that a request is about; HTTPException says what is wrong with it."""
+    try:
+        message = wire.loads(body)
+    except ValueError as error:
+        raise HTTPException(400, f"expected JSON: {error}"[:500]) from None
+    if not isinstance(message, dict) or not isinstance(message.get(field), list):
+        raise HTTPException(422, f"expected an object with a list '{field}'")
+    if len(message[field]) > max_items:
+        raise HTTPException(413, f"{field}: expected at most {max_items}, got {len(message[field])}")
+    name = message.get("function")
+    if not isinstance(name, str):
+        raise HTTPException(422, f"function: expected a string, got {type(name).__name__}")
+    if name not in served:
+        raise HTTPException(404, f"no function '{name[:100]}'; there are: {', '.join(served)}")
+    return served[name], message[field]
+
+
+def _understood(read: Callable[[Any], Any], found: Any) -> Any:
+    try:
+        return read(found)
+    except ValueError as error:
+        raise HTTPException(422, str(error)[:500]) from None
+
+
+def _needs_token(token: str) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Any]:
+    async def admit(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        given = request.headers.get("authorization", "")
+        if not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            detail = json.dumps({"detail": "a bearer token is needed"})
+            return Response(detail, 401, media_type="application/json")
+        return await call_next(request)
+
+    return admit
 
 
 def serve(config: ServiceConfig) -> None:
@@ -210,44 +269,48 @@ class _Busy:
     """Counts requests under way, up to a limit."""
 
     def __init__(self, limit: int) -> None:
-        self.count, self._limit, self._lock = 0, limit, threading.Lock()
+        self.count, self._limit = 0, limit  # of one event loop, so no lock
 
-    def enter(self) -> bool:
-        with self._lock:
-            if self.count >= self._limit:
-                return False
-            self.count += 1
-            return True
-
-    def leave(self) -> None:
-        with self._lock:
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for one request; 503 if all are taken."""
+        if self.count >= self._limit:
+            raise HTTPException(503, f"{self._limit} requests are under way", {"Retry-After": "1"})
+        self.count += 1
+        try:
+            yield
+        finally:
             self.count -= 1
 
 
-def _signature(function: FunctionConfig, runner: Runner) -> dict[str, Any]:
-    """What clients must know, with what the configuration decides for the function."""
-    found = asdict(runner.signature)
-    found["whole_groups"] = found["whole_groups"] if function.whole_groups is None else function.whole_groups
-    found["whole_text"] = found["whole_text"] if function.text is None else function.text == "full"
-    return found
+class _Bodies:
+    """Reads bodies of requests, within limits of size and time for each, and of memory for all that are arriving."""
 
+    def __init__(self, config: ServiceConfig) -> None:
+        self._largest = int(config.max_request_mb * 1e6)
+        self._together = int(max(config.max_buffered_mb, config.max_request_mb) * 1e6)
+        self._seconds = config.receive_timeout_s
+        self._buffered = 0
 
-async def _read(request: Request, limit: int) -> bytes:
-    """The body, refused as soon as it is known to be larger than `limit` bytes."""
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdigit() or int(declared) > limit:
-        raise HTTPException(413, f"request: expected at most {limit} bytes, got {declared}")
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise HTTPException(413, f"request: expected at most {limit} bytes, got more")
-    return bytes(body)
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
-
-
-def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps({"detail": detail}), status, headers, "application/json")
+    async def read(self, request: Request) -> bytes:
+        """The body; refused as soon as it is known to be too large (413), late (408) or one too many (503)."""
+        declared = request.headers.get("content-length", "0")
+        if not declared.isdecimal() or len(declared) > 18 or int(declared) > self._largest:
+            raise HTTPException(413, f"request: expected at most {self._largest} bytes, got {declared[:30]}")
+        body = bytearray()
+        try:
+            with fail_after(self._seconds):
+                async for part in request.stream():
+                    body += part
+                    self._buffered += len(part)
+                    if len(body) > self._largest:
+                        raise HTTPException(413, f"request: expected at most {self._largest} bytes, got more")
+                    if self._buffered > self._together:
+                        raise HTTPException(503, "too many bodies are arriving at once", {"Retry-After": "1"})
+        except TimeoutError:
+            raise HTTPException(408, f"the body did not arrive within {self._seconds:g} s") from None
+        except ClientDisconnect:
+            raise HTTPException(400, "the client went away") from None
+        finally:
+            self._buffered -= len(body)
+        return bytes(body)

@@ -23,6 +23,8 @@ from rewards.calls import Failure, Item, Outcome
 from rewards.plugins import Signature
 
 PROTOCOL = 1
+MAX_DEPTH = 100
+"""Of lists and objects in a message: deeper ones break copying and pickling on their way."""
 
 
 def dumps(message: Any) -> bytes:
@@ -31,11 +33,29 @@ def dumps(message: Any) -> bytes:
 
 
 def loads(body: bytes) -> Any:
-    """The message of `dumps`; ValueError for anything that is not JSON (or is nested too deep)."""
+    """The message of `dumps`; ValueError for anything that is not JSON, or is nested deeper than MAX_DEPTH."""
     try:
-        return json.loads(body, object_hook=_decode)
+        found = json.loads(body, object_hook=_decode)
     except RecursionError:
-        raise ValueError("JSON is nested too deep") from None
+        found = None
+    if (found is None and body.strip() != b"null") or _deeper_than(found, MAX_DEPTH):
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    return found
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    """Whether lists and objects stand in each other more than `limit` deep; without recursion."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def item_to_json(key: str, item: Item, signature: Signature) -> dict[str, Any]:
@@ -61,7 +81,7 @@ def item_from_json(found: Any) -> tuple[str, Item]:
     ):
         if not isinstance(found.get(name), kinds):
             raise ValueError(f"item.{name}: expected {kinds}, got {type(found.get(name)).__name__}")
-    return found["key"], Item(found["text"], found["row"], found["ids"], found["group"])
+    return found["key"], Item(found["text"], found["row"], found.get("ids"), found.get("group"))
 
 
 def outcome_to_json(key: str, outcome: Outcome) -> dict[str, Any]:

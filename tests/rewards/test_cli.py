@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,55 @@ def test_broken_rows_are_named_by_file_and_line(lines: str, says: str, tmp_path:
 def test_commands_that_cannot_be_run_say_why(command: list[str], says: str, rows: Path, capsys: Any) -> None:
     assert main([part.format(rows=rows) for part in command]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (
+            "latin.jsonl",
+            b'{"id": "a"}\n{"id": "caf\xe9"}\n',
+            "latin.jsonl:2: expected UTF-8 text, found byte 0xe9",
+        ),
+        ("cut.jsonl.gz", b"\x1f\x8b\x08\x00", "cut.jsonl.gz:1: cannot be read"),
+        ("not.jsonl.gz", b'{"id": "a"}\n', "not.jsonl.gz:1: cannot be read"),
+        ("deep.jsonl", b"[" * 100_000, "deep.jsonl:1: expected JSON, found it nested too deep"),
+        ("huge.jsonl", b'{"id": "a", "n": ' + b"9" * 5000 + b"}", "huge.jsonl:1: expected JSON"),
+        ("ids.jsonl", b'{"id": ["a"]}\n', "ids.jsonl:1: field 'id': expected a string"),
+    ],
+)
+def test_broken_files_are_one_line_with_file_and_line(
+    name: str, content: bytes, says: str, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main(["check", "counting", "--rows", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and says in error
+
+
+def test_completions_with_ids_that_are_none_are_one_line(rows: Path, tmp_path: Path, capsys: Any) -> None:
+    completions = write(tmp_path / "completions.jsonl", [{"id": ["r3"], "completion": "3"}])
+    assert main(["score", "counting", "--rows", str(rows), "--completions", str(completions)]) == 2
+    assert "completions.jsonl:1: field 'id': expected the id of a row, got ['r3']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1e3", "9" * 30])
+def test_a_number_of_workers_that_is_none_is_refused(rows: Path, value: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        main(["check", "counting", "--rows", str(rows), "--workers", value])
+    assert "--workers: expected a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_compressed_rows_are_read(rows: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(rows.read_bytes()))
+    assert main(["check", "counting", "--rows", str(tmp_path / "rows.jsonl.gz")]) == 0
+
+
+def test_parquet_answers_may_be_json_text(tmp_path: Path, capsys: Any) -> None:
+    table = {"id": ["a", "b"], "task": ["counting"] * 2, "answer": ['{"value": 3}', '{"value": "4"}']}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "rows.parquet")
+    assert main(["check", "counting", "--rows", str(tmp_path / "rows.parquet")]) == 0
+    table["answer"][1] = "{4"
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "rows.parquet")
+    assert main(["check", "counting", "--rows", str(tmp_path / "rows.parquet")]) == 2
+    assert "rows.parquet:2: field 'answer': expected JSON text" in capsys.readouterr().err

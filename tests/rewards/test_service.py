@@ -167,6 +167,100 @@ def test_broken_requests_are_refused_and_do_not_hurt(service: Service, body: byt
     assert httpx.get(f"{service.url}/health").status_code == 200
 
 
+DEEP = b'{"a":' * 900 + b"1" + b"}" * 900
+ITEM = b'{"key": "0", "text": "1", "row": %s, "ids": null, "group": null}'
+
+
+@pytest.mark.parametrize("path", ["score", "check"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"function": [], "items": [], "rows": []}',
+        b'{"function": {"a": 1}, "items": [], "rows": []}',
+        b'{"function": null, "items": [], "rows": []}',
+        b'{"function": "says_answer", "items": [' + ITEM % DEEP + b'], "rows": [' + DEEP + b"]}",
+        b'{"function": "says_answer", "items": [{}], "rows": [[]]}',
+        b'{"function": "says_answer", "items": [[[]]], "rows": ["a"]}',
+        b'{"function": "says_answer", "items": "abc", "rows": "abc"}',
+        b'{"function": "says_answer", "items": ['
+        + ITEM % (b"9" * 5000)
+        + b'], "rows": ['
+        + b"9" * 5000
+        + b"]}",
+        b"\xff\xfe{}",
+        b"",
+        b"null",
+    ],
+)
+def test_malformed_requests_are_refused_with_a_reason(service: Service, path: str, body: bytes) -> None:
+    answer = httpx.post(f"{service.url}/{path}", content=body)
+    assert answer.status_code in (400, 422), answer.text
+    assert 0 < len(answer.json()["detail"]) <= 500
+
+
+@pytest.mark.parametrize("name", ["says_answer", "trl_says_answer", "misbehaves", "columns_seen", "giou"])
+def test_odd_but_well_formed_requests_cost_their_own_items_alone(service: Service, name: str) -> None:
+    odd: list[Any] = [{}, {"id": 5}, {"id": [1], "answer": 3}, {"answer": None}, {"prompt": 5, "answer": []}]
+    for row in odd:
+        item = {"key": "0", "text": "good", "row": row}  # without ids and group
+        answer = httpx.post(f"{service.url}/score", json={"function": name, "items": [item]})
+        assert answer.status_code == 200, answer.text
+        assert httpx.post(f"{service.url}/check", json={"function": name, "rows": [row]}).status_code == 200
+
+
+def test_bodies_that_never_arrive_hold_no_place() -> None:
+    service = Service((FUNCTIONS + "says_answer",), "--timeout-s", "3")
+    port = int(service.url.rpartition(":")[2])
+    half = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+    try:
+        for connection in slow:
+            connection.sendall(half)
+        with router(http(service, "says_answer", retry_for_s=5)) as remote:
+            assert [s.reward for s in remote.score(rows(3), ["0", "1", "2"])] == [1.0] * 3
+    finally:
+        for connection in slow:
+            connection.close()
+        service.stop()
+
+
+def test_a_body_that_takes_too_long_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "service.yaml"
+    config.write_text(f"functions: ['{FUNCTIONS}says_answer']\nreceive_timeout_s: 0.5\n")
+    service = Service((), "--config", str(config))
+    try:
+        with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2]))) as connection:
+            connection.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            connection.settimeout(60)
+            assert b" 408 " in connection.recv(1000)
+    finally:
+        service.stop()
+
+
+def test_a_function_that_hangs_delays_no_other(service: Service) -> None:
+    service = Service(
+        (FUNCTIONS + "misbehaves", FUNCTIONS + "says_answer"), "--timeout-s", "60", "--workers", "1"
+    )
+    stuck = threading.Thread(target=_ask_in_vain, args=(service.url,), daemon=True)
+    try:
+        with router(http(service, "says_answer")) as remote:
+            stuck.start()
+            while stuck.is_alive() and httpx.get(f"{service.url}/health").json()["busy"] == 0:
+                time.sleep(0.02)
+            assert remote.score(rows(1), ["0"])[0].reward == 1.0
+            assert stuck.is_alive()
+    finally:
+        service.kill()
+
+
+def _ask_in_vain(url: str) -> None:
+    item = {"key": "0", "text": "sleep", "row": {"answer": {}}}
+    try:
+        httpx.post(f"{url}/score", json={"function": "misbehaves", "items": [item]}, timeout=300)
+    except httpx.HTTPError:  # the service is killed when the test has seen enough
+        pass
+
+
 def test_token_and_request_size(tmp_path: Path, monkeypatch: Any) -> None:
     config = tmp_path / "service.yaml"
     config.write_text(
