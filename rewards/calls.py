@@ -20,7 +20,7 @@ from rewards.plugins import Bound, Signature
 Kind = Literal["exception", "timeout", "crash", "length", "type", "nan", "range", "remote"]
 TOLERANCE = 1e-6  # values this far outside the range are rounding, and are clamped
 MAX_EXTRA_CHARS = 10_000  # of what a function returns beside its value, as JSON
-MAX_TRACE_CHARS = 10_000
+MAX_TRACE_CHARS, MAX_TRACE_LINE = 10_000, 500
 
 
 @dataclass(frozen=True)
@@ -347,9 +347,10 @@ def _says(error: BaseException) -> str:
 def _trace() -> str:
     """The end of the traceback of the exception that is being handled."""
     try:
-        return traceback.format_exc()[-MAX_TRACE_CHARS:]
+        lines = traceback.format_exc().split("\n")
     except Exception:  # noqa: BLE001 an exception that cannot be formatted
         return ""
+    return "\n".join(line[:MAX_TRACE_LINE] for line in lines)[-MAX_TRACE_CHARS:]
 
 
 def _show(value: Any) -> str:
