@@ -29,7 +29,7 @@ launch() {
         "$root/$kind.py" --config "$config" "$@"
     )
     local check=("$python" -m launch.plan "$kind" --machines "$machines" --gpus "$gpus" --deepspeed "$deepspeed"
-        --config "$config" "$@")
+        --accelerate "$here/accelerate/zero3.yaml" --config "$config" "$@")
     case " $* " in
         *" --dry-run "*)
             "${check[@]}"

@@ -31,6 +31,7 @@ def _for_users() -> tuple[type[Exception], ...]:
     from vlm.checkpoint import CheckpointError
     from vlm.media import MediaError
     from vlm.rows import RowError
+    from vlm.zero import LaunchError
 
     inputs = (RowError, MediaError, CheckpointError, TraceError, PluginError, RewardDataError)
-    return (*inputs, RunError, RewardFailure, OffPolicyError, FileExistsError, FileNotFoundError)
+    return (*inputs, RunError, RewardFailure, OffPolicyError, LaunchError, FileExistsError, FileNotFoundError)

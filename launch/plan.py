@@ -14,7 +14,6 @@ a row, a checkpoint), one line each on stderr. With `--here`, as before a start,
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,14 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
-from launch.config import ConfigError, dump, load_config
+from launch.config import dump, load_config, read_yaml
 from rewards.errors import PluginError, RewardDataError
 from rewards.router import Router
 from rl.config import GRPOConfig
 from sft.config import SFTConfig
 from vlm.checkpoint import CheckpointError
 from vlm.load import ModelConfig, check_checkpoint
+from vlm.precision import Launch, check_launch, deepspeed_settings
 from vlm.rows import Row, RowError, read_rows
+from vlm.zero import LaunchError
 
 ROWS_CHECKED = 1000
 PIXELS_PER_TOKEN = 28 * 28  # one visual token: 2 x 2 patches of 14 x 14
@@ -131,7 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("kind", choices=sorted(PLANS))
     parser.add_argument("--machines", type=int, default=1)
     parser.add_argument("--gpus", type=int, default=8, help="per machine")
-    parser.add_argument("--deepspeed", type=Path, help="DeepSpeed config of the run")
+    parser.add_argument("--accelerate", type=Path, help="accelerate config of the run")
+    parser.add_argument("--deepspeed", help="DeepSpeed config of the run")
     parser.add_argument("--here", action="store_true", help="the run is to start on this machine")
     arguments, rest = parser.parse_known_args(argv)
     model, make = PLANS[arguments.kind]
@@ -144,8 +146,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan.lines.insert(
         0, ("processes", f"{processes} = {arguments.machines} machine(s) x {arguments.gpus} GPUs")
     )
-    if arguments.deepspeed:
-        _deepspeed(plan, arguments.deepspeed)
+    launch = Launch(
+        processes=processes,
+        mixed_precision=_mixed_precision(arguments.accelerate) if arguments.accelerate else "no",
+        deepspeed=arguments.deepspeed is not None,
+        deepspeed_file=arguments.deepspeed,
+    )
+    _precision(plan, config, launch)
     print(f"plan of {arguments.kind}:\n{plan}", flush=True)
     wrong = plan.wrong + (plan.missing if arguments.here else [])
     for line in wrong:
@@ -229,16 +236,30 @@ def _output(plan: Plan, folder: str, checkpoints: str) -> None:
     plan.say("output", f"{folder}{' (has checkpoints)' if has_run else ''}; checkpoints: {checkpoints}")
 
 
-def _deepspeed(plan: Plan, path: Path) -> None:
+def _precision(plan: Plan, config: SFTConfig | GRPOConfig, launch: Launch) -> None:
+    """Precision and DeepSpeed's config, settled as the run settles them."""
     try:
-        settings = json.loads(path.read_text())
-        zero = settings["zero_optimization"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path}: expected a DeepSpeed config with zero_optimization, got: {error!r}"
-        ) from None
+        values = config.zero_values(launch.processes)
+        check_launch(launch, values.precision, config.PRECISION_SETTING)
+        settings = deepspeed_settings(launch, values) if launch.deepspeed else None
+    except LaunchError as error:
+        plan.wrong += str(error).splitlines()
+        return
+    except CheckpointError:
+        return  # a missing model is told of once
+    if settings is None:
+        plan.say("precision", f"computes in {values.precision}")
+        return
+    zero = settings["zero_optimization"]
+    plan.say("precision", f"computes in {values.precision}; master weights and sums of gradients in float32")
     offloaded = [part.split("_")[1] for part in ("offload_param", "offload_optimizer") if part in zero]
     plan.say("sharding", f"ZeRO-{zero['stage']}, offloaded to the CPU: {', '.join(offloaded) or 'nothing'}")
+
+
+def _mixed_precision(accelerate_file: Path) -> str:
+    """What an accelerate config asks for, "no" where it says nothing."""
+    data, _ = read_yaml(accelerate_file)
+    return str(data.get("mixed_precision") or "no").lower()
 
 
 if __name__ == "__main__":

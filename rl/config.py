@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,6 +11,11 @@ from rewards.config import RewardsConfig
 from rl.advantages import Estimator
 from rl.rollouts.config import EngineConfig
 from vlm.load import ModelConfig
+from vlm.precision import training_precision
+from vlm.zero import ZeroValues
+
+ADAM_EPSILON = 1e-8
+"""AdamW's epsilon, PyTorch's default."""
 
 
 class _Section(BaseModel):
@@ -86,6 +91,8 @@ class ChecksConfig(_Section):
 class GRPOConfig(_Section):
     """Fully on-policy GRPO: every step samples from the current weights and takes one gradient."""
 
+    PRECISION_SETTING: ClassVar[str] = "model.dtype"
+
     model: ModelConfig
     """The policy and which of its parts train."""
     prompts: PromptsConfig
@@ -132,3 +139,20 @@ class GRPOConfig(_Section):
                 f" engine.max_model_len ({self.engine.max_model_len})"
             )
         return self
+
+    def zero_values(self, processes: int) -> ZeroValues:
+        """What DeepSpeed's config leaves to the run. The number of micro-batches changes from step to step, so rl/loop.py
+        counts them itself and DeepSpeed is told of one."""
+        optimizer = self.optimizer
+        return ZeroValues(
+            precision=training_precision(self.model.dtype),
+            processes=processes,
+            micro_batch=1,
+            accumulation=1,
+            learning_rate=optimizer.learning_rate,
+            betas=optimizer.betas,
+            epsilon=ADAM_EPSILON,
+            weight_decay=optimizer.weight_decay,
+            max_grad_norm=optimizer.max_grad_norm,
+            model_path=self.model.path,
+        )

@@ -144,7 +144,7 @@ def start(config: GRPOConfig) -> Run:
 
     set_seed(config.seed)
     model, processor = build_policy(config.model)
-    policy, optimizer = prepare(accelerator, model, optimizer_for(model, config.optimizer), config)
+    policy, optimizer = prepare(accelerator, model, optimizer_for(model, config.optimizer))
     say(accelerator, f"starting the rollout engine ({config.engine.kind})")
     engine = build_engine(
         config.engine,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -11,24 +10,35 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
 from rl.checks import GapLimits
-from rl.config import GRPOConfig, OptimizerConfig
+from rl.config import ADAM_EPSILON, GRPOConfig, OptimizerConfig
 from vlm.load import ModelConfig, load_model, load_processor
 from vlm.lora import add_lora
 from vlm.parts import set_trainable
+from vlm.precision import Launch, check_launch, deepspeed_plugin, training_precision
 
 
 def join_processes(config: GRPOConfig) -> Accelerator:
-    """The accelerator of what `accelerate launch` or `torchrun` started; refuses processes that would train alone."""
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    on_cpus = launched > 1 and not torch.cuda.is_available()
+    """The accelerator of what `accelerate launch` or `torchrun` started, in the precision of the config.
+
+    Call it before the model is loaded: under ZeRO-3 the weights are split in that precision while they are loaded.
+    Raises LaunchError where launch and config contradict each other; refuses processes that would train alone.
+    """
+    launch = Launch.of_environment()
+    precision = training_precision(config.model.dtype)
+    check_launch(launch, precision, config.PRECISION_SETTING)
+    plugin = deepspeed_plugin(launch, config.zero_values(launch.processes)) if launch.deepspeed else None
+    on_cpus = launch.processes > 1 and not torch.cuda.is_available()
     accelerator = Accelerator(
+        # Outside DeepSpeed it would mean autocast, in which some operations are more precise than in the engine.
+        mixed_precision="bf16" if plugin is not None and precision == "bfloat16" else "no",
+        deepspeed_plugin=plugin,
         log_with=config.report_to or None,
         project_dir=config.output_dir,
         kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpus else None,
     )
-    if accelerator.num_processes != launched:
+    if accelerator.num_processes != launch.processes:
         raise RuntimeError(
-            f"{launched} processes were launched, but accelerate joined {accelerator.num_processes}: each would train"
+            f"{launch.processes} processes were launched, but accelerate joined {accelerator.num_processes}: each would train"
             " alone. On CPUs set ACCELERATE_USE_CPU=true (or use DeepSpeed)"
         )
     return accelerator
@@ -59,29 +69,23 @@ def optimizer_for(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam
     if not trainable:
         raise ValueError("no parameter is trainable")
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trainable if _ndim(p) >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if _ndim(p) < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas)
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, eps=ADAM_EPSILON
+    )
+
+
+def _ndim(parameter: nn.Parameter) -> int:
+    """Of the whole parameter: under ZeRO-3 a process holds a flat part."""
+    return len(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def prepare(
-    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, config: GRPOConfig
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[nn.Module, Any]:
     """Wrap both for the launch's kind of parallelism."""
-    plugin = accelerator.state.deepspeed_plugin
-    if plugin is not None:
-        # One configuration for both: what DeepSpeed's file leaves to "auto", and the optimizer, are this run's.
-        settings = plugin.deepspeed_config
-        settings.pop("optimizer", None)
-        settings.pop("scheduler", None)
-        settings["gradient_clipping"] = config.optimizer.max_grad_norm
-        settings["gradient_accumulation_steps"] = (
-            1  # micro-batches differ from step to step; rl/loop.py counts them
-        )
-        settings["train_micro_batch_size_per_gpu"] = 1
-        settings["train_batch_size"] = accelerator.num_processes
-        settings.setdefault("bf16", {})["enabled"] = config.model.dtype == "bfloat16"
     return accelerator.prepare(model, optimizer)
 
 

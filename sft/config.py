@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.paths import PathText
 from vlm.load import ModelConfig
+from vlm.precision import training_precision
+from vlm.zero import ZeroValues
 
 
 class _Strict(BaseModel):
@@ -82,6 +84,8 @@ class OptimConfig(_Strict):
 class SFTConfig(_Strict):
     """Everything `sft.py` needs."""
 
+    PRECISION_SETTING: ClassVar[str] = "optim.autocast"
+
     model: ModelConfig
     """The model to start from and the parts of it that train."""
     data: DataConfig
@@ -112,3 +116,19 @@ class SFTConfig(_Strict):
                 f"optim.warmup_steps ({self.optim.warmup_steps}) exceeds optim.max_steps ({self.optim.max_steps})"
             )
         return self
+
+    def zero_values(self, processes: int) -> ZeroValues:
+        """What DeepSpeed's config leaves to the run."""
+        optim = self.optim
+        return ZeroValues(
+            precision=training_precision(self.model.dtype, optim.autocast),
+            processes=processes,
+            micro_batch=optim.per_device_batch_size,
+            accumulation=optim.gradient_accumulation_steps,
+            learning_rate=optim.learning_rate,
+            betas=(optim.beta1, optim.beta2),
+            epsilon=optim.epsilon,
+            weight_decay=optim.weight_decay,
+            max_grad_norm=optim.max_grad_norm,
+            model_path=self.model.path,
+        )

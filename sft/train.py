@@ -25,7 +25,9 @@ from sft.trainer import TRAINED_BASE, TraceTrainer
 from vlm.load import check_checkpoint, load_model, load_processor, without_zero3
 from vlm.lora import lora_config, merge_lora
 from vlm.parts import set_trainable
+from vlm.precision import Launch, check_launch, deepspeed_plugin, training_precision
 from vlm.rows import Row, read_rows
+from vlm.zero import LaunchError
 
 
 def run(config: SFTConfig) -> Path:
@@ -67,10 +69,11 @@ def run(config: SFTConfig) -> Path:
     )
     if config.model.lora:
         set_trainable(trainer.model, config.model.trainable)  # PEFT has frozen all base weights
-    check_precision(config, trainer)
-    if processes() > 1 and trainer.args.parallel_mode != ParallelMode.DISTRIBUTED:
+    check_master_weights(trainer)
+    launched, joined = Launch.of_environment().processes, trainer.accelerator.num_processes
+    if joined != launched or (launched > 1 and trainer.args.parallel_mode != ParallelMode.DISTRIBUTED):
         raise RuntimeError(
-            f"expected {processes()} processes to train together, got {trainer.args.parallel_mode}"
+            f"expected {launched} processes to train together, got {joined} ({trainer.args.parallel_mode})"
         )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress())
@@ -84,9 +87,17 @@ def run(config: SFTConfig) -> Path:
 
 
 def training_arguments(config: SFTConfig) -> TRLConfig:
-    """The configuration in TRL's words."""
-    optim = config.optim
-    return TRLConfig(
+    """The configuration in TRL's words; precision and DeepSpeed's config are settled in it.
+
+    Raises LaunchError where launch and config contradict each other.
+    """
+    optim, launch = config.optim, bring_deepspeed(config)
+    precision = training_precision(config.model.dtype, optim.autocast)
+    check_launch(launch, precision, config.PRECISION_SETTING)
+    on_cpu = (
+        not torch.cuda.is_available() and not launch.deepspeed
+    )  # accelerate's use_cpu leaves DeepSpeed out
+    arguments = TRLConfig(
         output_dir=config.output_dir,
         num_train_epochs=optim.epochs,
         max_steps=optim.max_steps or -1,
@@ -100,7 +111,8 @@ def training_arguments(config: SFTConfig) -> TRLConfig:
         adam_beta2=optim.beta2,
         adam_epsilon=optim.epsilon,
         max_grad_norm=optim.max_grad_norm,
-        bf16=optim.autocast == "bfloat16",
+        # transformers refuses it on a CPU without use_cpu, which would leave DeepSpeed out: there it is set below
+        bf16=optim.autocast == "bfloat16" and (on_cpu or torch.cuda.is_available()),
         seed=optim.seed,
         gradient_checkpointing=config.model.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False}
@@ -112,9 +124,9 @@ def training_arguments(config: SFTConfig) -> TRLConfig:
         average_tokens_across_devices=True,
         # every batch uses every part (sft.data.Collator), so there is nothing to search for
         ddp_find_unused_parameters=False,
-        # without use_cpu, accelerate starts gloo and then lets every process train alone
-        use_cpu=alone_on_cpu(config),
-        ddp_backend="gloo" if processes() > 1 and alone_on_cpu(config) else None,
+        # on CPUs, without use_cpu or a backend accelerate lets every process train alone
+        use_cpu=on_cpu,
+        ddp_backend="gloo" if launch.processes > 1 and not torch.cuda.is_available() else None,
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
         save_total_limit=config.save_total_limit,
@@ -125,22 +137,38 @@ def training_arguments(config: SFTConfig) -> TRLConfig:
         logging_nan_inf_filter=False,  # a broken loss must be seen, and the filter waits for the device at every step
         disable_tqdm=True,
         report_to=config.report_to,
-        deepspeed=config.deepspeed,
         dataloader_num_workers=config.data.workers,
         dataloader_persistent_workers=config.data.workers > 0,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    # not what ACCELERATE_MIXED_PRECISION says, which TRLConfig would take up
+    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
+    if launch.deepspeed:
+        arguments.bf16 = precision == "bfloat16"
+        arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
+        values = config.zero_values(launch.processes)
+        arguments.deepspeed_plugin = deepspeed_plugin(launch, values)
+        arguments.deepspeed_plugin.set_mixed_precision(arguments.mixed_precision)
+        arguments.deepspeed_plugin.set_deepspeed_weakref()  # from_pretrained splits the weights by it
+    return arguments
 
 
-def processes() -> int:
-    """Processes that accelerate or torchrun has started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def bring_deepspeed(config: SFTConfig) -> Launch:
+    """The launch of this process, with the config's DeepSpeed file in it where it has one.
 
-
-def alone_on_cpu(config: SFTConfig) -> bool:
-    """No GPU, and no DeepSpeed either, which brings its own backend."""
-    deepspeed = config.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
-    return not torch.cuda.is_available() and not deepspeed
+    The file takes the way of one that the launcher brings, so that both are treated alike.
+    """
+    launch = Launch.of_environment()
+    if config.deepspeed is None:
+        return launch
+    if launch.deepspeed and launch.deepspeed_file != config.deepspeed:
+        raise LaunchError(
+            f"deepspeed: the config says {config.deepspeed}, the launch {launch.deepspeed_file or 'other settings'};"
+            " set deepspeed=null, or launch without DeepSpeed"
+        )
+    os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+    os.environ["ACCELERATE_DEEPSPEED_CONFIG_FILE"] = config.deepspeed
+    return Launch.of_environment()
 
 
 def load_rows(config: SFTConfig, processor: Any, path: str, limit: int | None) -> list[Row]:
@@ -204,12 +232,14 @@ def lengths_for_sorting(
     return [row_length(processor, row, max_frames=config.data.max_frames) for row in rows]
 
 
-def check_precision(config: SFTConfig, trainer: TraceTrainer) -> None:
-    """Refuse steps that low-precision weights would round away."""
-    if config.model.dtype != "float32" and not (config.model.lora or trainer.is_deepspeed_enabled):
-        raise ValueError(
-            f"model.dtype: expected float32 where no DeepSpeed keeps float32 master weights, got {config.model.dtype}"
-            " (use optim.autocast: bfloat16 for speed, or launch with a DeepSpeed config)"
+def check_master_weights(trainer: TraceTrainer) -> None:
+    """Refuse to train low-precision weights where nothing keeps float32 copies of them: steps would round away."""
+    low = [n for n, p in trainer.model.named_parameters() if p.requires_grad and p.dtype != torch.float32]
+    if low and not trainer.is_deepspeed_enabled:
+        raise LaunchError(
+            f"model.dtype: expected float32 where no DeepSpeed keeps float32 master weights, got {trainer.model.dtype}"
+            f" for weights that train: {low[0]}{f' and {len(low) - 1} more' if len(low) > 1 else ''} (use"
+            " optim.autocast: bfloat16 for speed, or launch with a DeepSpeed config)"
         )
 
 

@@ -32,7 +32,8 @@ class EngineConfig(BaseModel):
         8192,
         ge=16,
         description="Tokens of one forward pass at most, prompts and completions together; also the most visual tokens"
-        " that are encoded at once. Larger is faster until memory is short.",
+        " that are encoded at once. Larger is faster until memory is short. At least max_num_seqs; on CPU also at least"
+        " max_model_len, since prompts are not split there.",
     )
     gpu_memory_utilization: float = Field(
         0.5,

@@ -189,7 +189,7 @@ class VLLMEngine:
             "seed": seed,
             "max_model_len": config.max_model_len,
             "max_num_seqs": config.max_num_seqs,
-            "max_num_batched_tokens": max(config.max_num_batched_tokens, config.max_num_seqs),
+            "max_num_batched_tokens": max(config.max_num_batched_tokens, config.max_num_seqs),  # vLLM's rule
             "limit_mm_per_prompt": {"image": config.images_per_prompt, "video": config.videos_per_prompt},
             "mm_processor_kwargs": _pixel_limits(self._processor),
             "mm_processor_cache_gb": 0,  # every step brings new images, and the completions of a group share one
@@ -206,6 +206,9 @@ class VLLMEngine:
             arguments |= {
                 "kv_cache_memory_bytes": int(config.cpu_kvcache_gb * 2**30),
                 "skip_mm_profiling": True,
+                # A prompt that is split over two passes rewinds its random numbers, which CPU generators cannot do.
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(arguments["max_num_batched_tokens"], config.max_model_len),
             }
         else:
             arguments |= {

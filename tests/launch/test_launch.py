@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from launch import plan
 from launch.config import read_config, read_yaml
+from vlm.precision import Launch, deepspeed_settings
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 CONFIGS = sorted(LAUNCH.glob("configs/*.yaml"))
@@ -161,8 +162,32 @@ def test_accelerate_reads_its_configs(path):
 
 
 @pytest.mark.parametrize("path", sorted(LAUNCH.glob("deepspeed/*.json")), ids=name)
-def test_deepspeed_leaves_batch_and_optimizer_values_to_the_run(path):
-    settings = json.loads(path.read_text())
-    assert settings["train_micro_batch_size_per_gpu"] == "auto"
-    assert settings["bf16"] == {"enabled": "auto"}
-    assert settings["optimizer"]["params"]["lr"] == "auto"
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_a_run_fills_what_deepspeeds_file_leaves_to_it(path, kind, capsys):
+    """8 GPUs, and an SFT step of 1 row x 4 accumulated; the plan resolves it as the run does."""
+    config = read_config(
+        config_class(LAUNCH / f"configs/{kind}_qwen2_5_vl_7b.yaml"),
+        LAUNCH / f"configs/{kind}_qwen2_5_vl_7b.yaml",
+    )
+    settings = deepspeed_settings(
+        Launch(processes=8, deepspeed=True, deepspeed_file=str(path)), config.zero_values(8)
+    )
+    assert settings["bf16"]["enabled"] is True
+    assert settings["train_batch_size"] == (32 if kind == "sft" else 8)
+    assert settings["gradient_clipping"] == 1.0
+    assert settings["data_types"]["grad_accum_dtype"] == settings["communication_data_type"] == "fp32"
+    assert '"auto"' not in json.dumps(settings)
+
+
+def test_a_plan_refuses_what_the_run_would_refuse(tmp_path, capsys):
+    """Precision named otherwise by accelerate's config, and a DeepSpeed file that contradicts the run's config."""
+    (tmp_path / "accelerate.yaml").write_text("mixed_precision: fp16\n")
+    settings = json.loads((LAUNCH / "deepspeed/zero3.json").read_text())
+    (tmp_path / "zero3.json").write_text(json.dumps(settings | {"gradient_clipping": 0.5}))
+    config = str(LAUNCH / "configs/grpo_qwen2_5_vl_7b.yaml")
+    assert plan.main(["grpo", "--config", config, "--accelerate", str(tmp_path / "accelerate.yaml")]) == 2
+    assert "the launch asks for float16" in capsys.readouterr().err
+    assert plan.main(["grpo", "--config", config, "--deepspeed", str(tmp_path / "zero3.json")]) == 2
+    assert (
+        "gradient_clipping: expected 1.0, which is the run's, or 'auto', got 0.5" in capsys.readouterr().err
+    )
