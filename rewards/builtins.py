@@ -8,6 +8,7 @@ BUILTINS: dict[str, str] = {
     "choice": "rewards.choice:choice_reward",
     "giou": "rewards.grounding:giou_reward",
     "iou": "rewards.grounding:iou_reward",
+    "iou_above_centre": "rewards.grounding:iou_above_centre_reward",
     "box_set": "rewards.grounding:box_set_reward",
     "point_in_box": "rewards.pointing:point_in_box_reward",
     "point_distance": "rewards.pointing:point_distance_reward",

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rewards.reading import boxed_answers, last_boxed_list, tail
 from rewards.unicode import plain_characters
@@ -85,6 +85,15 @@ _DOUBT = re.compile(
 )
 
 
+_WORDS_BEFORE = re.compile(r"(?:[^\s,.;:!?()\[\]]+[ \t(\[]{0,3}){0,4}\Z")
+_VERDICT = re.compile(
+    r"[\s)\]]{0,3}(?:is|was|are)?\s?(?:not|n't|wrong|incorrect|false)\b|\s?(?:不对|是错)", re.IGNORECASE
+)
+_OPEN_BEHIND = re.compile(r"[\s)\]}]{0,3}(?:\?|,?\s?or\b|或)", re.IGNORECASE)
+
+Standing = Literal["stated", "denied", "open"]
+
+
 class Clause(NamedTuple):
     """A part of an answer: its text, and whether it denies something or leaves it open."""
 
@@ -96,6 +105,8 @@ class Clause(NamedTuple):
 def find_answer(completion: object) -> str:
     """What a completion gives as its answer, without markup, leads and reasons (rules 1 to 3); empty if there is nothing."""
     text = _marked(plain_characters(tail(completion)).strip())
+    value = _json_value(text)
+    text = text if value is None else value
     text = _COURTESY.sub("", _REASON.sub("", without_markup(text)))
     leads = list(_LEAD.finditer(text))
     if leads and re.search(
@@ -115,11 +126,19 @@ def clauses(text: str) -> list[Clause]:
     ]
 
 
-def is_denied(before: str, after: str = "") -> bool:
-    """Whether the words right beside a value deny it or leave it open: "not [1, 2, 3, 4]", "maybe at (1, 2)", "(1, 2) is wrong"."""
-    words = re.search(r"(?:[^\s,.;:!?()\[\]]+[ \t(]{0,3}){0,4}\Z", before[-100:])
-    verdict = re.match(r"[\s)\]]{0,3}(?:is|was|are)?\s?(?:not|n't|wrong|incorrect|false)\b", after[:40])
-    return bool(verdict or (words and (_NEGATION.search(words.group()) or _DOUBT.search(words.group()))))
+def standing(before: str, after: str = "") -> Standing:
+    """How a value stands between the words right beside it: denied ("not [1, 2, 3, 4]", "(1, 2) is wrong"), open ("maybe at
+    (1, 2)", "(1, 2) or", "(1, 2)?"), or stated."""
+    found = _WORDS_BEFORE.search(before[-100:])
+    words, behind = found.group() if found else "", after[:40]
+    if _NEGATION.search(words) or _VERDICT.match(behind):
+        return "denied"
+    return "open" if _DOUBT.search(words) or _OPEN_BEHIND.match(behind) else "stated"
+
+
+def marked_answer(completion: object) -> str:
+    """The part of a completion that is marked as its answer (rule 1), or all of it, with special tokens as spaces."""
+    return _SPECIAL_TOKEN.sub(" ", _marked(plain_characters(tail(completion)).strip()))
 
 
 def without_markup(text: str) -> str:
@@ -155,8 +174,7 @@ def _marked(text: str) -> str:
         )
         also = re.match(r"\W{0,4}(?:or|and)\b[^.\n]{0,80}", text[boxes[-1].end :], re.IGNORECASE)
         return ("not " if denied else "") + content + (also.group() if also else "")
-    value = _json_value(text)
-    return text if value is None else value
+    return text
 
 
 def _tagged(text: str) -> str:

@@ -1,10 +1,12 @@
-"""Rewards for boxes: GIoU and IoU of one box, and a set reward for several.
+"""Rewards for boxes: GIoU and IoU of one box, IoU above that of a centred box, and a set reward for several.
 
-Read from the answer text: `[x1, y1, x2, y2]` anywhere in it (so JSON as `[{"bbox_2d": [x1, y1, x2, y2], "label": "cat"}]`,
-fenced or bare, too), `(x1, y1, x2, y2)`, `(x1, y1), (x2, y2)`, or four numbers that are the whole text. Numbers are plain
-decimals: a box with NaN, true, a quoted number or another count of numbers is no box. Labels are not judged.
+Read from the answer (`rewards.coordinates`): four numbers in brackets or a tag (`[x1, y1, x2, y2]`, `<box>…</box>`, JSON as
+`{"bbox_2d": […]}`, fenced or bare), two corners (`(x1, y1), (x2, y2)`, "top-left (…), bottom-right (…)"), named numbers (`x1=…`,
+`{"xmin": …}`), or four numbers that are the whole text or stand in a sentence. A box with NaN, true, a quoted number in a bare
+list or another count of numbers is no box. Labels are not judged.
 
-A box is valid if finite, within MAX_COORDINATE, in order and with an area; anything else scores 0.
+A box is valid if finite, within MAX_COORDINATE, in order and with an area. It is cut at the edges of the image (where the size
+is not known, at 0), and scores 0 if nothing of it is left.
 """
 
 from __future__ import annotations
@@ -13,34 +15,122 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rewards.frames import check_frames, to_gold_frame
+from rewards.coordinates import Named, Numbers, answer_with_places, named_values, number_lists
+from rewards.final_answer import marked_answer, standing
+from rewards.frames import check_frames, extent, frames_of, sizes_of, to_gold_frame
 from rewards.geometry import Box, giou, iou, is_box, matched_iou
-from rewards.gold import field, gold_check, numbers, sequence
-from rewards.reading import NUMBER, last_boxed, tail
+from rewards.gold import MAX_COORDINATE, field, gold_check, numbers, sequence
+from rewards.reading import NUMBER, tail
 
 MAX_BOXES = 512
 """More boxes than this in one answer are no answer (and would make optimal matching slow): score 0."""
 
 HUGE = 100.0
 """A box at least this many times as wide *and* as high as the true one is no localisation (typically a frame mistaken, such
-as 0-1 for pixels): score 0. Smaller boxes around the truth keep GIoU's value, which is at least 0.5 after mapping."""
+as 0-1 for pixels): score 0."""
 
-_N = rf"\s{{0,40}}({NUMBER})\s{{0,40}}"
-_BOX = re.compile(
-    rf"\[{_N},{_N},{_N},{_N}\]|\({_N},{_N},{_N},{_N}\)|\({_N},{_N}\)\s{{0,9}},?\s{{0,9}}\({_N},{_N}\)|\A{_N},{_N},{_N},{_N}\.?\s{{0,40}}\Z"
-)
+CENTRED = tuple(tenth / 10 for tenth in range(1, 11))
+"""Sides of the centred boxes that `iou_above_centre` measures against, as shares of the image's sides."""
+
+MAX_BASELINE = 0.95
+"""A true box that equals a centred one to this IoU can be found without looking: `iou_above_centre` does not apply."""
+
+_N = rf"\s{{0,9}}({NUMBER})\s{{0,9}}"
+_PLAIN_BOX = re.compile(rf"\s?\[{_N},{_N},{_N},{_N}\]\s?")
 _EMPTY = re.compile(r"\s*(?:```(?:json)?)?\s*\[\s*\]\s*(?:```)?\s*", re.ASCII)
+# What may stand between two corners of a box: "],[", " to ", ", bottom-right ", …
+_BETWEEN_CORNERS = re.compile(
+    r"[\s,;:|–—>\])}-]{0,9}(?:to|and|until|→|->|到|至|和)?[\s,;:]{0,5}"
+    r"(?:(?:the\s)?(?:bottom|lower|top|upper|右下|左上)[\s-]?(?:right|left)?角?(?:\s(?:corner|point))?(?:\s(?:is|at|of)){0,2})?[\s,;:=\[({-]{0,9}",
+    re.IGNORECASE,
+)
+_SLOTS = {
+    **dict.fromkeys(("x1", "xmin", "x_min", "left", "x_1", "x0"), 0),
+    **dict.fromkeys(("y1", "ymin", "y_min", "top", "y_1", "y0"), 1),
+    **dict.fromkeys(("x2", "xmax", "x_max", "right", "x_2"), 2),
+    **dict.fromkeys(("y2", "ymax", "y_max", "bottom", "y_2"), 3),
+    "x": 0,
+    "y": 1,
+    "w": 4,
+    "width": 4,
+    "h": 5,
+    "height": 5,
+}
 
 
 def read_boxes(completion: object) -> list[Box]:
-    """All boxes in an answer text, as written (not yet checked), in order; equal ones once. At most MAX_BOXES + 1."""
-    found: dict[Box, None] = {}
-    for match in _BOX.finditer(tail(completion)):
-        x1, y1, x2, y2 = (float(group) for group in match.groups() if group is not None)
-        found[x1, y1, x2, y2] = None
-        if len(found) > MAX_BOXES:
-            break
-    return list(found)
+    """All boxes in an answer, as written (not yet checked), in order; equal ones once. At most MAX_BOXES + 1.
+
+    None at all if one of them is left open ("maybe …", "… or …").
+    """
+    plain = _PLAIN_BOX.fullmatch(tail(completion))
+    if plain:  # the usual form, at once
+        x1, y1, x2, y2 = (float(value) for value in plain.groups())
+        return [(x1, y1, x2, y2)]
+    text = answer_with_places(completion)
+    lists = number_lists(text)
+    if lists is None:
+        return []
+    found = dict.fromkeys([*_listed_boxes(lists, text), *_named_boxes(text)])
+    return list(found)[: MAX_BOXES + 1]
+
+
+def _listed_boxes(lists: list[Numbers], text: str) -> list[Box]:
+    """Boxes of lists of four numbers, and of pairs of corners that stand together."""
+    boxes: list[Box] = []
+    corners: list[Numbers] = []
+
+    def close() -> None:
+        if len(corners) % 2 == 0:
+            boxes.extend((*a.values, *b.values) for a, b in zip(corners[::2], corners[1::2], strict=True))  # type: ignore[misc]
+        corners.clear()
+
+    for item in lists:
+        if corners and not (
+            len(item.values) == 2 and _BETWEEN_CORNERS.fullmatch(text[corners[-1].end : item.start][:80])
+        ):
+            close()
+        if len(item.values) == 2:
+            corners.append(item)
+        elif len(item.values) == 4:
+            boxes.append(item.values)
+    close()
+    return boxes
+
+
+def _named_boxes(text: str) -> list[Box]:
+    """Boxes of named numbers that stand together: x1, y1, x2, y2 (xmin, left, …) in any order, or x, y, width, height."""
+    boxes: list[Box] = []
+    group: dict[str, Named] = {}
+    for item in named_values(text):
+        slot = _SLOTS.get(item.name)
+        if slot is None:
+            continue
+        last = next(reversed(group.values()), None)
+        if item.name in group or (last and item.start - last.end > 60):
+            group = {}
+        group[item.name] = item
+        if len(group) == 4:
+            box = _box_of(group)
+            first = next(iter(group.values()))
+            if box and standing(text[: first.start][-100:], text[item.end :][:40]) == "stated":
+                boxes.append(box)
+            group = {}
+    return boxes
+
+
+def _box_of(group: Mapping[str, Named]) -> Box | None:
+    """The box of four named numbers, or None if the names don't make one. With x0, y0 the other corner is x1, y1."""
+    zero_based = "x0" in group
+    slots = {
+        _SLOTS[name] + (2 if zero_based and name in ("x1", "y1") else 0): item.value
+        for name, item in group.items()
+    }
+    if set(slots) == {0, 1, 2, 3}:
+        return slots[0], slots[1], slots[2], slots[3]
+    if set(slots) == {0, 1, 4, 5}:
+        return slots[0], slots[1], slots[0] + slots[4], slots[1] + slots[5]
+    return None
 
 
 def gold_boxes(answer: Mapping[str, Any]) -> list[Box]:
@@ -74,16 +164,22 @@ def check_boxes(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
     check_frames(answer, row, row.get("frame_out"))
 
 
+def check_box_in_image(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    """As `check_one_box`, and the size of the image is known in the answer's frame."""
+    check_one_box(answer, row)
+    _image_extent(answer, row)
+
+
 @gold_check(check_one_box)
 def giou_reward(
     completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
 ) -> float:
-    """(GIoU + 1) / 2 of the one box in the text and the true box, in [0, 1]; 1 only for the true box.
+    """(GIoU + 1) / 2 of the one box in the text and the true box, in [0, 1] (MiMo-VL's map); 1 only for the true box.
 
-    0.5 is where boxes just touch in a row; disjoint boxes score below it, less the farther away; any valid box scores above 0.
-    0 if the text holds no valid box, several different ones, or a box HUGE times too large: not answering never pays.
-    A box around the true one scores at least 0.5 however loose it is (GIoU is IoU there, so above 0); where a policy settles
-    on that, use `iou`.
+    0 if the text holds no valid box, several different ones, a box outside the image, or one HUGE times too large: not
+    answering never pays. The map has a floor: 0.5 is where boxes just touch in a row, and a box around the true one scores at
+    least 0.5 however loose it is (GIoU is IoU there), so the whole image earns (1 + the true box's share of it) / 2. Where a
+    policy settles on that, use `iou_above_centre`; docs/rewards.md has the figures.
     """
     pair = _one_pair(completion, answer, frame_out, row)
     return (giou(*pair) + 1.0) / 2.0 if pair else 0.0
@@ -98,6 +194,33 @@ def iou_reward(
     return iou(*pair) if pair else 0.0
 
 
+@gold_check(check_box_in_image)
+def iou_above_centre_reward(
+    completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
+) -> float | None:
+    """max(0, (IoU - b) / (1 - b)), b the best IoU of a box centred in the image with the true box: in [0, 1], 1 only for it.
+
+    A skill score: what can be had without looking is worth 0, for each row. The centred boxes have the image's shape and
+    10 % to 100 % of its sides (CENTRED). Below b there is no slope, so that a group of poor answers teaches nothing instead of
+    teaching the centre. None (does not apply) where b > MAX_BASELINE: such a true box says nothing about the answer.
+    """
+    true = gold_boxes(answer)[0]
+    baseline = centre_baseline(true, _image_extent(answer, row))
+    if baseline > MAX_BASELINE:
+        return None
+    pair = _one_pair(completion, answer, frame_out, row)
+    return max(0.0, (iou(*pair) - baseline) / (1.0 - baseline)) if pair else 0.0
+
+
+def centre_baseline(true: Box, size: tuple[float, float]) -> float:
+    """Best IoU of a box centred in an image of this (width, height), of its shape and CENTRED sizes, with the true box."""
+    width, height = size
+    return max(
+        iou(true, ((1 - s) / 2 * width, (1 - s) / 2 * height, (1 + s) / 2 * width, (1 + s) / 2 * height))
+        for s in CENTRED
+    )
+
+
 @gold_check(check_boxes)
 def box_set_reward(
     completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
@@ -110,12 +233,12 @@ def box_set_reward(
     truth = gold_boxes(answer)
     predicted = read_boxes(completion)
     if not truth:
-        text = tail(completion)
-        return 1.0 if not predicted and _EMPTY.fullmatch(last_boxed(text) or text) else 0.0
+        return 1.0 if not predicted and _EMPTY.fullmatch(marked_answer(completion)) else 0.0
     if not predicted or len(predicted) > MAX_BOXES:
         return 0.0
-    boxes = [box for box in to_gold_frame(predicted, answer, row, frame_out) if is_box(box)]
-    total = matched_iou(boxes, truth)  # type: ignore[arg-type]
+    moved = to_gold_frame(predicted, answer, row, frame_out)
+    boxes = [cut for box in moved if is_box(box) and (cut := _cut(box, truth, answer, row))]  # type: ignore[arg-type]
+    total = matched_iou(boxes, truth)
     return min(1.0, 2.0 * total / (len(predicted) + len(truth)))
 
 
@@ -131,7 +254,30 @@ def _one_pair(
         return None
     box: Box = to_gold_frame(boxes, answer, row, frame_out)[0]  # type: ignore[assignment]
     true = truths[0]
+    if not is_box(box):
+        return None
     too_large = box[2] - box[0] >= HUGE * (true[2] - true[0]) and box[3] - box[1] >= HUGE * (
         true[3] - true[1]
     )
-    return (box, true) if is_box(box) and not too_large else None
+    cut = None if too_large else _cut(box, truths, answer, row)
+    return (cut, true) if cut else None
+
+
+def _cut(box: Box, truths: list[Box], answer: Mapping[str, Any], row: Mapping[str, Any]) -> Box | None:
+    """The part of a valid box that lies in the image, or None if there is none. A true box that passes an edge (by the rounding
+    of an annotation) moves the edge."""
+    left, top = min(0.0, *(true[0] for true in truths)), min(0.0, *(true[1] for true in truths))
+    try:
+        width, height = _image_extent(answer, row)
+    except ValueError:  # the size is not known, and not needed where the frames are the same
+        width = height = MAX_COORDINATE
+    right, bottom = max(width, *(true[2] for true in truths)), max(height, *(true[3] for true in truths))
+    cut = max(box[0], left), max(box[1], top), min(box[2], right), min(box[3], bottom)
+    return cut if is_box(cut) else None
+
+
+def _image_extent(answer: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, float]:
+    """(width, height) of the image in the answer's frame; ValueError if they are not known."""
+    _, frame = frames_of(answer, row)
+    size, resized = sizes_of(answer, row) if frame in ("pixel", "resized") else (None, None)
+    return extent(frame, size, resized)

@@ -1,7 +1,8 @@
 """Rewards for points: point in box (half-open), distance to a point, and a set of points against a set of boxes.
 
-Read from the answer text: `(x, y)`, `[x, y]` (so JSON `{"point_2d": [x, y]}`, fenced or bare, and `click(x, y)`), a JSON or
-keyword pair `"x": 1, "y": 2` / `x=1, y=2` / `x="1" y="2"`, or two numbers that are the whole text. A box is not a point.
+Read from the answer (`rewards.coordinates`): two numbers in brackets or a tag (`(x, y)`, `click(x, y)`, `<point>x y</point>`, JSON
+as `{"point_2d": [x, y]}`, fenced or bare), a named pair (`x=1, y=2`, `{"x": 1, "y": 2}`, `<point x="1" y="2">`, `<points x1="1"
+y1="2">`), or two numbers that are the whole text or stand in a sentence. A box is not a point.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from rewards.coordinates import Named, answer_with_places, named_values, number_lists
+from rewards.final_answer import standing
 from rewards.frames import check_frames, extent, frames_of, sizes_of, to_gold_frame
 from rewards.geometry import Box, Point, best_matching
 from rewards.gold import MAX_COORDINATE, field, gold_check, number, numbers
@@ -22,22 +25,50 @@ from rewards.reading import NUMBER, tail
 MAX_POINTS = 512
 """More points than this in one answer are no answer: score 0."""
 
-_N = rf"\s{{0,40}}({NUMBER})\s{{0,40}}"
-_POINT = re.compile(
-    rf"\[{_N},{_N}\]|\({_N},{_N}\)|[\"']?\bx[\"']?\s?[:=]\s?\"?{_N}\"?[,;]?\s?[\"']?\by[\"']?\s?[:=]\s?\"?{_N}"
-    rf"|\A{_N}[,\s]{_N}\.?\s{{0,40}}\Z|<point>{_N}[,\s]{_N}</point>"
-)
+_N = rf"\s{{0,9}}({NUMBER})\s{{0,9}}"
+_PLAIN_POINT = re.compile(rf"\s?[\[(]{_N},{_N}[\])]\s?")
+_MOLMO = re.compile(r"<points?\s[^<>]{0,4000}>", re.IGNORECASE)
+_X_OR_Y = re.compile(r"(x|y)([0-9]{0,3})")
 
 
 def read_points(completion: object) -> list[Point]:
-    """All points in an answer text, as written, in order; equal ones once. At most MAX_POINTS + 1."""
-    found: dict[Point, None] = {}
-    for match in _POINT.finditer(tail(completion)):
-        x, y = (float(group) for group in match.groups() if group is not None)
-        found[x, y] = None
-        if len(found) > MAX_POINTS:
-            break
-    return list(found)
+    """All points in an answer, as written, in order; equal ones once. At most MAX_POINTS + 1.
+
+    None at all if one of them is left open ("maybe …", "… or …").
+    """
+    plain = _PLAIN_POINT.fullmatch(tail(completion))
+    if plain:  # the usual form, at once
+        return [(float(plain.group(1)), float(plain.group(2)))]
+    text = answer_with_places(completion)
+    lists = number_lists(text)
+    if lists is None:
+        return []
+    listed = [item.values for item in lists if len(item.values) == 2]
+    found: dict[Any, None] = dict.fromkeys([*listed, *_named_points(text)])
+    return list(found)[: MAX_POINTS + 1]
+
+
+def _named_points(text: str) -> list[Point]:
+    """Points of named pairs x, y that stand together; x1, y1, x2, y2, … only in a `<points …>` tag (elsewhere they are a box)."""
+    tags = [match.span() for match in _MOLMO.finditer(text)]
+    points: list[Point] = []
+    x: Named | None = None
+    end = 0  # of the last point
+    for item in named_values(text):
+        name = _X_OR_Y.fullmatch(item.name)
+        if item.name in ("w", "h", "width", "height") and points and item.start - end <= 40:
+            points.pop()  # it was the corner of a box
+            end = 0
+        if not name or (name.group(2) and not any(start <= item.start < stop for start, stop in tags)):
+            continue
+        if name.group(1) == "x":
+            x = item
+        elif x and x.name[1:] == name.group(2) and item.start - x.end <= 40:
+            if standing(text[: x.start][-100:], text[item.end :][:40]) == "stated":
+                points.append((x.value, item.value))
+                end = item.end
+            x = None
+    return points
 
 
 def inside(point: Point, box: Box) -> bool:

@@ -122,7 +122,11 @@ def test_a_plan_states_what_a_step_is_made_of(grpo_config):
             "rollout.prompts_per_step: expected a multiple of the 8 processes, got 100",
         ),
         (["model.max_pixels=9000000"], {}, "model.max_pixels: 9000000 are 11479 visual tokens"),
-        (["model.max_pixels=500000"], {}, "rewards.tasks.grounding: giou's max_pixels is 1003520"),
+        (
+            ["model.max_pixels=500000"],
+            {},
+            "rewards.tasks.grounding: iou_above_centre's max_pixels is 1003520",
+        ),
         (["rewards.tasks.math=nothing"], {}, "rewards: "),
         ([], {"task": "cooking"}, "rewards: row '1'"),
         ([], {"answer": {"value": "two-ish"}}, "rewards: row '1'"),

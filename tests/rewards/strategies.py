@@ -27,6 +27,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "choice": ({"letter": "B", "options": ["a cat", "a dog", "a cow"]}, {}, "B", "C"),
     "giou": ({"boxes": [[10, 20, 50, 60]], "frame": "pixel"}, {}, "[10, 20, 50, 60]", "[400, 400, 420, 430]"),
     "iou": ({"boxes": [[10, 20, 50, 60]], "frame": "pixel"}, {}, "[10, 20, 50, 60]", "[400, 400, 420, 430]"),
+    "iou_above_centre": (
+        {"boxes": [[10, 20, 50, 60]], "frame": "pixel", "image_size": [640, 480]},
+        {},
+        "[10, 20, 50, 60]",
+        "[400, 400, 420, 430]",
+    ),
     "box_set": (
         {"boxes": [[10, 20, 50, 60], [70, 70, 90, 99]], "frame": "pixel"},
         {},

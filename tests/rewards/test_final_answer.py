@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.final_answer import clauses, find_answer, is_denied
+from rewards.final_answer import clauses, find_answer, standing
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_boxes_side_by_side_are_one_answer_of_several_parts() -> None:
     assert find_answer(r"not \boxed{4}") == "not 4"
 
 
-def test_clauses_say_what_is_denied_and_what_is_open() -> None:
+def test_clauses_say_what_standing_and_what_is_open() -> None:
     assert [(c.text, c.denied, c.doubtful) for c in clauses("B, not A. Maybe C or D")] == [
         ("B,", False, False),
         ("not A.", True, False),
@@ -33,9 +33,14 @@ def test_clauses_say_what_is_denied_and_what_is_open() -> None:
     ]
 
 
-@pytest.mark.parametrize(("before", "after", "denied"), [("It is not ", "", True), ("not in the box ", "", True), ("maybe at ", "", True), ("It is at ", " is wrong", True), ("The cat, not the dog, is at ", "", False), ("It is at ", ".", False)])  # fmt: skip
-def test_the_words_beside_a_value_may_deny_it(before: str, after: str, denied: bool) -> None:
-    assert is_denied(before, after) == denied
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [("It is not ", "", "denied"), ("not in the box ", "", "denied"), ("It is at ", " is wrong", "denied"), ("它不在", "", "denied")]
+    + [("maybe at ", "", "open"), ("It is at ", " or ", "open"), ("[1, 2, 3, 4] or ", "", "open"), ("", "?", "open")]
+    + [("The cat, not the dog, is at ", "", "stated"), ("It is at ", ".", "stated"), ("", "", "stated")],
+)  # fmt: skip
+def test_the_words_beside_a_value_say_how_it_stands(before: str, after: str, expected: str) -> None:
+    assert standing(before, after) == expected
 
 
 @pytest.mark.parametrize("text", [None, 3, "", " ", "<answer>", "{" * 9_000, '{"answer": ' * 5_000, "\ud800", '{"answer": NaN}', "not " * 8_000])  # fmt: skip
