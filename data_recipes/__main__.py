@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         elif arguments.command == "inspect":
             options = {k: yaml.safe_load(v) for k, _, v in (o.partition("=") for o in arguments.options)}
             for line in inspect(arguments.file, arguments.format, options, limit=arguments.limit):
-                print(line)
+                print(line.encode("utf-8", "backslashreplace").decode())
         elif arguments.command == "formats":
             for line in _listed({f.name: (f.summary, f.options) for f in FORMATS.values()}, arguments.name):
                 print(line)
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
             for line in _listed(known, arguments.name):
                 print(line)
     except (ConfigError, RecipeError, ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(str(error).encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
         raise SystemExit(2) from None
 
 

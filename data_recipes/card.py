@@ -16,6 +16,7 @@ from typing import Any
 from data_recipes.config import Recipe
 from data_recipes.stages import read_counts, stage_folder, whole_file, write_json
 
+SOURCES = ["source", "format", "records", "records with rows", "without", "rejections"]
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 
@@ -74,7 +75,10 @@ def _source(recipe: Recipe, name: str, counts: Counter[str]) -> dict[str, Any]:
         "path": str(source.path),
         "sha256": digest,
         "records": counts[f"records/{name}"],
+        "with_rows": counts[f"with_rows/{name}"],
+        "without_rows": counts[f"without_rows/{name}"],
         "rejected": counts[f"rejected/{name}"],
+        "left_out": _flat(counts, f"left_out/{name}"),
     }
 
 
@@ -133,7 +137,16 @@ def markdown(card: dict[str, Any]) -> str:
         "",
     ]
     lines += ["## Rows", "", *_table(["source", *tasks, "all"], _rows_by_source(card, tasks)), ""]
-    lines += ["## Sources", "", *_table(["source", "format", "records", "rejected"], _sources(card)), ""]
+    lines += ["## Sources", "", *_table(SOURCES, _sources(card)), ""]
+    left_out = [(s["name"], what, n) for s in card["sources"] for what, n in s["left_out"].items()]
+    if left_out:
+        lines += [
+            "## Values left out",
+            "",
+            "Columns that a row only carries along, of kinds that JSON cannot hold.",
+            "",
+        ]
+        lines += [*_table(["source", "field", "values"], left_out), ""]
     if card["removed"]:
         removed = [(op, rule, n) for op, rules in card["removed"].items() for rule, n in rules.items()]
         lines += ["## Removed", "", *_table(["by", "rule", "rows"], removed), ""]
@@ -164,7 +177,8 @@ def _rows_by_source(card: dict[str, Any], tasks: list[str]) -> Iterable[tuple[An
 
 
 def _sources(card: dict[str, Any]) -> Iterable[tuple[Any, ...]]:
-    return ((s["name"], s["format"], s["records"], s["rejected"]) for s in card["sources"])
+    fields = ("name", "format", "records", "with_rows", "without_rows", "rejected")
+    return (tuple(s[field] for field in fields) for s in card["sources"])
 
 
 def _table(head: list[str], rows: Iterable[Iterable[Any]]) -> list[str]:

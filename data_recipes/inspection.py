@@ -11,26 +11,44 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from data_recipes.accept import accept
 from data_recipes.readers import FORMATS
-from data_recipes.readers.files import records, text_lines
-from data_recipes.records import Format, Options, Record, Rejected
+from data_recipes.readers.files import kind_of, text_lines
+from data_recipes.readers.folders import records
+from data_recipes.records import Format, Options, Record, Rejected, SourceError
 from data_recipes.validate import Validation, make_check
-from vlm.rows import BrokenRow, Row, check_row
+from vlm.rows import Row
 
 SHOWN = 3
 LISTED = 10
 CUT = 160  # characters of a text shown
 
 
+LOOKED_AT = 50  # records among which the first readable one is looked for
+
+
+def first_records(path: Path) -> list[Record]:
+    """The first records of a file or a folder of rows, up to the first that can be read; none of other files."""
+    found: list[Record] = []
+    try:
+        if path.is_dir() or kind_of(path) in (".json", ".jsonl", ".parquet", ".arrow"):
+            entries = records(path)
+        elif path.suffix in (".txt", ".csv", ".xml"):
+            entries = text_lines(path)
+        else:
+            return []
+        for record in islice(entries, LOOKED_AT):
+            found.append(record)
+            if record.problem is None:
+                break
+    except SourceError:
+        pass  # a folder that is no set of rows may be one of annotations
+    return found
+
+
 def first_record(path: Path) -> Any:
-    """What a format is guessed from: the first entry of a JSON or Parquet file, the first line of a text, else None."""
-    if path.is_dir():
-        return None
-    if path.suffix in (".json", ".jsonl", ".parquet"):
-        return next((r.data for r in records(path) if r.problem is None), None)
-    if path.suffix in (".txt", ".csv", ".xml"):
-        return next((r.data for r in text_lines(path)), None)
-    return None
+    """What a format is guessed from: the data of the first record that can be read, or None."""
+    return next((record.data for record in first_records(path) if record.problem is None), None)
 
 
 def guess(path: Path) -> list[Format]:
@@ -50,7 +68,7 @@ def inspect(
         raise ValueError(f"expected a file or folder, found nothing at {path}")
     found = [_named(name)] if name else guess(path)
     if not found:
-        yield f"{path}: no known format; its first entry is {json.dumps(first_record(path), default=str)[:CUT]}"
+        yield from _unknown(path)
         return
     kind = found[0]
     others = f" (or {', '.join(f.name for f in found[1:])})" if len(found) > 1 else ""
@@ -62,6 +80,17 @@ def inspect(
             "; ".join(f"option {'.'.join(map(str, m['loc']))}: {m['msg']}" for m in error.errors())
         ) from None
     yield from _rows(kind, path, typed, limit)
+
+
+def _unknown(path: Path) -> Iterator[str]:
+    """What is to be said of a file of no known format."""
+    found = first_records(path)
+    if found and found[-1].problem is not None:
+        yield f"{path}: no record of it can be read"
+        yield from (f"{record.where}: {record.problem}" for record in found[:LISTED])
+    else:
+        first = json.dumps(found[-1].data if found else None, default=str)
+        yield f"{path}: no known format; its first entry is {first[:CUT]}"
 
 
 def _rows(kind: Format, path: Path, options: Options, limit: int | None) -> Iterator[str]:
@@ -100,12 +129,11 @@ def _problem(
     if isinstance(made, Rejected):
         return str(made)
     try:
-        row = check_row(made, record.file.parent.resolve())
+        row = accept(made, record.file.parent.resolve(), check, None, Counter())
         if row["id"] in ids:
             raise Rejected(f"field 'id': {row['id']!r} stands at {ids[row['id']]} already")
         ids[row["id"]] = record.where
-        check(row)
-    except (Rejected, BrokenRow) as error:
+    except Rejected as error:
         return str(error)
     return None
 

@@ -75,7 +75,7 @@ def _join(types: dict[str, pa.DataType | None], batch: list[Row]) -> None:
             kind = pa.array([row.get(name) for row in batch]).type
             both = [pa.schema([(name, t)]) for t in (types.get(name, pa.null()), kind)]
             types[name] = pa.unify_schemas(both, promote_options="permissive").field(name).type
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
             types[name] = None
 
 

@@ -7,7 +7,6 @@ other by small signatures, so that no operation ever holds all rows.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,11 +15,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from data_recipes.json_text import Piece, parse_json
 from vlm.rows import Row
 
 
 class Rejected(ValueError):
     """A record that cannot become a row; the message names the field, what was expected and what came."""
+
+
+class SourceError(ValueError):
+    """A path or an option that makes all records of a source unreadable; the run ends."""
 
 
 class Record:
@@ -30,17 +34,26 @@ class Record:
     A record made by `unread` is parsed when first looked at, so that passing over records of other workers costs little.
     """
 
-    __slots__ = ("_content", "_data", "_problem", "at", "file")
+    __slots__ = ("_content", "_data", "_line", "_problem", "at", "file")
 
     def __init__(self, data: Any, file: Path, at: int | str, problem: str | None = None):
         self._data, self.file, self.at, self._problem = data, file, at, problem
         self._content: bytes | None = None
+        self._line: int | None = None
 
     @classmethod
     def unread(cls, content: bytes, file: Path, at: int | str) -> Record:
         """A record of the JSON text `content`."""
         record = cls(None, file, at)
         record._content = content
+        return record
+
+    @classmethod
+    def piece(cls, piece: Piece, file: Path) -> Record:
+        """A record of a piece of JSON text, or of what is wrong with it."""
+        record = cls(None, file, piece.at, piece.problem)
+        record._content = None if piece.problem else piece.content
+        record._line = None if piece.at == piece.line else piece.line
         return record
 
     @property
@@ -55,7 +68,9 @@ class Record:
 
     @property
     def where(self) -> str:
-        return f"{self.file}:{self.at}"
+        """FILE:AT, and the line where `at` is a key or an index."""
+        line = "" if self._line is None else f" (line {self._line})"
+        return f"{self.file}:{self.at}{line}"
 
     def __repr__(self) -> str:
         return f"Record({self.where})"
@@ -65,8 +80,8 @@ class Record:
             return
         content, self._content = self._content, None
         try:
-            self._data = json.loads(content)
-        except ValueError as error:  # JSON or UTF-8
+            self._data = parse_json(content)
+        except (ValueError, RecursionError) as error:  # JSON or UTF-8
             self._problem = f"expected one JSON value, got no valid JSON ({error})"
 
 
@@ -101,14 +116,30 @@ class Format:
     generates: bool = False
 
     def rows(self, record: Record, options: Any) -> Iterator[Row | Rejected]:
-        """Rows of a record; one that cannot be read or converted gives a Rejected, never raises it."""
+        """Rows of a record, at least one; one that cannot be read or converted gives a Rejected, whatever is in it.
+
+        Raises SourceError alone: where an option, not the record, is wrong.
+        """
         if record.problem is not None:
             yield Rejected(record.problem)
             return
+        made = 0
         try:
-            yield from self.convert(record, options)
+            for row in self.convert(record, options):
+                made += 1
+                yield row
         except Rejected as error:
+            made += 1
             yield error
+        except SourceError:
+            raise
+        except Exception as error:  # noqa: BLE001  a value that the reader did not think of costs its record alone
+            made += 1
+            yield Rejected(
+                f"expected a record of the format '{self.name}', got one that it cannot take ({type(error).__name__}: {error})"
+            )
+        if not made:
+            yield Rejected(f"expected a record of the format '{self.name}', got one without any row")
 
 
 @dataclass(frozen=True)

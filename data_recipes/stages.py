@@ -23,14 +23,14 @@ from typing import IO, Any
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
+from data_recipes.accept import accept
 from data_recipes.bars import bar
 from data_recipes.config import Recipe, Source
 from data_recipes.inputs import note_media, noting, write_notes
-from data_recipes.media_store import store_bytes
-from data_recipes.records import Context, Record, Rejected, Removed, RowOperation, SetOperation
+from data_recipes.records import Context, Record, Rejected, Removed, RowOperation, SetOperation, SourceError
 from data_recipes.validate import make_check
 from data_recipes.verdicts import Position, Verdicts
-from vlm.rows import BrokenRow, Row, check_row
+from vlm.rows import Row
 
 logger.disable("datatrove")  # its progress lines; ours say the same in fewer words
 
@@ -82,8 +82,14 @@ class Stage(PipelineStep):
             if self.progress:
                 source = bar(source, self.name, unit=" rows")
             for position, row in self._operated(source, out["removed"], counts):
+                try:
+                    signature = self._signature(position, row)
+                except ValueError as error:  # a row that the set operation cannot compare
+                    name = self.segment.ends[1] if self.segment.ends else "ids"
+                    note_removed(out["removed"], counts, name, Removed(row, "not_comparable", str(error)))
+                    continue
                 write_line(out["rows"], {"position": position, "row": row})
-                write_line(out["signatures"], self._signature(position, row))
+                write_line(out["signatures"], signature)
                 counts["rows"] += 1
         if self.segment.number == 0:
             write_notes(seen_file(self.work, f"{rank:05d}"), notes)
@@ -94,17 +100,26 @@ class Stage(PipelineStep):
         """This task's records as checked rows; records that cannot be rows go to `rejected`."""
         check = make_check(self.recipe.validation)
         for s, source in enumerate(self.recipe.sources):
+            left_out: Counter[str] = Counter()
             for r, record in islice(enumerate(records_of(source)), rank, None, tasks):
                 counts[f"records/{source.name}"] += 1
-                for j, made in enumerate(source.kind.rows(record, source.typed_options)):
+                good = 0
+                for j, made in enumerate(rows_of(source, record)):
                     try:
-                        row = checked(made, source, record, check, self.work)
+                        row = checked(made, source, record, check, self.work, left_out)
                     except Rejected as error:
                         counts[f"rejected/{source.name}"] += 1
-                        reason = {"source": source.name, "origin": record.where, "reason": str(error)}
+                        reason = {
+                            "source": source.name,
+                            "origin": record.where,
+                            "reason": str(error)[:MAX_REASON],
+                        }
                         write_line(rejected, reason)
                     else:
+                        good += 1
                         yield (s, r, j), row
+                counts[f"{'with' if good else 'without'}_rows/{source.name}"] += 1
+            counts.update({f"left_out/{source.name}/{what}": n for what, n in left_out.items()})
 
     def _kept(self, rank: int, removed: IO[str], counts: Counter[str]) -> Iterator[Placed]:
         """Rows of the stage before that its set operation lets stay."""
@@ -133,6 +148,7 @@ class Stage(PipelineStep):
         return signed
 
 
+MAX_REASON = 2000  # characters
 PARTS = ("rows", "rejected", "removed", "signatures")
 
 
@@ -140,19 +156,35 @@ def records_of(source: Source) -> Iterator[Record]:
     """The source's records up to its limit. ValueError, naming the source, if its path is not what the format reads."""
     try:
         yield from islice(source.kind.read(source.path, source.typed_options), source.limit)
+    except SourceError as error:
+        raise ValueError(f"source '{source.name}': {error}") from None
     except OSError as error:
         raise ValueError(
             f"source '{source.name}': expected what the format '{source.format}' reads at {source.path}, got: {error.strerror}"
         ) from None
 
 
+def rows_of(source: Source, record: Record) -> Iterator[Row | Rejected]:
+    """What the source's reader makes of a record. ValueError, naming the source, if one of its options is wrong."""
+    try:
+        yield from source.kind.rows(record, source.typed_options)
+    except SourceError as error:
+        raise ValueError(f"source '{source.name}': {error}") from None
+
+
 def checked(
-    made: Row | Rejected, source: Source, record: Record, check: Callable[[Row], None], work: Path
+    made: Row | Rejected,
+    source: Source,
+    record: Record,
+    check: Callable[[Row], None],
+    work: Path,
+    left_out: Counter[str],
 ) -> Row:
     """The row with its place of origin, an id that is unique beside other sources, and everything checked."""
     if isinstance(made, Rejected):
         raise made
-    note_media(made, record.file.parent.resolve())
+    folder = record.file.parent.resolve()
+    note_media(made, folder)
     told = made.get("source") or {}
     told = told if isinstance(told, dict) else {"dataset": told}
     licence = {"licence": source.licence} if source.licence else {}
@@ -161,12 +193,7 @@ def checked(
         "origin": record.where,
         "source": {"name": source.name} | told | licence,
     }
-    try:
-        row = check_row(store_bytes(row, work.parent / "media"), record.file.parent.resolve())
-    except BrokenRow as error:
-        raise Rejected(str(error)) from None
-    check(row)
-    return row
+    return accept(row, folder, check, work.parent / "media", left_out)
 
 
 def apply(
@@ -257,7 +284,10 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
 
 
 def write_line(file: IO[str], value: Any) -> None:
-    file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    text = json.dumps(value, ensure_ascii=False)
+    file.write(
+        text.encode("utf-8", "backslashreplace").decode() + "\n"
+    )  # rows have no half surrogate pairs, reasons may
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -165,16 +165,15 @@ def _rows(benchmark: Benchmark, context: Context) -> Iterator[Row]:
     reader = FORMATS[name]
     options = reader.options(**benchmark.options)
     for record in reader.read(path, options):
-        try:
-            if record.problem is not None:
-                raise Rejected(record.problem)
-            for row in reader.convert(record, options):
+        folder = record.file.parent.resolve()
+        for row in reader.rows(record, options):
+            try:
                 if isinstance(row, Rejected):
                     raise row
-                inputs.note_media(row, record.file.parent.resolve())
-                yield check_row(row, record.file.parent.resolve())
-        except (Rejected, BrokenRow):
-            context.counts["benchmark_rows_rejected"] += 1
+                inputs.note_media(row, folder)
+                yield check_row(row, folder)
+            except (Rejected, BrokenRow):
+                context.counts["benchmark_rows_rejected"] += 1
 
 
 OPERATIONS = {"decontaminate": SetOperation(sign, decide, DecontaminateOptions)}

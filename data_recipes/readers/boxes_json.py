@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.readers.chat import SourceOptions, dialogue, front_placeholders, media_list, own_id, source
-from data_recipes.readers.files import need, records, show
+from data_recipes.readers.files import need, show
+from data_recipes.readers.folders import records
 from data_recipes.readers.places import Frame, xyxy
 from data_recipes.records import Format, Record, Rejected
 from vlm.rows import Row
@@ -46,7 +47,7 @@ class BoxesJsonOptions(SourceOptions):
 
 def read(path: Path, options: BoxesJsonOptions) -> Iterator[Record]:
     """Records of a .jsonl, .json or .parquet file."""
-    return records(path)
+    return records(path, options.split)
 
 
 def convert(record: Record, options: BoxesJsonOptions) -> Iterator[Row | Rejected]:
@@ -85,7 +86,7 @@ def _turns(data: Any) -> list[tuple[str, str]]:
         if not isinstance(message, dict):
             raise Rejected(f"field '{at}': expected a message, got {show(message)}")
         role, text = message.get("role", message.get("from")), message.get("content", message.get("value"))
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise Rejected(f"field '{at}': expected a role of {', '.join(ROLES)}, got {show(role)}")
         turns.append((ROLES[role], _text(text, at)))
     return turns

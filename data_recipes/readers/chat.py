@@ -24,6 +24,8 @@ class SourceOptions(Options):
     """Folder that relative image and video paths start from. null: the folder the data set's own layout says."""
     dataset: str | None = None
     """Name of the data set in the rows' `source`. null: the format's own."""
+    split: str | None = None
+    """Of a folder that holds several splits (`train-00000-of-00004.parquet`, `test-…`), read this one."""
     licence: str | None = None
     """Licence in the rows' `source`. null: the published data set's own, "unknown" for files of users."""
 
@@ -50,6 +52,8 @@ def own_id(record: Record, *keys: str, unique: bool = False) -> str:
     own = next((record.data[key] for key in keys if record.data.get(key) not in (None, "")), None)
     if own is None:
         return str(record.at)
+    if not isinstance(own, str | int) or isinstance(own, bool):
+        raise Rejected(f"field 'id': expected a text or a whole number, got {show(own)}")
     return str(own) if unique else f"{own}@{record.at}"
 
 

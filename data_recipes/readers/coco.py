@@ -11,6 +11,7 @@ Format: https://cocodataset.org/#format-data; LVIS files have the same form but 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,8 +21,10 @@ from typing import Any, Literal
 
 import ijson
 
+from data_recipes import json_text
+from data_recipes.json_text import Piece
 from data_recipes.readers.chat import source
-from data_recipes.readers.files import need, show
+from data_recipes.readers.files import need, opened, show
 from data_recipes.readers.places import ObjectOptions, image_size, media_path, object_rows, xywh
 from data_recipes.records import Format, Record, Rejected
 from vlm.rows import Row
@@ -43,64 +46,94 @@ def read(path: Path, options: CocoOptions) -> Iterator[Record]:
 
 
 def images_with_objects(path: Path) -> Iterator[Record]:
-    """Images joined with their annotations; `at` is the image's id. Annotations of no image come last, as problems; a file
-    that breaks off is one problem."""
+    """Images joined with their annotations; `at` is the image's id. Entries that cannot be read, and annotations of no
+    image, come as problems; an image that such an annotation is of has it under "broken". A file that breaks off is one
+    problem: without all annotations, "every object" would be a wrong answer."""
     with closing(sqlite3.connect("")) as database:  # "": temporary, on disk, deleted when closed
-        problem = _index(path, database)
-        if problem:  # without all annotations, "every object" would be a wrong answer
-            yield Record(None, path, 0, problem)
+        problems = _index(path, database)
+        yield from problems
+        if problems and problems[-1].at == "end":
             return
         names = dict(database.execute("SELECT id, name FROM categories"))
         for key, data in database.execute("SELECT id, data FROM images ORDER BY rowid"):
-            objects = []
-            for (text,) in database.execute(
-                "SELECT data FROM annotations WHERE image = ? ORDER BY rowid", (key,)
-            ):
+            objects, broken = [], []
+            of_image = "SELECT data, broken FROM annotations WHERE image = ? ORDER BY rowid"
+            for text, problem in database.execute(of_image, (key,)):
                 item = json.loads(text)
                 objects.append({**item, "name": names.get(str(item.get("category_id")))})
-            yield Record({"image": json.loads(data), "objects": objects}, path, key)
-        lost = "SELECT a.rowid, a.image FROM annotations a LEFT JOIN images i ON i.id = a.image WHERE i.id IS NULL"
-        for number, key in database.execute(lost):
+                broken += [problem] if problem else []
+            data = {"image": json.loads(data), "objects": objects} | ({"broken": broken} if broken else {})
+            yield Record(data, path, key)
+        lost = (
+            "SELECT a.at, a.image FROM annotations a LEFT JOIN images i ON i.id = a.image WHERE i.id IS NULL"
+        )
+        for at, key in database.execute(lost):
             yield Record(
-                None,
-                path,
-                f"annotations[{number - 1}]",
-                f"field 'image_id': expected the id of an image in the file, got {key}",
+                None, path, at, f"field 'image_id': expected the id of an image in the file, got {key}"
             )
 
 
-def _index(path: Path, database: sqlite3.Connection) -> str | None:
-    """Fill the tables from the file; returns what is wrong where it breaks off."""
+def _index(path: Path, database: sqlite3.Connection) -> list[Record]:
+    """Fill the tables from the file; returns entries that cannot be read, at last one "end" where the file breaks off."""
     database.executescript(
-        "CREATE TABLE images (id TEXT, data TEXT); CREATE TABLE annotations (image TEXT, data TEXT);"
+        "CREATE TABLE images (id TEXT, data TEXT);"
+        "CREATE TABLE annotations (image TEXT, data TEXT, at TEXT, broken TEXT);"
         "CREATE TABLE categories (id TEXT, name TEXT);"
     )
-    problem = None
-    for prefix, insert, values in (
-        ("images", "INSERT INTO images VALUES (?, ?)", lambda d: (str(d.get("id")), json.dumps(d))),
-        (
-            "annotations",
-            "INSERT INTO annotations VALUES (?, ?)",
-            lambda d: (str(d.get("image_id")), json.dumps({k: d[k] for k in KEPT if k in d})),
-        ),
-        ("categories", "INSERT INTO categories VALUES (?, ?)", lambda d: (str(d.get("id")), d.get("name"))),
-    ):
-        with path.open("rb") as file:
-            try:
-                items = (
-                    d for d in ijson.items(file, f"{prefix}.item", use_float=True) if isinstance(d, dict)
-                )
-                database.executemany(insert, map(values, items))
-            except (ijson.JSONError, UnicodeDecodeError) as error:
-                problem = f"expected JSON, got no valid JSON ({error})"
+    problems = []
+    with opened(path) as file:
+        for section, piece in json_text.sections(file, ("images", "annotations", "categories")):
+            at = f"{section}[{piece.at}]"
+            record = Record.piece(Piece(at, piece.line, piece.content, piece.problem), path)
+            if section == "" or (piece.problem == json_text.BROKEN_OFF):
+                problems.append(Record(None, path, "end", record.problem or "expected keys with values"))
+                break
+            problem = record.problem or _entry_problem(section, record.data)
+            if problem is None:
+                _insert(database, section, record.data, at)
+                continue
+            problems.append(Record(None, path, f"{at} (line {piece.line})", problem))
+            if section == "annotations" and (image := _IMAGE_ID.search(piece.content)):
+                values = (image.group(1).decode(), "{}", at, f"{at}: {problem}")
+                database.execute("INSERT INTO annotations VALUES (?, ?, ?, ?)", values)
     database.execute("CREATE INDEX of_image ON annotations (image)")
     database.execute("CREATE INDEX by_id ON images (id)")
-    return problem
+    return problems
+
+
+_IMAGE_ID = re.compile(rb'"image_id"\s*:\s*"?([\w.-]+)')
+
+
+def _entry_problem(section: str, data: Any) -> str | None:
+    """Why an entry cannot be joined with others."""
+    if not isinstance(data, dict):
+        return f"expected a JSON object, got {show(data)}"
+    field = "image_id" if section == "annotations" else "id"
+    if not isinstance(data.get(field), int | str) or isinstance(data[field], bool):
+        return f"field '{field}': expected a number or a text, got {show(data.get(field))}"
+    for name in (field, "name"):
+        if isinstance(data.get(name), str) and data[name].encode("utf-8", "replace").decode() != data[name]:
+            return f"field '{name}': expected text, got half a surrogate pair"
+    if section == "categories" and not isinstance(data.get("name"), str):
+        return f"field 'name': expected a text, got {show(data.get('name'))}"
+    return None
+
+
+def _insert(database: sqlite3.Connection, section: str, data: dict[str, Any], at: str) -> None:
+    if section == "annotations":
+        kept = json.dumps({key: data[key] for key in KEPT if key in data})
+        values = (str(data["image_id"]), kept, at, None)
+        database.execute("INSERT INTO annotations VALUES (?, ?, ?, ?)", values)
+    else:
+        second = json.dumps(data) if section == "images" else data["name"]
+        database.execute(f"INSERT INTO {section} VALUES (?, ?)", (str(data["id"]), second))
 
 
 def convert(record: Record, options: CocoOptions) -> Iterator[Row | Rejected]:
     """Rows by category, in the order in which the image's annotations name them."""
     image = need(record.data, "image", dict, "an image with its objects")
+    if record.data.get("broken"):
+        raise Rejected(f"expected annotations that can be read, got {record.data['broken'][0]}")
     objects: dict[str, list[list[float]] | Rejected] = {}
     for item in need(record.data, "objects", list, "the image's annotations"):
         name = item.get("name")

@@ -23,7 +23,8 @@ from data_recipes.readers.chat import (
     source,
     typed_answer,
 )
-from data_recipes.readers.files import need, records, show
+from data_recipes.readers.files import need, show
+from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
 from vlm.rows import ROLES, Row
 
@@ -47,7 +48,7 @@ class EasyR1Options(SourceOptions):
 
 def read(path: Path, options: SourceOptions) -> Iterator[Record]:
     """Rows of a .parquet, .jsonl or .json file."""
-    return records(path)
+    return records(path, options.split)
 
 
 def convert(record: Record, options: EasyR1Options) -> Iterable[Row]:
@@ -105,7 +106,7 @@ def convert_verl(record: Record, options: VerlOptions) -> Iterable[Row]:
     row = dialogue(turns, images, videos, key)
     if row["trace"]:
         raise Rejected(f"field '{key}': expected the last message to be the user's, got the assistant's")
-    extra = data.get("extra_info") or {}
+    extra = need(data, "extra_info", dict, "an object") if data.get("extra_info") else {}
     index = f"{extra.get('split') or name}-{extra['index']}" if extra.get("index") is not None else None
     return [
         _others(data, {key, "images", "videos", "reward_model"})

@@ -1,77 +1,206 @@
-"""Streaming through JSON lines, JSON arrays and objects, Parquet and text: one Record per entry, in constant memory."""
+"""Streaming through JSON lines, JSON arrays and objects, Parquet, Arrow and text: one Record per entry, in bounded memory.
+
+What cannot be read is a Record with a `problem`; what follows it is read all the same. An OSError says that a file
+cannot be opened at all, a SourceError that a path holds something else than is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import ijson
+import pyarrow as pa
 
+from data_recipes import json_text
+from data_recipes.json_text import Piece, parse_json
 from data_recipes.records import Record, Rejected
+
+COMPRESSED = (".gz", ".zst")
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+HEAD = 1 << 20  # bytes by which the layout of a file is told
+_NO_VALUE = (ValueError, TypeError, ArithmeticError, LookupError, pa.ArrowException)
+"""Of Arrow values that Python cannot hold: text that is no UTF-8, a date beyond the year 9999."""
+_BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException)  # of a file that breaks off or is damaged
+
+
+def kind_of(path: Path) -> str:
+    """A file's ending in lower case, without that of its compression: ".jsonl" of a.jsonl.gz."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in COMPRESSED else suffix
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file's bytes, uncompressed."""
+    with path.open("rb") as file:
+        if path.suffix.lower() == ".gz":
+            yield gzip.GzipFile(fileobj=file)  # type: ignore[misc]  # an IO[bytes] but in name
+        elif path.suffix.lower() == ".zst":
+            yield io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file), "zstd"))
+        else:
+            yield file
+
+
+def _pieces(path: Path, split: Callable[[IO[bytes]], Iterator[Piece]]) -> Iterator[Record]:
+    """Records of the pieces that `split` finds in a file; damage of the file itself is the last one."""
+    last: int | str = 0
+    with opened(path) as file:
+        try:
+            for piece in split(file):
+                last = piece.at
+                yield Record.piece(piece, path)
+        except _BROKEN as error:
+            yield Record(
+                None, path, f"after {last}", f"expected a whole file, got one that is damaged: {error}"
+            )
 
 
 def json_lines(path: Path) -> Iterator[Record]:
     """Records of a .jsonl file; `at` is the line. A line that is no JSON becomes a record with a `problem`."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield Record.unread(line, path, number)
+    return _pieces(path, json_text.lines)
 
 
-def json_items(path: Path, prefix: str = "item") -> Iterator[Record]:
-    """Elements of the array at `prefix` of a .json file (ijson's notation; "item": the top-level array).
+def json_items(path: Path, section: str | None = None) -> Iterator[Record]:
+    """Elements of the array that a .json file is, or of the one under the key `section`; `at` is the index from 0."""
+    if section is None:
+        return _pieces(path, json_text.items)
+    return _pieces(path, lambda file: (piece for _, piece in json_text.sections(file, (section,))))
 
-    `at` is the index from 0. A file that breaks off ends with a record that has a `problem`.
-    """
-    with path.open("rb") as file:
-        index = -1
+
+def json_pairs(path: Path) -> Iterator[Record]:
+    """Values of the object that a .json file is; `at` is the key."""
+    with opened(path) as file:
+        first = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if first != b"{":
+        got = repr(first.decode("latin-1")) if first else "an empty file"
+        yield Record(None, path, 1, f"expected a JSON object, {{key: record}}, got {got} at its beginning")
+        return
+    yield from _pieces(path, json_text.pairs)
+
+
+def json_records(path: Path) -> Iterator[Record]:
+    """Records of a file of JSON, whatever its name: lines, an array, an object of records, or records one after another."""
+    with opened(path) as file:
         try:
-            for index, data in enumerate(ijson.items(file, prefix, use_float=True)):
-                yield Record(data, path, index)
-        except (ijson.JSONError, UnicodeDecodeError) as error:
-            yield Record(None, path, index + 1, f"expected JSON, got no valid JSON ({error})")
+            head = file.read(HEAD)
+        except _BROKEN as error:
+            head = b""
+            yield Record(None, path, 1, f"expected a whole file, got one that is damaged: {error}")
+            return
+    if head[:2] in UTF16:
+        yield Record(
+            None, path, 1, "expected JSON in UTF-8, got UTF-16 (convert it: iconv -f UTF-16 -t UTF-8)"
+        )
+        return
+    layout = _layout(head.removeprefix(b"\xef\xbb\xbf"), lines=kind_of(path) == ".jsonl")
+    yield from _pieces(path, layout)
 
 
-def json_pairs(path: Path, prefix: str = "") -> Iterator[Record]:
-    """Values of the object at `prefix` of a .json file ("": the top-level object); `at` is the key."""
-    with path.open("rb") as file:
-        key = ""
-        try:
-            for key, data in ijson.kvitems(file, prefix, use_float=True):
-                yield Record(data, path, key)
-        except (ijson.JSONError, UnicodeDecodeError) as error:
-            yield Record(None, path, f"after {key}", f"expected JSON, got no valid JSON ({error})")
+def _layout(head: bytes, *, lines: bool) -> Callable[[IO[bytes]], Iterator[Piece]]:
+    """How to split a text that begins with `head`. lines: its name says that it holds lines."""
+    whole = [line for line in head.split(b"\n")[:-1] if line.strip()][:3]
+    complete = [_is_json(line) for line in whole]
+    first = head.lstrip()[:1]
+    follows = len(head.split(b"\n", 1)) == 2 and head.split(b"\n", 1)[1].strip() != b""
+    if complete[1:] == [True, True] or (complete[:1] == [True] and follows):
+        return json_text.lines
+    if first == b"[":
+        second = len(whole) > 1 and complete[1] and whole[0].strip() != b"["
+        return json_text.lines if lines and second else json_text.items
+    if lines or first != b"{":
+        return json_text.lines
+    text = json_text.Text(io.BytesIO(head))
+    text.next_byte()
+    text.position += 1
+    objects = []
+    while len(objects) < 3 and text.next_byte() not in (b"", b"}") and text.key() is not None:
+        objects.append(text.next_byte() == b"{")
+        if not objects[-1] or text.value(0).problem:
+            break
+    return json_text.pairs if objects and all(objects) else json_text.values
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(parse_json(line), dict | list)
+    except ValueError:
+        return False
 
 
 def parquet_rows(path: Path) -> Iterator[Record]:
-    """Rows of a .parquet file as dicts; `at` is the number from 1."""
+    """Rows of a .parquet file as dicts; `at` is the number from 1. Of a damaged row group every row is a problem."""
     import pyarrow.parquet as pq
 
-    number = 0
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=64):
-        for data in batch.to_pylist():
-            number += 1
-            yield Record(data, path, number)
+    with path.open("rb") as opened_file:
+        try:
+            file = pq.ParquetFile(opened_file)
+        except (*_BROKEN, ValueError) as error:
+            yield Record(None, path, 1, f"expected a Parquet file, got one that does not open: {error}")
+            return
+        end = 0
+        for group in range(file.num_row_groups):
+            number, end = end, end + file.metadata.row_group(group).num_rows
+            try:
+                for batch in file.iter_batches(batch_size=64, row_groups=[group]):
+                    yield from table_rows(batch, path, number)
+                    number += batch.num_rows
+            except (*_BROKEN, ValueError) as error:
+                problem = f"expected row group {group + 1} to decode, got: {error}"
+                yield from (Record(None, path, lost, problem) for lost in range(number + 1, end + 1))
+
+
+def table_rows(table: Any, path: Path, before: int) -> Iterator[Record]:
+    """Rows of an Arrow table or batch as dicts, numbered from `before` + 1; a value that Python cannot hold is a problem."""
+    try:
+        rows = table.to_pylist()
+    except _NO_VALUE:  # find out which row
+        rows = None
+    if rows is not None:
+        yield from (Record(row, path, before + i) for i, row in enumerate(rows, 1))
+        return
+    for i in range(table.num_rows):
+        row, problem = {}, None
+        for name, column in zip(table.schema.names, table.columns, strict=True):
+            try:
+                row[name] = column[i].as_py()
+            except _NO_VALUE as error:
+                problem = f"field '{name}': expected a value of type {column.type}, got one that does not decode ({error})"
+                break
+        yield Record(None if problem else row, path, before + i + 1, problem)
 
 
 def text_lines(path: Path) -> Iterator[Record]:
     """Non-empty lines of a text file without their ends; `at` is the line from 1."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield Record(line.rstrip("\r\n"), path, number)
+    with opened(path) as file:
+        for piece in json_text.lines(file):
+            try:
+                text = piece.content.decode("utf-8").rstrip("\r\n")
+                yield Record(None if piece.problem else text, path, piece.at, piece.problem)
+            except UnicodeDecodeError as error:
+                yield Record(None, path, piece.at, f"expected text in UTF-8, got {error}")
 
 
-def records(path: Path) -> Iterator[Record]:
-    """Records of a file whose layout is told by its name and first byte: .jsonl, .parquet, or a .json array or object."""
-    if path.suffix == ".parquet":
-        return parquet_rows(path)
-    if path.suffix == ".jsonl":
-        return json_lines(path)
-    with path.open("rb") as file:
-        first = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    return json_pairs(path) if first == b"{" else json_items(path)
+def file_record(path: Path, at: int | str, read: Callable[[bytes], Any], kind: str) -> Record:
+    """One record that is a file of its own; `read` raises ValueError (or SyntaxError) for a content that is no `kind`."""
+    try:
+        if path.stat().st_size > json_text.MAX_BYTES:
+            return Record(
+                None, path, at, f"expected a file of at most {json_text.MAX_BYTES >> 20} MiB, got more"
+            )
+        return Record(read(path.read_bytes()), path, at)
+    except OSError as error:
+        return Record(None, path, at, f"expected a file that opens, got: {error.strerror}")
+    except (
+        ValueError,
+        SyntaxError,
+        LookupError,
+    ) as error:  # LookupError: an encoding that Python does not know
+        return Record(None, path, at, f"expected {kind}, got no valid {kind} ({error})")
 
 
 def need(data: Any, field: str, kind: type | tuple[type, ...], expected: str) -> Any:
@@ -91,7 +220,10 @@ def show(value: Any) -> str:
     """A value in an error message: short, with its type."""
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
-    text = "null" if value is None else repr(value)
+    try:
+        text = "null" if value is None else repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        text = "a huge number"
     return (text if len(text) <= 60 else f"{text[:57]}…") + (
         "" if value is None else f" ({type(value).__name__})"
     )

@@ -23,8 +23,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from data_recipes.json_text import parse_json
 from data_recipes.readers.chat import source
-from data_recipes.readers.files import need, records, show
+from data_recipes.readers.files import file_record, need, show
+from data_recipes.readers.folders import records
 from data_recipes.readers.places import (
     PlaceOptions,
     ask,
@@ -74,11 +76,7 @@ class ScreenAgentOptions(PlaceOptions):
 
 def read_screenspot(path: Path, options: ScreenSpotOptions) -> Iterator[Record]:
     """Records of a file, or of all .json, .jsonl and .parquet files of a folder in the order of names."""
-    if path.is_dir():
-        for file in sorted(p for p in path.iterdir() if p.suffix in (".json", ".jsonl", ".parquet")):
-            yield from records(file)
-    else:
-        yield from records(path)
+    return records(path, options.split)
 
 
 def convert_screenspot(record: Record, options: ScreenSpotOptions) -> Iterator[Row | Rejected]:
@@ -112,7 +110,8 @@ def _screenspot(record: Record, options: ScreenSpotOptions, layout: str, dataset
     frame = "norm1" if layout == "norm1" else "pixel"
     own = data.get("id")
     place = f"{record.file.stem}-{record.at}"
-    width, height = (data.get("img_size") or (None, None))[:2]
+    size = data.get("img_size")
+    width, height = size if isinstance(size, list) and len(size) == 2 else (None, None)
     return {
         "id": f"{own}@{place}" if isinstance(own, str | int) else place,
         "task": "pointing",
@@ -167,7 +166,7 @@ _SUBTASK = {
 def read_screenagent(path: Path, options: ScreenAgentOptions) -> Iterator[Record]:
     """One record per step file of all sessions under a folder, in the order of names; or one file."""
     for file in [path] if path.is_file() else sorted(path.rglob("*.json")):
-        yield Record.unread(file.read_bytes(), file, 1)
+        yield file_record(file, 1, parse_json, "JSON")
 
 
 def convert_screenagent(record: Record, options: ScreenAgentOptions) -> Iterator[Row | Rejected]:

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.readers.chat import ChatOptions, dialogue, media_list, own_id, source, tool_calls, with_gold
-from data_recipes.readers.files import need, records, show
+from data_recipes.readers.files import need, show
+from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
 from vlm.rows import ROLES, Row
 
 
 def read(path: Path, options: ChatOptions) -> Iterator[Record]:
     """Records of a .jsonl, .json or .parquet file."""
-    return records(path)
+    return records(path, options.split)
 
 
 def convert(record: Record, options: ChatOptions) -> Iterable[Row]:

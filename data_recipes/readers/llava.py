@@ -23,7 +23,8 @@ from data_recipes.readers.chat import (
     source,
     with_gold,
 )
-from data_recipes.readers.files import need, records, show
+from data_recipes.readers.files import need, show
+from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
 from vlm.rows import Row
 
@@ -32,7 +33,7 @@ ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user"
 
 def read(path: Path, options: ChatOptions) -> Iterator[Record]:
     """Records of a .json array or a .jsonl file."""
-    return records(path)
+    return records(path, options.split)
 
 
 def convert(record: Record, options: ChatOptions) -> Iterable[Row]:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_recipes.readers.chat import SourceOptions, dialogue, front_placeholders, media_list, own_id, source
-from data_recipes.readers.files import json_lines, need
+from data_recipes.readers.files import need
+from data_recipes.readers.folders import records
 from data_recipes.readers.llava import from_value
 from data_recipes.records import Format, Record, Rejected
 from rewards.choice import read_choice
@@ -56,7 +57,7 @@ class LLaVACoTOptions(SourceOptions):
 
 def read(path: Path, options: LLaVACoTOptions) -> Iterator[Record]:
     """Lines of train.jsonl."""
-    return json_lines(path)
+    return records(path, options.split)
 
 
 def convert(record: Record, options: LLaVACoTOptions) -> Iterator[Row | Rejected]:

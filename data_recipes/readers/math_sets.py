@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from data_recipes.json_text import parse_json
 from data_recipes.readers import easyr1
 from data_recipes.readers.chat import (
     SourceOptions,
@@ -26,7 +27,8 @@ from data_recipes.readers.chat import (
     source,
     split_media,
 )
-from data_recipes.readers.files import need, parquet_rows, records, show
+from data_recipes.readers.files import file_record, need, show
+from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
 from vlm.rows import Row
 
@@ -49,7 +51,7 @@ def _letter(letter: str, choices: list[str]) -> dict[str, Any]:
 
 def read_file(path: Path, options: SourceOptions) -> Iterator[Record]:
     """Entries of a .jsonl, .json or .parquet file."""
-    return records(path)
+    return records(path, options.split)
 
 
 def convert_mathv(record: Record, options: SourceOptions) -> Iterable[Row]:
@@ -64,6 +66,7 @@ def convert_mathv(record: Record, options: SourceOptions) -> Iterable[Row]:
     choices = need(data, "options", list, "a list of options, empty for free-form answers")
     image = data.get("image")
     if image is not None:
+        image = need(data, "image", str, "a path")
         question = re.sub(r"<image1>", "<image>", question, count=1)
         if "<image>" not in question:
             question = f"<image>\n{question}"
@@ -131,7 +134,7 @@ def convert_mathvista(record: Record, options: MathVistaOptions) -> Iterable[Row
         text, listed = need(data, "query", str, "a text"), None
     else:
         text, listed = question + (f" (Unit: {data['unit']})" if data.get("unit") else ""), choices
-    metadata = data.get("metadata") or {}
+    metadata = need(data, "metadata", dict, "an object") if data.get("metadata") else {}
     return [
         row
         | {
@@ -172,23 +175,18 @@ def read_geometry3k(path: Path, options: Geometry3KOptions) -> Iterator[Record]:
 
     `file` is the problem's data.json, `at` its folder's name (with the split if there are several).
     """
-    import json
-
     files = path.glob("**/data.json") if path.is_dir() else [path]
     order = sorted(files, key=lambda f: (str(f.parent.parent), f.parent.name.zfill(12)))
     for file in order:
         at = str(file.parent.relative_to(path)) if path.is_dir() else file.parent.name
-        try:
-            yield Record(json.loads(file.read_bytes()), file, at)
-        except ValueError as error:
-            yield Record(None, file, at, f"expected one JSON value, got no valid JSON ({error})")
+        yield file_record(file, at, parse_json, "JSON")
 
 
 def convert_geometry3k(record: Record, options: Geometry3KOptions) -> Iterable[Row]:
     """One row, text as annotated with LaTeX where there is such text; task `math` or `choice` as the option says."""
     data = record.data
-    text = data.get("annotat_text") if isinstance(data, dict) else None
-    question = text or need(data, "problem_text", str, "a text")
+    annotated = isinstance(data, dict) and data.get("annotat_text")
+    question = need(data, "annotat_text" if annotated else "problem_text", str, "a text")
     choices = need(data, "choices", list, "a list of options")
     letter = need(data, "answer", str, "a letter").strip()
     answer = _letter(letter, choices)
@@ -202,11 +200,19 @@ def convert_geometry3k(record: Record, options: Geometry3KOptions) -> Iterable[R
             "answer": {"value": str(choices[ord(letter) - 65]).strip()} if free else answer,
             "source": source(options, "Geometry3K", "MIT"),
             "choices_text": choices,
-            "subject": "; ".join(data.get("problem_type_graph") or []),
-            "goal": "; ".join(data.get("problem_type_goal") or []),
+            "subject": _joined(data, "problem_type_graph"),
+            "goal": _joined(data, "problem_type_goal"),
             "split": data.get("data_type"),
         }
     ]
+
+
+def _joined(data: dict[str, Any], field: str) -> str:
+    """A list of texts as one."""
+    texts = data.get(field) or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Rejected(f"field '{field}': expected a list of texts, got {show(texts)}")
+    return "; ".join(texts)
 
 
 def looks_like_geometry3k(path: Path, first: Any) -> bool:
@@ -296,7 +302,7 @@ FORMATS = (
     Format(
         "geometry3k_parquet",
         "Geometry3K as Parquet for EasyR1 and verl",
-        lambda path, options: parquet_rows(path),
+        read_file,
         easyr1.convert,
         looks_like_geometry3k_parquet,
         Geometry3KParquetOptions,

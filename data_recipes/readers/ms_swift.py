@@ -31,7 +31,8 @@ from data_recipes.readers.chat import (
     tool_calls,
     with_gold,
 )
-from data_recipes.readers.files import need, records, show
+from data_recipes.readers.files import need, show
+from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
 from rewards.gold import numbers
 from vlm.rows import Row
@@ -50,7 +51,7 @@ class MsSwiftOptions(ChatOptions):
 
 def read(path: Path, options: MsSwiftOptions) -> Iterator[Record]:
     """Records of a .jsonl, .json or .parquet file."""
-    return records(path)
+    return records(path, options.split)
 
 
 def convert(record: Record, options: MsSwiftOptions) -> Iterable[Row]:
@@ -175,10 +176,12 @@ def _objects(value: Any, images: int) -> dict[str, Any] | None:
         raise Rejected(f"field 'objects': expected {{'ref': […], 'bbox': […]}}, got {show(value)}")
     refs, boxes = value.get("ref") or [], value.get("bbox") or []
     kind = value.get("bbox_type") or "real"
-    if kind not in FRAMES:
+    if not isinstance(kind, str) or kind not in FRAMES:
         raise Rejected(f"field 'objects.bbox_type': expected real or norm1, got {show(kind)}")
     if not isinstance(refs, list) or not all(isinstance(ref, str) for ref in refs):
         raise Rejected(f"field 'objects.ref': expected a list of texts, got {show(refs)}")
+    if not isinstance(boxes, list) or not isinstance(value.get("image_id") or [], list):
+        raise Rejected(f"field 'objects': expected lists bbox and image_id, got {show(value)}")
     for i, box in enumerate(boxes):
         try:
             numbers(box, 2 if isinstance(box, list) and len(box) == 2 else 4, f"field 'objects.bbox[{i}]'")

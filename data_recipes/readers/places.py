@@ -131,7 +131,9 @@ def plain(value: float) -> float:
 
 def image_size(width: Any, height: Any) -> dict[str, Any]:
     """The column `image_size`, which validation compares with the file; none where the size is not given or not positive."""
-    whole = all(isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in (width, height))
+    whole = all(
+        isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 1e9 for v in (width, height)
+    )
     return {"image_size": [int(width), int(height)]} if whole else {}
 
 

@@ -22,13 +22,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import ijson
-
 from data_recipes.readers.chat import source
 from data_recipes.readers.coco import first_fields, images_with_objects
-from data_recipes.readers.files import need, records, show
+from data_recipes.readers.files import json_items, need, show
+from data_recipes.readers.folders import records
 from data_recipes.readers.places import PlaceOptions, ask, fill, image_size, media_path, xywh, xyxy
-from data_recipes.records import Format, Record, Rejected
+from data_recipes.records import Format, Record, Rejected, SourceError
 from vlm.rows import Row
 
 VLM_R1_LEAD = "Please provide the bounding box coordinate of the region this sentence describes:"
@@ -42,16 +41,17 @@ class RefOptions(PlaceOptions):
     )
     """Question; {expression} is the phrase, {unit} names the frame."""
     split: str | None = None
-    """Of files that hold several splits (field "split"), read this one: train, val, testA, testB, test."""
+    """Of files that hold several splits (field "split"), or of a folder that does, read this one: train, val, testA, testB,
+    test."""
     instances: Path | None = None
     """instances.json that the `ann_id` of refer's records point into; needed for that layout alone."""
 
 
 def read(path: Path, options: RefOptions) -> Iterator[Record]:
     """Records of a .json array or .jsonl file; those of other splits than the wanted one are passed over."""
-    for record in records(path):
+    for record in records(path, options.split if path.is_dir() else None):
         found = record.data.get("split") if options.split and isinstance(record.data, dict) else None
-        if found is None or found == options.split:
+        if not isinstance(found, str) or found == options.split:
             yield record
 
 
@@ -125,6 +125,8 @@ def _refer(record: Record, options: RefOptions) -> Iterator[Row | Rejected]:
             "field 'ann_id': expected the option `instances` with the boxes of refer's records, got none"
         )
     key = need(data, "ann_id", int, "an annotation's id")
+    if not -(2**63) <= key < 2**63:
+        raise Rejected(f"field 'ann_id': expected an annotation's id, got {show(key)}")
     found = _boxes(options.instances.absolute()).execute("SELECT x, y, w, h FROM boxes WHERE id = ?", (key,))
     box = xywh(found.fetchone() or None, f"ann_id {key} in {options.instances.name}")
     # COCO_train2014_000000581857_16.jpg: refer appends the annotation's number to the image's name
@@ -143,14 +145,24 @@ def _refer(record: Record, options: RefOptions) -> Iterator[Row | Rejected]:
 def _boxes(path: Path) -> sqlite3.Connection:
     """Boxes of an instances.json by annotation id, in a temporary database on disk."""
     if not path.is_file():
-        raise FileNotFoundError(f"option 'instances': expected a file, got no file {path}")
+        raise SourceError(f"option 'instances': expected a file, got no file {path}")
     database = sqlite3.connect("", check_same_thread=False)
     database.execute("CREATE TABLE boxes (id INTEGER PRIMARY KEY, x REAL, y REAL, w REAL, h REAL)")
-    with path.open("rb") as file:
-        items = ijson.items(file, "annotations.item", use_float=True)
-        database.executemany(
-            "INSERT INTO boxes VALUES (?, ?, ?, ?, ?)", ((d["id"], *d["bbox"]) for d in items)
-        )
+    try:
+        for record in json_items(path, "annotations"):
+            data = record.data if isinstance(record.data, dict) else {}
+            if (
+                isinstance(data.get("id"), int)
+                and isinstance(data.get("bbox"), list)
+                and len(data["bbox"]) == 4
+            ):
+                database.execute(
+                    "INSERT OR REPLACE INTO boxes VALUES (?, ?, ?, ?, ?)", (data["id"], *data["bbox"])
+                )
+    except (sqlite3.Error, OverflowError) as error:
+        raise SourceError(
+            f"option 'instances': expected COCO's annotations in {path}, got: {error}"
+        ) from None
     return database
 
 
@@ -162,6 +174,8 @@ def read_mdetr(path: Path, options: RefOptions) -> Iterator[Record]:
 def convert_mdetr(record: Record, options: RefOptions) -> Iterator[Row | Rejected]:
     """One row per image entry; a phrase with several boxes has no single answer."""
     image, objects = record.data["image"], record.data["objects"]
+    if record.data.get("broken"):
+        raise Rejected(f"expected annotations that can be read, got {record.data['broken'][0]}")
     if len(objects) != 1:
         raise Rejected(f"field 'annotations': expected one box for the phrase, got {len(objects)}")
     yield _grounding(

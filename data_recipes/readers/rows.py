@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_recipes.readers.files import json_lines, need, parquet_rows
+from data_recipes.readers.files import need
+from data_recipes.readers.folders import records
 from data_recipes.records import Format, Options, Record, Rejected
-from vlm.rows import SHARDS, Row, without_filling
+from vlm.rows import Row, without_filling
 
 
-def read(path: Path, options: Options) -> Iterator[Record]:
-    """Rows of a .jsonl or .parquet file, or of all shards of a folder."""
-    files = sorted([*path.glob("*.parquet"), *path.glob(SHARDS)]) if path.is_dir() else [path]
-    for file in files:
-        yield from parquet_rows(file) if file.suffix == ".parquet" else json_lines(file)
+class RowsOptions(Options):
+    """Options of `rows`."""
+
+    split: str | None = None
+    """Of a folder that holds several splits (`train-00000-of-00004.parquet`, `test-…`), read this one."""
+
+
+def read(path: Path, options: RowsOptions) -> Iterator[Record]:
+    """Rows of a .jsonl or .parquet file, of all shards of a folder, or of a folder written by `save_to_disk`."""
+    return records(path, options.split)
 
 
 def convert(record: Record, options: Options) -> Iterator[Row]:
@@ -32,4 +38,4 @@ def looks_like(path: Path, first: Any) -> bool:
     return isinstance(first, dict) and {"id", "task", "prompt"} <= set(first)
 
 
-FORMATS = (Format("rows", "Onsight's own rows", read, convert, looks_like),)
+FORMATS = (Format("rows", "Onsight's own rows", read, convert, looks_like, RowsOptions),)

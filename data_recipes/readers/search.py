@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_recipes.readers.chat import SourceOptions, dialogue, media_list, own_id, source
-from data_recipes.readers.files import need, records, show
+from data_recipes.readers.files import need, show
+from data_recipes.readers.folders import records
 from data_recipes.readers.llava import from_value
 from data_recipes.readers.ms_swift import literal
 from data_recipes.records import Format, Record, Rejected
@@ -31,7 +32,7 @@ _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 def read(path: Path, options: SourceOptions) -> Iterator[Record]:
     """Records of a .json, .jsonl or .parquet file."""
-    return records(path)
+    return records(path, options.split)
 
 
 def convert(record: Record, options: SourceOptions) -> Iterable[Row]:

@@ -20,8 +20,9 @@ from typing import Any
 from pydantic import model_validator
 
 from data_recipes.readers.chat import ChatOptions, dialogue, media_list, own_id, source, tool_calls, with_gold
-from data_recipes.readers.files import need, records, show
-from data_recipes.records import Format, Record, Rejected
+from data_recipes.readers.files import need, show
+from data_recipes.readers.folders import records
+from data_recipes.records import Format, Record, Rejected, SourceError
 from vlm.rows import Row
 
 COLUMNS = {"messages": "conversations", "system": None, "tools": None, "images": None, "videos": None}
@@ -74,7 +75,7 @@ class ShareGPTOptions(ChatOptions):
 
 def read(path: Path, options: ShareGPTOptions) -> Iterator[Record]:
     """Records of a .json, .jsonl or .parquet file."""
-    return records(path)
+    return records(path, options.split)
 
 
 def convert(record: Record, options: ShareGPTOptions) -> Iterable[Row]:
@@ -99,6 +100,8 @@ def convert(record: Record, options: ShareGPTOptions) -> Iterable[Row]:
             f"field '{name}': expected an answer as the last turn (or `gold` to name its column), got none"
         )
     system = data.get(columns.get("system") or "")
+    if system is not None and not isinstance(system, str):
+        raise Rejected(f"field '{columns['system']}': expected a text, got {show(system)}")
     if system and turns[:1] and turns[0][0] != "system":
         turns.insert(0, ("system", system))
     folder = options.media or record.file.parent
@@ -138,17 +141,22 @@ def _layout(record: Record, options: ShareGPTOptions) -> tuple[dict[str, Any], d
 @lru_cache(maxsize=16)
 def _entry(path: Path, name: str | None, file_name: str) -> dict[str, Any]:
     """An entry of dataset_info.json, by name or by its file."""
-    entries = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"option 'dataset_info': expected a JSON file, got: {error}") from None
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise SourceError(f"{path}: expected an object of data sets, got {show(entries)}")
     if name is None:
         name = next(
             (key for key, e in entries.items() if Path(str(e.get("file_name"))).name == file_name), None
         )
     if name not in entries:
-        raise ValueError(
+        raise SourceError(
             f"{path}: expected an entry {name or f'for the file {file_name}'!r}, got {', '.join(entries)}"
         )
     if entries[name].get("formatting") not in ("sharegpt", "openai"):
-        raise ValueError(
+        raise SourceError(
             f"{path}: {name}: expected formatting sharegpt, got {entries[name].get('formatting', 'alpaca')}"
         )
     return entries[name]
@@ -172,7 +180,7 @@ def _turns(messages: list[Any], name: str, tags: Mapping[str, str]) -> list[tupl
             turns.append(("system", text))
             continue
         allowed = answers if asked % 2 else questions
-        if role not in allowed:
+        if not isinstance(role, str) or role not in allowed:
             expected = " or ".join(allowed)
             raise Rejected(f"field '{name}[{i}].{tags['role_tag']}': expected {expected}, got {show(role)}")
         if role == tags["function_tag"]:

@@ -24,9 +24,10 @@ from typing import Any, Literal
 
 from data_recipes.readers.chat import source
 from data_recipes.readers.coco import first_fields
-from data_recipes.readers.files import json_items, json_lines, json_pairs, need, records, show, text_lines
+from data_recipes.readers.files import json_items, json_pairs, need, show, text_lines
+from data_recipes.readers.folders import records
 from data_recipes.readers.moments import MomentOptions, moment, stated_duration
-from data_recipes.records import Format, Record, Rejected
+from data_recipes.records import Format, Record, Rejected, SourceError
 from vlm.rows import Row
 
 
@@ -98,13 +99,14 @@ def convert_charades(record: Record, options: CharadesOptions) -> Iterator[Row |
 @lru_cache(maxsize=4)
 def _lengths(path: Path) -> dict[str, float]:
     """Seconds by video."""
-    with path.open(encoding="utf-8", newline="") as file:
-        table = csv.DictReader(file)
-        if not {"id", "length"} <= set(table.fieldnames or ()):
-            raise ValueError(
-                f"option 'lengths': expected columns id and length in {path}, got {table.fieldnames}"
-            )
-        return {row["id"]: float(row["length"]) for row in table}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            if not {"id", "length"} <= set(table.fieldnames or ()):
+                raise ValueError(f"{path} with the columns {table.fieldnames}")
+            return {row["id"]: float(row["length"]) for row in table}
+    except (OSError, TypeError, ValueError) as error:
+        raise SourceError(f"option 'lengths': expected columns id and length, got {error}") from None
 
 
 def looks_like_charades(path: Path, first: Any) -> bool:
@@ -161,7 +163,7 @@ def looks_like_activitynet(path: Path, first: Any) -> bool:
 
 def read_lines(path: Path, options: MomentOptions) -> Iterator[Record]:
     """One record per line."""
-    return json_lines(path)
+    return records(path, options.split)
 
 
 def convert_qvhighlights(record: Record, options: HighlightsOptions) -> Iterator[Row | Rejected]:
@@ -195,7 +197,7 @@ _CUT_NAME = re.compile(r"_\d\d:\d\d:\d\d:\d{3}_\d\d:\d\d:\d\d:\d{3}\.")
 
 def read_timerft(path: Path, options: TimeRftOptions) -> Iterator[Record]:
     """Entries of the array."""
-    return records(path)
+    return records(path, options.split)
 
 
 def convert_timerft(record: Record, options: TimeRftOptions) -> Iterator[Row | Rejected]:
@@ -232,7 +234,7 @@ def looks_like_timerft(path: Path, first: Any) -> bool:
 
 def read_timechat(path: Path, options: MomentOptions) -> Iterator[Record]:
     """Entries of the file's `annotations`."""
-    return json_items(path, "annotations.item")
+    return json_items(path, "annotations")
 
 
 def convert_timechat(record: Record, options: MomentOptions) -> Iterator[Row | Rejected]:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from data_recipes.inputs import note
 from data_recipes.readers.chat import source
-from data_recipes.readers.files import show
+from data_recipes.readers.files import file_record, show
 from data_recipes.readers.places import ObjectOptions, image_size, media_path, object_rows, xyxy
 from data_recipes.records import Format, Record, Rejected
 from vlm.rows import Row
@@ -41,12 +41,7 @@ class VocOptions(ObjectOptions):
 def read(path: Path, options: VocOptions) -> Iterator[Record]:
     """One record per XML file, in the order of names. path: a file, a folder of them, or a folder with `Annotations/`."""
     for file in xml_files(path):
-        try:
-            root = ElementTree.parse(file).getroot()
-        except (ElementTree.ParseError, UnicodeDecodeError) as error:
-            yield Record(None, file, 1, f"expected XML, got no valid XML ({error})")
-            continue
-        yield Record(_plain(root), file, 1)
+        yield file_record(file, 1, lambda content: _plain(ElementTree.fromstring(content)), "XML")
 
 
 def xml_files(path: Path) -> list[Path]:
