@@ -32,6 +32,7 @@ _REST = re.compile(rb'(?:[^"\\\n]++|\\.)*+("|\n)?', re.DOTALL)  # of such a stri
 _STRING = re.compile(rb'"(?:[^"\\\n]++|\\.)*+"', re.DOTALL)
 _SCALAR = re.compile(rb"[\]}]|[^,\]}\n]+")
 _FIRST_KEY = re.compile(rb'\{\s*("(?:[^"\\\n]|\\.)*"\s*:)')
+_AFTER_OBJECT = re.compile(rb"(?<=\}),\s*\{")
 _KEY_BEFORE = re.compile(rb'"(?:[^"\\\n]|\\.)*"\s*:\s*\Z')
 _CLOSES = {ord("{"): ord("}"), ord("["): ord("]")}
 
@@ -308,7 +309,7 @@ class Text:
         """Where an array that seems to end at `end` ends: before the next entry, if that bracket is the file's last one."""
         length = end - self.position
         last = self._nothing_follows(length)
-        cut = self._next_by_key() if last and self._entry else -1
+        cut = self._next_by_key() if last else -1
         return cut if 0 <= cut < self.position + length else self.position + length
 
     def _unclosed(self, mark: bytes | None, dropped: bool) -> tuple[bytes, str | None]:
@@ -324,10 +325,14 @@ class Text:
 
     def _next_by_key(self) -> int:
         """The next place that holds the key that entries begin with, or -1."""
-        entry = self._entry
-        if entry is None and (first := _FIRST_KEY.match(self.buffer, self.position)):
-            entry = re.compile(rb"(?<=\}),\s*\{\s*" + re.escape(first.group(1)))
-        match = entry.search(self.buffer, self.position + 1) if entry else None
+        match = None
+        if self._entry:
+            match = self._entry.search(self.buffer, self.position + 1)
+        elif first := _FIRST_KEY.match(self.buffer, self.position):  # the first entry: what follows an object's end?
+            own = re.compile(rb"(?<=\}),\s*\{\s*" + re.escape(first.group(1)))
+            match = own.search(self.buffer, self.position + 1)
+        if not self._entry and not match:
+            match = _AFTER_OBJECT.search(self.buffer, self.position + 1)
         if match and self._keyed:  # the entry's own key belongs to it
             match = _KEY_BEFORE.search(
                 self.buffer, max(match.start() - 500, self.position + 1), match.start()
