@@ -328,7 +328,9 @@ class Text:
         match = None
         if self._entry:
             match = self._entry.search(self.buffer, self.position + 1)
-        elif first := _FIRST_KEY.match(self.buffer, self.position):  # the first entry: what follows an object's end?
+        elif first := _FIRST_KEY.match(
+            self.buffer, self.position
+        ):  # the first entry: what follows an object's end?
             own = re.compile(rb"(?<=\}),\s*\{\s*" + re.escape(first.group(1)))
             match = own.search(self.buffer, self.position + 1)
         if not self._entry and not match:
