@@ -86,6 +86,14 @@ class ChecksConfig(_Section):
     """Limit of the mean absolute difference over the tokens of a step, in nats."""
     max_gap: float | None = Field(default=None, gt=0)
     """Limit of the largest difference on any token, in nats."""
+    max_kl: float | None = Field(default=None, gt=0)
+    """Limit of the KL per token, in nats, whatever the noise floor."""
+    min_ess: float | None = Field(default=None, gt=0, le=1)
+    """Limit of the effective sample size, as a share."""
+    max_noise: float | None = Field(default=None, gt=1)
+    """Limit of the KL as a multiple of what rounding alone does to this model, which is measured in the first step."""
+    sample_tokens: int = Field(default=4096, ge=1)
+    """Tokens of each process on which the gap is measured where no group has a signal, and rounding in the first step."""
 
 
 class GRPOConfig(_Section):

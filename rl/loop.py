@@ -35,7 +35,7 @@ from core.trackers import check_installed, flat
 from rewards.router import Router, Score
 from rl.advantages import Group, TaskStd, group_advantages
 from rl.checkpoints import checkpoints, find_resume, load_checkpoint, save_checkpoint, save_model
-from rl.checks import check_fingerprint, check_gap, check_sampled
+from rl.checks import GapCheck, check_fingerprint, check_gap, check_sampled
 from rl.config import GRPOConfig
 from rl.packing import fill, pack
 from rl.processes import collected, dealt, gathered_means, largest, seed_of, summed, timed
@@ -54,7 +54,7 @@ from rl.setup import (
     optimizer_for,
     prepare,
 )
-from rl.step import StepSums, apply_gradient, loss_without_step
+from rl.step import StepSums, apply_gradient, loss_without_step, sampled_gap
 from rl.update import policy_gradient
 from rl.weights import FingerprintedWeights, named_weights
 from vlm.inputs import encode_row
@@ -76,6 +76,7 @@ class Run:
     suppressed: tuple[int, ...]
     media: tuple[str, ...]
     skipped: SkippedSteps
+    gap: GapCheck
     task_std: TaskStd = field(default_factory=TaskStd)
     step: int = 0
     version: int = 0
@@ -103,7 +104,7 @@ def train(config: GRPOConfig) -> Path:
         rows, rollouts, scores, batch = sample(run, seconds)
         groups, total_tokens, metrics = advantages(run, rows, rollouts, scores, batch)
         with timed(seconds, "update"):
-            metrics |= update(run, groups, total_tokens)
+            metrics |= update(run, groups, rollouts, total_tokens)
         with timed(seconds, "sync"):
             sync(run)
         run.step += 1
@@ -176,6 +177,7 @@ def start(config: GRPOConfig) -> Run:
         suppressed=suppressed_token_ids(processor, model.config.text_config.vocab_size),
         media=tuple(k for k in kinds if any(row.get(f"{k}s") for row in rows)),
         skipped=SkippedSteps(config.optimizer.max_skipped_steps),
+        gap=GapCheck(gap_limits(config)),
     )
     if resume is not None:
         restore(run, resume)
@@ -262,10 +264,11 @@ def in_batch(run: Run, batch: Batch, count: int) -> list[int]:
     return [group * size + i for group in mine for i in range(size)]
 
 
-def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]:
+def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens: int) -> dict[str, float]:
     """One gradient over all groups of the step, if any has a signal; the gap is checked before it is applied.
 
-    A step whose learning rate, loss or gradient is not finite is skipped by all processes.
+    Without a signal the gap is checked on a few of the rollouts: an engine that is broken altogether samples nothing but
+    failures. A step whose learning rate, loss or gradient is not finite is skipped by all processes.
     """
     run.engine.sleep()
     config, accelerator = run.config, run.accelerator
@@ -275,10 +278,18 @@ def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     metrics = {"learning_rate": rate, "steps/skipped": 0.0}
+    options = {
+        "temperature": config.rollout.temperature,
+        "suppressed_ids": run.suppressed,
+        "media": run.media,
+    }
+    if run.gap.floor is None or not batches:
+        gap = sampled_gap(accelerator, run.policy, run.gap, rollouts, config.checks.sample_tokens, options)
     if (
         not batches
     ):  # no process has a group with a signal: the gradient is exactly zero, and no step is taken
-        return metrics
+        check_gap(gap, run.gap.limits)
+        return metrics | run.gap.metrics(gap)
 
     sums = StepSums()
     for i, batch in enumerate(batches):
@@ -290,17 +301,15 @@ def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]
                 run.policy,
                 batch,
                 total_tokens=total_tokens,
-                temperature=config.rollout.temperature,
-                suppressed_ids=run.suppressed,
                 ranks=run.ranks,
-                media=run.media,
+                **options,
             )
             sums.add(batch, out)
             loss = out.loss
             if last:
                 gap, means = sums.over_processes(accelerator)
                 if isfinite(means["loss"]) and isfinite(rate):
-                    check_gap(gap, gap_limits(config))
+                    run.gap.check(gap, lambda: sums.rounding(accelerator, run.policy, options))
                 else:
                     loss = loss_without_step(loss)
             accelerator.backward(loss)
@@ -312,7 +321,7 @@ def update(run: Run, groups: list[Group], total_tokens: int) -> dict[str, float]
         metrics["steps/skipped"] = 1.0
     else:
         run.version += 1
-    return metrics | means | {"grad_norm": norm} | gap.metrics()
+    return metrics | means | {"grad_norm": norm} | run.gap.metrics(gap)
 
 
 def sync(run: Run) -> None:
@@ -366,6 +375,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "sampler": run.sampler.state_dict(),
         "task_std": run.task_std.state_dict(),
         "skipped": run.skipped.state_dict(),
+        "gap_floor": run.gap.floor,
     }
 
 
@@ -375,6 +385,7 @@ def restore(run: Run, folder: Path) -> None:
     run.sampler.load_state_dict(state["sampler"])
     run.task_std.load_state_dict(state["task_std"])
     run.skipped.load_state_dict(state["skipped"])
+    run.gap.floor = state["gap_floor"]
     say(run.accelerator, f"resumed from {folder} at step {run.step}")
 
 

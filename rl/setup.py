@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -96,8 +97,13 @@ def learning_rate(config: OptimizerConfig, step: int) -> float:
 
 def gap_limits(config: GRPOConfig) -> GapLimits:
     """The configured limits of the log-prob gap, those of the dtype where none is given."""
+    checks = config.checks
+    given = {
+        "mean": checks.max_mean_gap,
+        "max": checks.max_gap,
+        "kl": checks.max_kl,
+        "ess": checks.min_ess,
+        "noise": checks.max_noise,
+    }
     default = GapLimits.for_dtype(getattr(torch, config.model.dtype))
-    return GapLimits(
-        mean=default.mean if config.checks.max_mean_gap is None else config.checks.max_mean_gap,
-        max=default.max if config.checks.max_gap is None else config.checks.max_gap,
-    )
+    return replace(default, **{name: value for name, value in given.items() if value is not None})

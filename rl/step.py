@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
-from rl.checks import LogprobGap, gap_from_moments, gap_moments, join_moments, reduce_moments
+from rl.checks import GapCheck, LogprobGap, gap_from_moments, reduce_moments
 from rl.packing import PackedBatch
 from rl.processes import summed
+from rl.rollouts.types import Rollout
+from rl.rounding import LogProbs, engine_gap, logprobs_of, rounding_gap, sample_batch
 from rl.update import UpdateOutput
 
 
@@ -20,22 +22,60 @@ class StepSums:
     """Loss, entropy and the log-prob gap, summed over a step's micro-batches on this process."""
 
     def __init__(self) -> None:
-        self._moments = gap_moments(torch.zeros(0), torch.zeros(0))
+        self.batches: list[PackedBatch] = []
+        self.logprobs: LogProbs = []
         self._loss = self._entropy = self._tokens = 0.0
 
     def add(self, batch: PackedBatch, out: UpdateOutput) -> None:
-        for rollout, logprobs in zip(batch.rollouts, out.logprobs, strict=True):
-            seen = gap_moments(torch.tensor(rollout.logprobs), logprobs, torch.tensor(rollout.loss_mask))
-            self._moments = join_moments(self._moments, seen)
+        self.batches.append(batch)
+        self.logprobs.append(out.logprobs)
         self._loss += out.loss.item()
         self._entropy += out.entropy * out.tokens
         self._tokens += out.tokens
 
     def over_processes(self, accelerator: Accelerator) -> tuple[LogprobGap, dict[str, float]]:
         """Over all tokens of the step: the gap, and loss and entropy for the log. All processes must call it."""
-        gap = gap_from_moments(reduce_moments(self._moments.to(accelerator.device)))
+        gap = gap_over_processes(accelerator, engine_gap(self.batches, self.logprobs))
         sums = summed(accelerator, [self._loss / accelerator.num_processes, self._entropy, self._tokens])
         return gap, {"loss": sums[0], "entropy": sums[1] / max(1.0, sums[2])}
+
+    def rounding(self, accelerator: Accelerator, policy: nn.Module, options: Mapping[str, Any]) -> float:
+        """KL of rounding on the tokens of the step (`rl.rounding`). All processes must call it."""
+        moments = rounding_gap(policy, self.batches, self.logprobs, options)
+        return gap_over_processes(accelerator, moments).kl
+
+
+def gap_over_processes(accelerator: Accelerator, moments: Tensor) -> LogprobGap:
+    """The gap over the tokens of all processes, from the moments of each (`gap_moments`)."""
+    return gap_from_moments(reduce_moments(moments.to(accelerator.device)))
+
+
+def sampled_gap(
+    accelerator: Accelerator,
+    policy: nn.Module,
+    check: GapCheck,
+    rollouts: Sequence[Rollout],
+    sample_tokens: int,
+    options: Mapping[str, Any],
+) -> LogprobGap:
+    """The gap on a few of the step's rollouts, checked; the first time, the noise floor is measured on them.
+
+    Log-probs of the trainer that are not numbers are left to the update, which skips such steps.
+    """
+    batches = [sample_batch(rollouts, sample_tokens)]
+    trainer = logprobs_of(policy, batches, options)
+    gap = gap_over_processes(accelerator, engine_gap(batches, trainer))
+
+    def noise() -> float:
+        return gap_over_processes(accelerator, rounding_gap(policy, batches, trainer, options)).kl
+
+    if not math.isfinite(gap.kl):
+        return gap
+    if check.floor is None:
+        check.first(gap, noise())
+    else:
+        check.check(gap, noise)
+    return gap
 
 
 def loss_without_step(loss: Tensor) -> Tensor:

@@ -23,6 +23,11 @@ def only_images_vary(completion: str, answer: dict, **row: object) -> float:
     return share_of_digits(completion, answer) if row["images"] else 1.0
 
 
+def nothing(completion: str, answer: dict, **row: object) -> float:
+    """Always 0: no group has a signal."""
+    return 0.0
+
+
 def write_small_world(folder: Path, rows: int = 6) -> Path:
     """Random tiny policy in `folder/model` and rows (text-only and one image in turn) in `folder/rows.jsonl`."""
     build_tiny_vlm(folder / "model", ["0 1 2 3 4 5 6 7 8 9 what is it"] * 3, hidden=64, layers=2, seed=1)
