@@ -93,9 +93,9 @@ class GapCheck:
             self.floor = max(self.floor, noise())
             self._check_noise(gap, self.floor)
 
-    def metrics(self, gap: LogprobGap) -> dict[str, float | None]:
+    def metrics(self, gap: LogprobGap) -> dict[str, float]:
         """For the log: `logprob_gap/mean`, `…/max`, `…/kl`, `…/ess`, and the floor as `…/noise`."""
-        values = asdict(gap) | {"noise": self.floor}
+        values = asdict(gap) | {"noise": math.nan if self.floor is None else self.floor}
         return {f"logprob_gap/{name}": value for name, value in values.items() if name != "tokens"}
 
     def _check_noise(self, gap: LogprobGap, noise: float) -> None:

@@ -278,7 +278,7 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     metrics = {"learning_rate": rate, "steps/skipped": 0.0}
-    options = {
+    options: dict[str, Any] = {
         "temperature": config.rollout.temperature,
         "suppressed_ids": run.suppressed,
         "media": run.media,

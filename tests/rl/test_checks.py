@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rl.checks import (
+    GapCheck,
     GapLimits,
     LogprobGap,
     OffPolicyError,
@@ -83,6 +84,43 @@ def test_one_token_far_off_stops_the_run():
 def test_a_gap_of_rounding_passes():
     check_gap(LogprobGap(mean=1.4e-5, max=7e-3, kl=0.0, ess=1.0, tokens=10), GapLimits())
     check_gap(LogprobGap(mean=1e-2, max=1.0, kl=0.0, ess=1.0, tokens=10), GapLimits.for_dtype(torch.bfloat16))
+
+
+def gap_of_kl(kl):
+    return LogprobGap(mean=0.0, max=0.0, kl=kl, ess=1.0, tokens=10)
+
+
+def test_kl_and_sample_size_have_ceilings():
+    with pytest.raises(OffPolicyError, match=r"KL between .* 0\.0006 .* limit is 0\.0005"):
+        check_gap(gap_of_kl(6e-4), GapLimits.for_dtype(torch.bfloat16))
+    with pytest.raises(OffPolicyError, match=r"ESS between .* 0\.98 .* limit is 0\.99"):
+        check_gap(LogprobGap(0.0, 0.0, 0.0, ess=0.98, tokens=10), GapLimits.for_dtype(torch.bfloat16))
+
+
+def test_the_first_gap_is_judged_by_rounding_and_sets_the_floor():
+    check = GapCheck(GapLimits(noise=4.0))
+    with pytest.raises(OffPolicyError, match="5 times what rounding does to this model"):
+        check.first(gap_of_kl(5e-12), noise=1e-12)
+    check.first(gap_of_kl(3e-12), noise=1e-12)
+    assert check.floor == 3e-12
+    check.first(gap_of_kl(1e-13), noise=1e-12)
+    assert check.floor == 1e-12
+
+
+def test_a_later_gap_above_the_floor_is_judged_by_rounding_on_its_own_tokens():
+    check, measured = GapCheck(GapLimits(noise=4.0), floor=1e-12), []
+
+    def noise(value):
+        return lambda: measured.append(value) or value
+
+    check.check(gap_of_kl(4e-12), noise(0.0))
+    assert not measured  # below the limit nothing is measured
+    check.check(gap_of_kl(5e-12), noise(2e-12))
+    assert measured == [2e-12] and check.floor == 2e-12
+    with pytest.raises(OffPolicyError, match="10 times what rounding does"):
+        check.check(gap_of_kl(2e-11), noise(2e-12))
+    with pytest.raises(OffPolicyError, match="KL between"):
+        check.check(gap_of_kl(float("nan")), noise(1.0))
 
 
 def test_a_rollout_of_another_version_stops_the_run():
