@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from rewards.final_answer import Clause, clauses, find_answer, without_markup
+from rewards.final_answer import Clause, clauses, find_answer, is_negated, without_markup
 from rewards.gold import field, gold_check, sequence
 from rewards.number_words import number_word
 from rewards.reading import plain_number, plain_text
@@ -20,7 +20,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _OPEN, _CLOSE = r"[(\[{<]{0,2}", r"[)\]}>]{0,2}"
 _LEAD = re.compile(
-    r"(?:(?:and|so|thus|hence|therefore|then|i\.e\.|namely|but|所以|因此|故)[\s,]{1,3})?"
+    r"(?:(?:and|so|thus|hence|therefore|then|i\.e\.|namely|but|clearly|definitely|obviously|surely|certainly|所以|因此|故)[\s,]{1,3})?"
+    r"(?:i'm\s(?:sure|certain|confident)\s(?:that\s)?|(?:let's\s)?go\swith\s|(?:我)?(?:认为|觉得)?(?:应该|应)?(?:是|正确的是)\s?)?"
     r"(?:(?:it|this|that)(?:\s(?:is|must\sbe|should\sbe|has\sto\sbe|would\sbe)|'s)\s"
     r"|(?:i|we)(?:'d|'ll|\swould|\swill|\smust|\sshould)?\s(?:choose|chose|pick|select|say|go\swith|think|believe|am\ssure)"
     r"(?:\s(?:that|it\sis|it's|the\sanswer\sis)){0,2}\s)?"
@@ -29,13 +30,26 @@ _LEAD = re.compile(
 )
 _LETTER = re.compile(rf"{_OPEN}([A-Za-z]){_CLOSE}(?:\s?选项)?\s?[.:,;!]{{0,2}}")
 _AFFIRMED = re.compile(
-    rf"(?:option\s|choice\s)?{_OPEN}([A-Z]){_CLOSE}\s(?:is|seems|looks|must\sbe|would\sbe)\s(?:indeed\s|clearly\s)?(?:the\s)?(?:only\s)?"
-    r"(?:correct|right|true|best|answer|one)(?:\s(?:answer|option|choice|one|letter))?[.:,;!]?",
+    rf"(?:option\s|choice\s)?{_OPEN}([A-Z]){_CLOSE}(?:\s(?:is|seems|looks|must\sbe|would\sbe|(?:appears|seems)\sto\sbe)\s(?:indeed\s|clearly\s)?(?:the\s)?(?:only\s)?"
+    r"(?:correct|right|true|best|answer|one)(?:\s(?:answer|option|choice|one|letter))?"
+    r"|\s?(?:选项)?(?:是|为)?(?:正确|对)的?(?:答案|选项)?|\s(?:makes\ssense|matches|fits|it\sis))[.:,;!]?",
     re.IGNORECASE,
 )
+_AROUND = re.compile(  # signs and assurances around a choice
+    r"\A(?:[*$`\"'\s•→✓✔✅]|[>=-]{1,3}\s){1,9}(?=\S)|(?<=[*$`\"'])\.\Z|[*$`\"'\s✓✔✅]{1,9}\Z|(?<=[!.])[!.]{1,5}\Z"
+    r"|,?\s(?:i\s(?:think|believe|am\ssure)|for\ssure|of\scourse|obviously|clearly|definitely)\.?\Z",
+    re.IGNORECASE,
+)
+_THEN_TEXT = re.compile(r"[(\[{<]{0,2}([A-Z])[\s.:,;)\]}>=→*\"'(\[–—-]{1,9}(\S.*)", re.DOTALL)
+_THEN_LETTER = re.compile(r"(.+\S)[\s,:(\[–—-]{1,5}([A-Z])[)\]]{0,2}[.!]?", re.DOTALL)
+_DASH_THEN_SENTENCE = re.compile(rf"\A({_OPEN}[A-Z]{_CLOSE})\s?(?:[–—:]|\s-)\s(?=\w)")
 _LETTER_AND_TEXT = re.compile(
     r"(?:[(\[{]{1,2}([A-Z])[)\]}]{1,2}\s{0,3}[.:,;-]{0,2}|([A-Z])\s{0,3}(?:[.:,;)]+|[-–—](?=\s)))\s{0,9}(\S.*)",
     re.DOTALL,
+)
+_SUBJECT_IS = re.compile(
+    r"(?:the|this|that|its|my|these|those)\s[^.,;:!?]{1,80}\s(?:is|are|was|were|equals)\s(?:shown\sto\sbe\s)?([^.,;:!?].*)",
+    re.IGNORECASE,
 )
 _FREE_TEXT_IS_OTHER = re.compile(
     # The rest behind a letter, where the options aren't known, names another letter: "B. c", "B. a cat or C", "(B) 1 (C) 2".
@@ -74,7 +88,7 @@ def read_choice(completion: object, options: Sequence[str] | None = None) -> str
     stated: set[str] = set()
     denied: set[str] = set()
     last = None
-    for clause in clauses(text):
+    for clause in clauses(_DASH_THEN_SENTENCE.sub(r"\1. ", text)):
         letter = _one(clause.text, options)
         if letter:
             stated.add(letter)
@@ -90,31 +104,47 @@ def read_choice(completion: object, options: Sequence[str] | None = None) -> str
 
 def _one(text: str, options: Sequence[str] | None) -> str | None:
     """The letter of a text that is nothing but a choice; None for other texts."""
-    text = re.sub(r"\A[*$`\"'\s]+|(?<=[*$`\"'])\.\Z", "", text.strip()).rstrip("*$`\"' \n")
+    text = _AROUND.sub("", text.strip())
     letters = LETTERS[: len(options)] if options else LETTERS
     for part in dict.fromkeys((text, text[_lead_end(text) :])):
         match = _LETTER.fullmatch(part) or _AFFIRMED.fullmatch(part)
         if match:
             return letter if (letter := match.group(1).upper()) in letters else None
-        same = _same_options(part, options)
+        same = _same_options(part, options) or _same_options(_predicate(part), options)
         if same:
             return same[0] if len(same) == 1 else None
-        match = _LETTER_AND_TEXT.fullmatch(part)
-        if match:
-            letter, rest = match.group(1) or match.group(2), match.group(3)
-            if letter not in letters:
-                return None
-            if options:
-                if letter in _same_options(rest, options):
-                    return letter
-            elif _is_free_text(rest):
-                return letter
+        both = _letter_with_its_text(part, options) if options else _letter_with_a_text(part)
+        if both:
+            return both
     return None
+
+
+def _letter_with_its_text(text: str, options: Sequence[str]) -> str | None:
+    """The letter of `B. a bus`, `(B) a bus`, `B (a bus)`, `a bus (B)`, if that is the option's text."""
+    for match, letter, rest in ((_THEN_TEXT.fullmatch(text), 1, 2), (_THEN_LETTER.fullmatch(text), 2, 1)):
+        if match:
+            words = match.group(rest)
+            same = _same_options(words, options) or _same_options(words.strip("()[]*\"' .-–—"), options)
+            if match.group(letter) in same:
+                return match.group(letter)
+    return None
+
+
+def _letter_with_a_text(text: str) -> str | None:
+    """The letter of `B. a bus`, `(B) a bus`, where the options aren't known."""
+    match = _LETTER_AND_TEXT.fullmatch(text)
+    return (match.group(1) or match.group(2)) if match and _is_free_text(match.group(3)) else None
 
 
 def _lead_end(text: str) -> int:
     match = _LEAD.match(text)
     return match.end() if match else 0
+
+
+def _predicate(text: str) -> str:
+    """What a sentence says of its subject ("a bus" of "The vehicle is a bus."); empty for a denial and other texts."""
+    match = _SUBJECT_IS.fullmatch(text)
+    return match.group(1) if match and not is_negated(text) else ""
 
 
 def _is_free_text(rest: str) -> bool:
@@ -154,9 +184,19 @@ def _explains(clause: Clause, options: Sequence[str] | None, stated: str | None)
     """Whether a clause that is no choice itself is a sentence that explains one, and names no other option."""
     if _FILLER.fullmatch(clause.text):
         return True
-    if clause.doubtful or len(clause.text.split()) < (4 if stated else 3):
+    words = len(clause.text.split())
+    if stated and options and _bare(clause.text) == _bare(options[LETTERS.index(stated)]):
+        return True  # "(C), the lizard" where the option is "a lizard"
+    sentence = re.match(r"(?:it|the|this|these|there|they)\b", clause.text, re.IGNORECASE)
+    if clause.doubtful or words < (4 if stated and not sentence else 3):
         return False
+    if not stated and words >= 6:
+        return True  # the reasoning before the choice may weigh the others
     return _mentioned(clause.text, options) <= ({stated} if stated else set())
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"\A(?:the|an?)\s", "", plain_text(text))
 
 
 def _same_options(text: str, options: Sequence[str] | None) -> list[str]:
@@ -174,6 +214,11 @@ def _same_options(text: str, options: Sequence[str] | None) -> list[str]:
         parts = [_number_and_unit(option) for option in options[: len(LETTERS)]]
         if len({unit for _, unit in parts}) == 1:
             same = [letter for letter, (value, _) in zip(LETTERS, parts, strict=False) if value == key]
+    value, _ = _number_and_unit(text)
+    if not same and value is not None and all(isinstance(option, Fraction) for option in keys):
+        same = [
+            letter for letter, option in zip(LETTERS, keys, strict=False) if option == value
+        ]  # 140° for "140"
     return same
 
 

@@ -17,13 +17,13 @@ from rewards.reading import plain_number
 
 _NOTHING = re.compile(
     r"(?:(?:so|thus|therefore|hence),?\s)?"
-    r"(?:(?:there(?:\s(?:is|are)|'s)|(?:i|we)\s(?:can\s)?(?:see|count|find)|it\s(?:shows|has|contains)|the\s(?:image|picture|photo)\s(?:shows|has|contains))\s)?"
-    r"(?:none|nothing|nobody|zero(?:\s[a-z]{2,20}){1,3}|not\sany|no(?!\s(?:idea|answer|way|doubt|clue|information|more|less|fewer|longer|problem|question|need|matter|good|one\sknows|of)\b)"
+    r"(?:(?:(?:no,\s)?there(?:\s(?:is|are)|'s|'re)|(?:i|we)\s(?:can\s)?(?:see|count|find)|it\s(?:shows|has|contains)|the\s(?:image|picture|photo)\s(?:shows|has|contains))\s)?"
+    r"(?:none|nothing|nobody|zero(?:\s[a-z]{2,20}){1,3}|not\sany|not\s(?:a\ssingle|one)(?:\s[a-z]{2,20}){0,2}|no(?!\s(?:idea|comment|number|answer|way|doubt|clue|information|more|less|fewer|longer|problem|question|need|matter|good|one\sknows|of)\b)"
     r"(?:\s[a-z-]{2,20}){1,3})"
     r"(?:\sof\s(?:them|these|those|the\s[a-z]{2,20}))?"
     r"(?:\s(?:is|are|was|were|can\sbe)(?:\s[a-z]{2,20}){0,2}|\s(?:there|here|at\sall|visible|present|in\s(?:the|this)\s[a-z]{2,20})){0,3}"
-    r"|(?:there\s(?:aren't|isn't|are\snot|is\snot)|(?:i|we)\s(?:don't|do\snot|can't|cannot)\ssee)\sany(?:\s[a-z-]{2,20}){0,3}"
-    r"|(?:图中|图片中|画面中|这里)?(?:没有|无)(?:任何)?(?!答案|信息|办法|把握)[\u3400-\u9fff]{0,6}",
+    r"|there\s(?:isn't|is\snot)\san?(?:\ssingle)?(?:\s[a-z-]{2,20}){1,3}|(?:there\s(?:aren't|isn't|are\snot|is\snot)|(?:i|we)\s(?:don't|do\snot|can't|cannot)\ssee)\sany(?:\s[a-z-]{2,20}){0,3}"
+    r"|一[\u3400-\u9fff](?:也|都)没有|(?:图中|图片中|画面中|这里)?(?:没有|无)(?:任何)?(?!答案|信息|办法|把握)[\u3400-\u9fff]{0,6}",
     re.IGNORECASE,
 )
 _SINGLE = re.compile(

@@ -2,7 +2,8 @@ r"""The one rule by which the rewards find the answer in what a model wrote, bef
 
 1. **Where.** The last `<answer>…</answer>`; in it (or without it) the last `\boxed{…}`, together with the boxes side by side with
    it, which are one answer of several parts; or the `answer` (`count`, `value`, …) of a JSON object. Without such a mark, what
-   follows the last "the answer is", "Answer:", "答案：" and the like; without that, the whole text.
+   follows the last "the answer is", "Answer:", "答案：" and the like, or the last sentence that begins with "Therefore", "So",
+   "Thus"; without that, the whole text.
 2. **Markup** is not part of it: bold, code, headings, `$…$`, `\text{…}`, special tokens, full-width forms.
 3. **Reasons** are not part of it: "because …", "since it …", "因为…", "I hope it is correct."
 4. **What is denied is not stated.** A clause with a negation ("not B", "B is wrong", "it isn't 5", "不是") states nothing; an
@@ -50,10 +51,14 @@ _EMPHASIS = re.compile(r"\*\*|__|`+|^\s{0,3}#{1,6}\s|(?<!\w)\*(?=\w)|(?<=\w)\*(?
 _LEAD = re.compile(
     r"(?:\b(?:the|my|our)\s{1,3})?(?:\b(?:final|correct|right|best|true|only)\s{1,3}){0,2}"
     r"\b(?:answer|ans|option|choice|letter|solution|result|conclusion)"
-    r"(?:\s{1,3}(?:choice|option|letter|here|to\s(?:the|this)\squestion)){0,2}"
+    r"(?:\s{1,3}(?:choice|option|letter|here|to\s(?:the|this|your)\squestion)){0,2}"
     r"(?:\s{0,3}(?:is|was|would\sbe|should\sbe|must\sbe|will\sbe|[:=]|-(?=\s)))+\s{0,3}(?:(?:option|choice)\b\s{0,3})?"
     r"|(?:最终|正确|最后)?的?(?:答案|结果|结论)\s?(?:应该|应|就|选项)?\s?(?:是|为|选择?|[:=])*\s{0,3}"
     r"|(?<![不勿非可])(?:故|应|因此|所以|正确)?选(?:择|项)?(?:是|为|[:=])?\s{0,3}(?=[(\[]?[A-Z]\b|[(\[]?[A-Z][^A-Za-z])",
+    re.IGNORECASE,
+)
+_CONCLUSION = re.compile(
+    r"(?:(?<=[.!?])\s+|\n\s*)(?:so|thus|hence|therefore|consequently|overall|in\s(?:conclusion|summary)|所以|因此|综上)(?:,\s?|\s+|(?<=[\u3400-\u9fff]))",
     re.IGNORECASE,
 )
 _REASON = re.compile(
@@ -63,13 +68,36 @@ _REASON = re.compile(
     re.IGNORECASE,
 )
 _COURTESY = re.compile(
-    r"\bI\shope\s(?:it|this)\s(?:is|was)\s(?:correct|right|helpful)\.?|\bI\shope\sthis\shelps[.!]?",
+    r"\bI\s(?:do\s)?hope\s(?:it|this|that)\s(?:is|was|helps?|answers?)[^.!?\n]{0,60}[.!?]?|\b(?:please\s)?let\sme\sknow\sif\b[^.!?\n]{0,80}[.!?]?"
+    r"|\b(?:do\syou\shave|is\sthere)\sany(?:thing)?\s(?:other\squestions?|else)\b[^.!?\n]{0,60}\?",
     re.IGNORECASE,
 )
 
+# "B, not A" has two clauses, "it is not A" one.
+_NO_VERB_BEFORE = "".join(
+    rf"(?<!\b{verb})"
+    for verb in (
+        "is",
+        "are",
+        "was",
+        "were",
+        "do",
+        "does",
+        "did",
+        "can",
+        "could",
+        "should",
+        "would",
+        "will",
+        "has",
+        "have",
+        "must",
+    )
+)
 _CLAUSE_END = re.compile(
     r"(?<=[,;.!?])(?!(?<=\b[Nn]o\.)\s[0-9])\s+|\n+|(?<=[,;.!?])(?=[\u3400-\u9fff])"
-    r"|\s+(?=(?:but|not|rather\sthan|instead\sof|except|unlike)\b)|\s*(?=\((?:not|rather\sthan|instead\sof|unlike)\b)",
+    rf"|{_NO_VERB_BEFORE}\s+(?=not\b)|\s+(?=(?:but|rather\sthan|instead\sof|except|unlike)\b)"
+    r"|\s*(?=\((?:not|rather\sthan|instead\sof|unlike)\b)",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(
@@ -108,7 +136,7 @@ def find_answer(completion: object) -> str:
     value = _json_value(text)
     text = text if value is None else value
     text = _COURTESY.sub("", _REASON.sub("", without_markup(text)))
-    leads = list(_LEAD.finditer(text))
+    leads = list(_LEAD.finditer(text)) or list(_CONCLUSION.finditer(text))
     if leads and re.search(
         r"[\w\[(]", text[leads[-1].end() :]
     ):  # "B is the answer." has nothing behind its lead
@@ -124,6 +152,11 @@ def clauses(text: str) -> list[Clause]:
         for part in parts
         if part.strip(" .,;:!()")
     ]
+
+
+def is_negated(text: str) -> bool:
+    """Whether there is a negation anywhere in a text."""
+    return bool(_NEGATION.search(text))
 
 
 def standing(before: str, after: str = "") -> Standing:

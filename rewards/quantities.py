@@ -39,12 +39,12 @@ _GROUPED = re.compile(r"(?<![0-9.,]\s)(?<![0-9.,])[0-9]{1,3}(?:\s[0-9]{3}){1,5}(
 
 _BOUND_BEFORE = re.compile(
     r"(?:\b(?:(?:more|less|fewer|greater|higher|lower|larger|smaller|other|later|earlier)\s(?:or\s\w{1,9}\s)?than|at\s(?:least|most)|over|under|above|below|beyond|"
-    r"exceed\w{0,3}|up\sto|before|after|until|no\s(?:more|less|fewer)\sthan|nearly|almost|minimum\sof|maximum\sof|half|twice|double)\s(?:an?\s|of\s)?|[<>≤≥!≠]\s?=?\s?"
+    r"exceed\w{0,3}|up\sto|before|after|until|out\sof|close\sto|nearer|hardly|barely|not\squite|plus|additional|another|no\s(?:more|less|fewer)\sthan|nearly|almost|minimum\sof|maximum\sof|half|twice|double)\s(?:an?\s|of\s)?|[<>≤≥!≠±]\s?=?\s?"
     r"|(?:超过|至少|至多|最多|最少|不到|多于|少于|大于|小于|近|将近|不足|超)\s?)\Z",
     re.IGNORECASE,
 )
 _BOUND_AFTER = re.compile(
-    r"\s{0,2}(?:\+(?!\s?[0-9])|(?:\w{1,12}\s)?(?:or|and)\s(?:more|less|fewer|greater|higher|lower|above|below|over|under)\b|plus\b(?!\s?[0-9])|[个只名位条张辆人]?(?:多|几|半|倍|以上|以下))",
+    r"\s{0,2}(?:\+(?!\s?[0-9])|(?:\w{1,12}\s)?(?:or|and)\s(?:more|less|fewer|greater|higher|lower|above|below|over|under)\b|plus\b(?!\s?[0-9])|[个只名位条张辆人]?(?:多|几|半|倍|成|以上|以下)|\s?[<>≤≥]|\\(?:pm|le|ge|lt|gt))",
     re.IGNORECASE,
 )
 _LABEL_BEFORE = re.compile(
@@ -58,7 +58,10 @@ _PART_AFTER = re.compile(
     r"|(?:-\s?)?(?:quarter|third|half|halve|fifth|sixth|seventh|eighth|ninth|tenth|fourth|hundredth)s?\b|and\sa\s(?:half|quarter|third)|分之|\\frac)",
     re.IGNORECASE,
 )
-_RATE_AFTER = re.compile(r"\s{0,3}(?:\w{1,12}\s)?(?:each|apiece|per\b|every\b|times\b)", re.IGNORECASE)
+_RATE_AFTER = re.compile(
+    r"\s{0,3}(?:\w{1,12}\s)?(?:each|apiece|per\b|every\b|times\b|more\b|less\b|fewer\b|extra\b|too\smany\b)",
+    re.IGNORECASE,
+)
 _PERCENT_AFTER = re.compile(r"\s{0,3}(?:percent|per\scent|percentage|pct)\b", re.IGNORECASE)
 _TOTAL_BEFORE = re.compile(
     r"(?:\b(?:total(?:\s(?:number|count)\s?(?:of\s\w{1,15})?)?|sum|altogether|overall|in\s(?:total|all))\s?(?:of|is|are|=|:|,)?\s?(?:there\s(?:are|is)\s)?|(?:总共|一共|总计|合计|共计?)\s?(?:有|是|为)?\s?)\Z",
@@ -75,7 +78,7 @@ _RESTATED = re.compile(
     r"\A(?:yes|so|thus|hence|therefore|i\.e\.|that\sis|exactly|precisely|namely|it\sis|answer)\b",
     re.IGNORECASE,
 )
-_AGAIN = re.compile(r"(?<=[0-9a-z])\s{0,2}\(\s?([0-9.,]{1,30})\s?\)", re.IGNORECASE)
+_AGAIN = re.compile(r"(?<=[0-9a-z])\s{0,2}\(\s?([0-9.,]{1,30})(?:\s[a-z]{1,20})?\s?\)", re.IGNORECASE)
 
 
 class Number(NamedTuple):
