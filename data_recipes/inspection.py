@@ -15,6 +15,7 @@ from data_recipes.accept import accept
 from data_recipes.readers import FORMATS
 from data_recipes.readers.files import kind_of, text_lines
 from data_recipes.readers.folders import records
+from data_recipes.readers.refused import refused
 from data_recipes.records import Format, Options, Record, Rejected, SourceError
 from data_recipes.validate import Validation, make_check
 from vlm.rows import Row
@@ -66,6 +67,10 @@ def inspect(
     """
     if not path.exists():
         raise ValueError(f"expected a file or folder, found nothing at {path}")
+    other = None if name else refused(path, first_record(path))
+    if other is not None:
+        yield f"{path}: {other.name}: not read. What to do: {other.remedy}."
+        return
     found = [_named(name)] if name else guess(path)
     if not found:
         yield from _unknown(path)

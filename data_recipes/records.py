@@ -34,12 +34,13 @@ class Record:
     A record made by `unread` is parsed when first looked at, so that passing over records of other workers costs little.
     """
 
-    __slots__ = ("_content", "_data", "_line", "_problem", "at", "file")
+    __slots__ = ("_content", "_data", "_line", "_place", "_problem", "at", "file")
 
     def __init__(self, data: Any, file: Path, at: int | str, problem: str | None = None):
         self._data, self.file, self.at, self._problem = data, file, at, problem
         self._content: bytes | None = None
         self._line: int | None = None
+        self._place = at
 
     @classmethod
     def unread(cls, content: bytes, file: Path, at: int | str) -> Record:
@@ -70,7 +71,12 @@ class Record:
     def where(self) -> str:
         """FILE:AT, and the line where `at` is a key or an index."""
         line = "" if self._line is None else f" (line {self._line})"
-        return f"{self.file}:{self.at}{line}"
+        return f"{self.file}:{self._place}{line}"
+
+    def of_shard(self) -> Record:
+        """The record with an `at` that is its own beside the records of other files of the set."""
+        self.at = f"{self.file.name.split('.')[0]}-{self._place}"
+        return self
 
     def __repr__(self) -> str:
         return f"Record({self.where})"

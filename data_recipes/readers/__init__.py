@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from data_recipes.readers import (
+    alpaca,
     boxes_json,
     coco,
     easyr1,
@@ -12,6 +13,7 @@ from data_recipes.readers import (
     llava_cot,
     math_sets,
     ms_swift,
+    r1v,
     refcoco,
     rows,
     search,
@@ -23,6 +25,18 @@ from data_recipes.readers import (
 from data_recipes.records import Format
 from data_recipes.synthetic import worlds
 
-_QUESTIONS = (llava_cot, tabmwp, math_sets, search, easyr1, sharegpt, llamafactory_v1, llava, ms_swift)
+_QUESTIONS = (
+    llava_cot,
+    tabmwp,
+    math_sets,
+    search,
+    r1v,
+    easyr1,
+    sharegpt,
+    llamafactory_v1,
+    llava,
+    ms_swift,
+    alpaca,
+)
 MODULES = (rows, coco, voc, refcoco, boxes_json, gui, temporal, *_QUESTIONS, worlds)
 FORMATS: dict[str, Format] = {f.name: f for module in MODULES for f in module.FORMATS}

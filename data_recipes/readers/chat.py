@@ -129,6 +129,55 @@ def locate(path: str, field: str, folder: Path) -> str:
     return os.path.abspath(os.path.join(folder, path))
 
 
+_INLINE = re.compile(r"<(img|image|video|audio)>([^<>\n]*?)</\1>|<(image|video)>")
+
+
+def inline_media(
+    turns: Sequence[tuple[str, str]], images: list[Any], videos: list[Any], folder: Path
+) -> tuple[list[tuple[str, str]], list[Any], list[Any]]:
+    """Turns whose media stand in the text as `<img>a.jpg</img>` (Qwen-VL, ms-swift), with placeholders in their place.
+
+    Returns the turns and all media in reading order; media of the record that no placeholder names come first.
+    """
+    if not any(match.group(1) for _, text in turns for match in _INLINE.finditer(text)):
+        return list(turns), images, videos
+    given = {"image": list(images), "video": list(videos)}
+    found: dict[str, list[Any]] = {"image": [], "video": []}
+
+    def put(match: re.Match[str]) -> str:
+        if match.group(1) == "audio":
+            raise Rejected("field 'messages': expected images and videos alone, got <audio>")
+        kind = match.group(3) or ("video" if match.group(1) == "video" else "image")
+        if match.group(3):
+            found[kind] += [given[kind].pop(0)] if given[kind] else []
+        else:
+            found[kind].append(locate(match.group(2).strip(), f"<{match.group(1)}>", folder))
+        return f"<{kind}>"
+
+    changed = [(role, _INLINE.sub(put, text)) for role, text in turns]
+    return changed, given["image"] + found["image"], given["video"] + found["video"]
+
+
+PREFERENCE = ("chosen", "rejected", "kto_tag", "rejected_response", "rejected_messages", "rejected_images")
+
+
+def preference_field(data: Mapping[str, Any]) -> str | None:
+    """The field that makes a record one of preference data, if any: a pair of answers, or KTO's label."""
+    if any(isinstance(data.get(key), bool) for key in ("label", "kto_tag")):
+        return "label" if isinstance(data.get("label"), bool) else "kto_tag"
+    return next((key for key in PREFERENCE if data.get(key) not in (None, [], "")), None)
+
+
+def refuse_preference(data: Mapping[str, Any]) -> None:
+    """Rejected for a record of preference data: its answers are not all wanted ones."""
+    field = preference_field(data)
+    if field is not None:
+        raise Rejected(
+            f"field '{field}': expected no preference data, got {show(data[field])} (not for SFT or RLVR: an answer may be the"
+            " unwanted one)"
+        )
+
+
 def front_placeholders(
     turns: list[tuple[str, str]], images: Sequence[Any], videos: Sequence[Any]
 ) -> list[tuple[str, str]]:

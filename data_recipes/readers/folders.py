@@ -26,8 +26,9 @@ def records(path: Path, split: str | None = None) -> Iterator[Record]:
     elif (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         yield from _saved(path, split)
     else:
-        for file in shards(path, split):
-            yield from file_records(file)
+        files = shards(path, split)
+        for file in files:
+            yield from (record.of_shard() if len(files) > 1 else record for record in file_records(file))
 
 
 def file_records(path: Path) -> Iterator[Record]:

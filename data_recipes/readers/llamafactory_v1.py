@@ -15,7 +15,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_recipes.readers.chat import ChatOptions, dialogue, media_list, own_id, source, tool_calls, with_gold
+from data_recipes.readers.chat import (
+    ChatOptions,
+    dialogue,
+    media_list,
+    own_id,
+    refuse_preference,
+    source,
+    tool_calls,
+    with_gold,
+)
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
@@ -30,6 +39,8 @@ def read(path: Path, options: ChatOptions) -> Iterator[Record]:
 def convert(record: Record, options: ChatOptions) -> Iterable[Row]:
     """One row: what comes before the first answer as prompt, the rest as the trace; a tools column is kept."""
     data = record.data
+    if isinstance(data, dict):
+        refuse_preference(data)
     folder = options.media or record.file.parent
     images: list[Any] = []
     videos: list[Any] = []

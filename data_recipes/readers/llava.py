@@ -18,8 +18,10 @@ from data_recipes.readers.chat import (
     ChatOptions,
     dialogue,
     front_placeholders,
+    inline_media,
     media_list,
     own_id,
+    refuse_preference,
     source,
     with_gold,
 )
@@ -43,6 +45,8 @@ def convert(record: Record, options: ChatOptions) -> Iterable[Row]:
     folder = options.media or record.file.parent
     images = media_list(data.get("image"), "image", folder)
     videos = media_list(data.get("video"), "video", folder)
+    refuse_preference(data)
+    turns, images, videos = inline_media(turns, images, videos, folder)
     turns = front_placeholders(turns, images, videos)
     row = {"id": own_id(record, "id", "question_id"), "task": options.task}
     row |= with_gold(dialogue(turns, images, videos, "conversations"), data, options)

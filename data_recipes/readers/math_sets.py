@@ -100,7 +100,7 @@ class MathVistaOptions(SourceOptions):
     """Options of `mathvista`. `media`: the folder that holds `images/`; null: the file's folder."""
 
     prompt: Literal["query", "question"] = "query"
-    """`query`: the authors' prompt with its hint on the form of the answer; `question`: the question and its options."""
+    """`query`: the authors' prompt with its hint on the form of the answer, built where a file has none; `question`: the question and its options."""
 
 
 def convert_mathvista(record: Record, options: MathVistaOptions) -> Iterable[Row]:
@@ -131,7 +131,10 @@ def convert_mathvista(record: Record, options: MathVistaOptions) -> Iterable[Row
         image = need(data, "image", str, "a path")
         images = media_list(image, "image", options.media or record.file.parent)
     if options.prompt == "query":
-        text, listed = need(data, "query", str, "a text"), None
+        text, listed = (
+            need(data, "query", str, "a text") if "query" in data else _query(data, question, choices),
+            None,
+        )
     else:
         text, listed = question + (f" (Unit: {data['unit']})" if data.get("unit") else ""), choices
     metadata = need(data, "metadata", dict, "an object") if data.get("metadata") else {}
@@ -151,6 +154,27 @@ def convert_mathvista(record: Record, options: MathVistaOptions) -> Iterable[Row
             "split": metadata.get("split"),
         }
     ]
+
+
+_HINTS = {
+    ("text", None): "and provide the correct option letter, e.g., A, B, C, D, at the end",
+    ("integer", None): "requiring an integer answer and provide the final value, e.g., 1, 2, 3, at the end",
+    ("float", 1): "requiring a floating-point number with one decimal place and provide the final value, e.g., 1.2, 1.3, 1.4, at the end",
+    ("float", 2): "requiring a floating-point number with two decimal places and provide the final value, e.g., 1.23, 1.34, 1.45, at the end",
+    ("list", None): "requiring a Python list as an answer and provide the final list, e.g., [1, 2, 3], [1.2, 1.3, 1.4], at the end",
+}  # fmt: skip
+"""The authors' hints by answer type and precision (evaluation/build_query.py)."""
+
+
+def _query(data: dict[str, Any], question: str, choices: list[str] | None) -> str:
+    """The authors' prompt, which testmini.json leaves to a script of theirs."""
+    kind, precision = data.get("answer_type"), data.get("precision")
+    hints = [h for (name, digits), h in _HINTS.items() if name == kind and digits in (None, precision)]
+    lines = [f"Hint: Please answer the question {hints[0]}."] if hints else []
+    lines.append(f"Question: {question}" + (f" (Unit: {data['unit']})" if data.get("unit") else ""))
+    if choices:
+        lines += ["Choices:", *(f"({chr(65 + i)}) {choice}" for i, choice in enumerate(choices))]
+    return "\n".join(lines)
 
 
 def looks_like_mathvista(path: Path, first: Any) -> bool:

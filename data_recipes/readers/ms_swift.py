@@ -25,8 +25,10 @@ from data_recipes.readers.chat import (
     ChatOptions,
     dialogue,
     front_placeholders,
+    inline_media,
     media_list,
     own_id,
+    refuse_preference,
     source,
     tool_calls,
     with_gold,
@@ -62,10 +64,12 @@ def convert(record: Record, options: MsSwiftOptions) -> Iterable[Row]:
     for field, kind in (("audios", "audio"), ("rejected_response", "preference data"), ("label", "labels")):
         if data.get(field) not in (None, []):
             raise Rejected(f"field '{field}': expected none, got some ({kind} is not for SFT or RLVR rows)")
+    refuse_preference(data)
     field, turns = _turns(data)
     folder = options.media or record.file.parent
     images = media_list(data.get("images") or data.get("image"), "images", folder)
     videos = media_list(data.get("videos") or data.get("video"), "videos", folder)
+    turns, images, videos = inline_media(turns, images, videos, folder)
     turns = front_placeholders(turns, images, videos)
     objects = _objects(data.get("objects"), len(images))
     texts, named = _substituted([text for _, text in turns], objects)
@@ -257,7 +261,13 @@ def looks_like(path: Path, first: Any) -> bool:
         return False
     messages = first.get("messages")
     roles = {m.get("role") for m in messages if isinstance(m, dict)} if isinstance(messages, list) else set()
-    return (bool(roles) and "objects" in first) or "tool_call" in roles or {"query", "response"} <= set(first)
+    inline = bool(roles) and re.search(r"<(img|video)>[^<>]+</\1>", str(messages)[:20_000]) is not None
+    return (
+        (bool(roles) and "objects" in first)
+        or "tool_call" in roles
+        or {"query", "response"} <= set(first)
+        or inline
+    )
 
 
 FORMATS = (Format("ms_swift", "ms-swift json, jsonl or Parquet", read, convert, looks_like, MsSwiftOptions),)

@@ -7,15 +7,16 @@ Which of the published layouts a record has is told by its fields:
 | VLM-R1 | {"image", "problem", "solution"} (also "normal_caption") | xyxy | om-ai-lab/VLM-R1, rec_jsons_processed |
 | Shikra | {"img_path", "expression", "bbox"} | xyxy | shikras/shikra, REC_*.jsonl, GC_genome*.jsonl |
 | Qwen-VL | {"image", "sent", "bbox", "width", "height"} | xyxy | QwenLM/Qwen-VL, eval_mm |
-| refer | {"ref_id", "ann_id", "file_name", "sentences": [{"sent"}]} | in `instances` | lichengunc/refer, refs exported to JSON |
+| refer, as JSON or pickle | {"ref_id", "ann_id", "file_name", "sentences": [{"sent"}]} | in `instances` | lichengunc/refer, refs exported to JSON |
 | MDETR | COCO file whose images have a "caption" (format refcoco_mdetr) | xywh | ashkamath/mdetr, finetune_*.json |
 
-Boxes are in pixels of the original image. The refs of lichengunc/refer are published as Python pickles, which can run code
-when loaded; they are not read here: export them to JSON once, and name their instances.json.
+Boxes are in pixels of the original image. The refs of lichengunc/refer are published as Python pickles (refs(unc).p beside
+instances.json). A pickle can run code when it is loaded; here everything in it but plain data is refused.
 """
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from collections.abc import Iterator
 from functools import lru_cache
@@ -44,15 +45,47 @@ class RefOptions(PlaceOptions):
     """Of files that hold several splits (field "split"), or of a folder that does, read this one: train, val, testA, testB,
     test."""
     instances: Path | None = None
-    """instances.json that the `ann_id` of refer's records point into; needed for that layout alone."""
+    """instances.json that the `ann_id` of refer's records point into, for that layout alone; the one beside the file unless
+    given."""
 
 
 def read(path: Path, options: RefOptions) -> Iterator[Record]:
     """Records of a .json array or .jsonl file; those of other splits than the wanted one are passed over."""
-    for record in records(path, options.split if path.is_dir() else None):
+    if path.suffix in (".p", ".pkl", ".pickle") or (path.is_dir() and sorted(path.glob("refs(*).p"))):
+        entries = pickled_refs(path)
+    else:
+        entries = records(path, options.split if path.is_dir() else None)
+    for record in entries:
         found = record.data.get("split") if options.split and isinstance(record.data, dict) else None
         if not isinstance(found, str) or found == options.split:
             yield record
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads dicts, lists, texts and numbers, which is all that refer's files hold; refuses everything that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it names {module}.{name}, and only plain data are read")
+
+
+def pickled_refs(path: Path) -> Iterator[Record]:
+    """Records of refer's refs(unc).p, or of the only such file in a folder; `at` is the index from 0."""
+    files = sorted(path.glob("refs(*).p")) if path.is_dir() else [path]
+    if len(files) > 1:
+        raise SourceError(
+            f"{path}: expected one file of refs, got {', '.join(f.name for f in files)}: name one"
+        )
+    with files[0].open("rb") as file:
+        try:
+            refs = _PlainUnpickler(file, encoding="latin-1").load()
+        except Exception as error:  # noqa: BLE001  whatever a damaged pickle makes of itself
+            raise SourceError(
+                f"{files[0]}: expected refer's refs, got a pickle that is not read: {error}"
+            ) from None
+    if not isinstance(refs, list):
+        raise SourceError(f"{files[0]}: expected a list of refs, got {show(refs)}")
+    for number, ref in enumerate(refs):
+        yield Record(ref, files[0], number)
 
 
 def convert(record: Record, options: RefOptions) -> Iterator[Row | Rejected]:
@@ -120,15 +153,16 @@ def _grounding(
 def _refer(record: Record, options: RefOptions) -> Iterator[Row | Rejected]:
     """Rows of lichengunc/refer's record: one per sentence, all about the same box."""
     data = record.data
-    if options.instances is None:
+    instances = options.instances or record.file.parent / "instances.json"
+    if options.instances is None and not instances.is_file():
         raise Rejected(
             "field 'ann_id': expected the option `instances` with the boxes of refer's records, got none"
         )
     key = need(data, "ann_id", int, "an annotation's id")
     if not -(2**63) <= key < 2**63:
         raise Rejected(f"field 'ann_id': expected an annotation's id, got {show(key)}")
-    found = _boxes(options.instances.absolute()).execute("SELECT x, y, w, h FROM boxes WHERE id = ?", (key,))
-    box = xywh(found.fetchone() or None, f"ann_id {key} in {options.instances.name}")
+    found = _boxes(instances.absolute()).execute("SELECT x, y, w, h FROM boxes WHERE id = ?", (key,))
+    box = xywh(found.fetchone() or None, f"ann_id {key} in {instances.name}")
     # COCO_train2014_000000581857_16.jpg: refer appends the annotation's number to the image's name
     stem, _, ending = need(data, "file_name", str, "the image's name").rpartition(".")
     image = f"{stem.rpartition('_')[0]}.{ending}" if stem.count("_") > 2 else f"{stem}.{ending}"
@@ -196,6 +230,8 @@ def looks_like(path: Path, first: Any) -> bool:
         {"img_path", "expression", "bbox"},
         {"image", "sent", "bbox"},
     )
+    if path.is_dir() and sorted(path.glob("refs(*).p")):
+        return (path / "instances.json").is_file()
     if not isinstance(first, dict):
         return False
     if {"image", "problem", "solution"} <= set(first):

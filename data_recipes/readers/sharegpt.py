@@ -19,7 +19,17 @@ from typing import Any
 
 from pydantic import model_validator
 
-from data_recipes.readers.chat import ChatOptions, dialogue, media_list, own_id, source, tool_calls, with_gold
+from data_recipes.readers.chat import (
+    ChatOptions,
+    dialogue,
+    inline_media,
+    media_list,
+    own_id,
+    refuse_preference,
+    source,
+    tool_calls,
+    with_gold,
+)
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected, SourceError
@@ -84,6 +94,7 @@ def convert(record: Record, options: ShareGPTOptions) -> Iterable[Row]:
     if not isinstance(data, dict):
         raise Rejected(f"expected a JSON object, got {show(data)}")
     columns, tags = _layout(record, options)
+    refuse_preference(data)
     for key in ("chosen", "rejected", "kto_tag"):
         if data.get(columns.get(key) or key) is not None:
             raise Rejected(
@@ -107,6 +118,7 @@ def convert(record: Record, options: ShareGPTOptions) -> Iterable[Row]:
     folder = options.media or record.file.parent
     images = media_list(data.get(columns.get("images") or ""), columns.get("images") or "images", folder)
     videos = media_list(data.get(columns.get("videos") or ""), columns.get("videos") or "videos", folder)
+    turns, images, videos = inline_media(turns, images, videos, folder)
     row = {"id": own_id(record, "id"), "task": options.task}
     row |= with_gold(dialogue(turns, images, videos, name), data, options)
     if data.get(columns.get("tools") or ""):
@@ -192,7 +204,7 @@ def _turns(messages: list[Any], name: str, tags: Mapping[str, str]) -> list[tupl
 
 def looks_like(path: Path, first: Any) -> bool:
     """Turns in `conversations` (with a list of images or videos, or none and no `image`), or in `messages`."""
-    if not isinstance(first, dict) or "objects" in first or "image" in first:
+    if not isinstance(first, dict) or "objects" in first or "image" in first or "video" in first:
         return False
     turns = first.get("conversations", first.get("messages"))
     if not isinstance(turns, list) or not turns or not isinstance(turns[0], dict):

@@ -6,6 +6,7 @@
 | activitynet_captions | {"v_ID": {"duration", "timestamps": [[s, e]], "sentences": […]}} | ActivityNet Captions; microsoft/2D-TAN |
 | qvhighlights | {"qid", "query", "vid", "duration", "relevant_windows": [[s, e]]} per line | jayleicn/moment_detr |
 | timerft | [{"video", "duration", "timestamp": [s, e], "sentence", "qid"}] | xiaomi-research/time-r1 |
+| tvgbench | [{"path", "question", "answer": "s-e", "duration"}] | xiaomi-research/time-r1 |
 | timechat_tvg | {"annotations": [{"image_id", "caption", "timestamp": [s, e], "id"}]} | RenShuhuai-Andy/TimeChat |
 
 Times are seconds from the start of the video file. All rows are of task temporal; annotations that cannot be right (an end
@@ -55,6 +56,13 @@ class TimeRftOptions(MomentOptions):
     """Entries with `video_start` and `video_end` are about that part of a video. Files whose names tell the part
     (ID_00:07:21:000_00:08:00:200.mp4) hold it alone; of others it is cut out when the row is used. `always` and `never` say so
     for all. A wrong choice shows as rows rejected for their duration."""
+
+
+class TvgBenchOptions(MomentOptions):
+    """Options of the format tvgbench."""
+
+    video: str = "{id}.*"
+    """The video file's path in `media`: {id} is the video's name, * stands for anything (the set has .mp4 and .mkv)."""
 
 
 # ------------------------------------------------------------------------------------------------------- Charades-STA
@@ -232,6 +240,51 @@ def looks_like_timerft(path: Path, first: Any) -> bool:
     return isinstance(first, dict) and {"video", "timestamp", "sentence", "duration"} <= set(first)
 
 
+# ----------------------------------------------------------------------------------------------------------- TVGBench
+
+_SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*")
+
+
+def convert_tvgbench(record: Record, options: MomentOptions) -> Iterator[Row | Rejected]:
+    """One row per entry: the answer is "START-END" in seconds of the part from `start` to `end`, or of the whole video."""
+    data = record.data
+    text = need(data, "answer", str, "START-END in seconds")
+    match = _SPAN.fullmatch(text)
+    if not match:
+        raise Rejected(f"field 'answer': expected START-END in seconds, got {show(text)}")
+    clip = None
+    if data.get("start") is not None or data.get("end") is not None:
+        start, end = (
+            need(data, name, (int, float), "the part's time in seconds") for name in ("start", "end")
+        )
+        clip = {"start": start, "end": end}
+    kept = ("dataset_name", "qsemtype")
+    yield moment(
+        record,
+        options,
+        name=str(record.at),
+        video=need(data, "path", str, "the video's path"),
+        query=need(data, "question", str, "a sentence"),
+        windows=[[float(match.group(1)), float(match.group(2))]],
+        field="answer",
+        duration=stated_duration(data),
+        columns={
+            "source": source(options, "TVGBench", "unknown"),
+            **{key: data[key] for key in kept if isinstance(data.get(key), str)},
+        },
+        clip=clip,
+    )
+
+
+def looks_like_tvgbench(path: Path, first: Any) -> bool:
+    """Entries of Time-R1's benchmark."""
+    return (
+        isinstance(first, dict)
+        and {"path", "question", "answer", "duration"} <= set(first)
+        and first.get("question_type", "video temporal grounding") == "video temporal grounding"
+    )
+
+
 def read_timechat(path: Path, options: MomentOptions) -> Iterator[Record]:
     """Entries of the file's `annotations`."""
     return json_items(path, "annotations")
@@ -291,6 +344,14 @@ FORMATS = (
         convert_timerft,
         looks_like_timerft,
         TimeRftOptions,
+    ),
+    Format(
+        "tvgbench",
+        "TVGBench of Time-R1",
+        read_lines,
+        convert_tvgbench,
+        looks_like_tvgbench,
+        TvgBenchOptions,
     ),
     Format(
         "timechat_tvg",

@@ -60,6 +60,7 @@ def _plain(root: ElementTree.Element) -> dict[str, Any]:
         "width": root.findtext("size/width"),
         "height": root.findtext("size/height"),
         "database": root.findtext("source/database"),
+        "polygons": len(root.findall("object/polygon")),
         "objects": [
             {
                 "name": item.findtext("name"),
@@ -80,6 +81,8 @@ def convert(record: Record, options: VocOptions) -> Iterator[Row | Rejected]:
     if not name:
         raise Rejected("field 'filename': expected the image's name, got nothing")
     objects: dict[str, list[list[float]] | Rejected] = {}
+    if data["polygons"]:
+        raise Rejected("expected <bndbox> of VOC, got <polygon> of LabelMe: convert to COCO (labelme2coco)")
     for number, item in enumerate(data["objects"]):
         label = (item["name"] or "").strip()
         if not label:

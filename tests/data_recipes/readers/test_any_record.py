@@ -189,6 +189,34 @@ GOOD: dict[str, tuple[Any, dict]] = {
         },
         {"cut": "never"},
     ),
+    "alpaca": (
+        {
+            "instruction": "<image>Name it.",
+            "input": "Now.",
+            "output": "A cat.",
+            "system": "Be brief.",
+            "history": [["Hi", "Hello"]],
+            "images": ["a.png"],
+        },
+        {},
+    ),
+    "r1v": (
+        {"image": "a.png", "problem": "How many?", "solution": "<answer> 3 </answer>"},
+        {"task": "counting"},
+    ),
+    "tvgbench": (
+        {
+            "path": "x/v.mp4",
+            "question": "A square moves.",
+            "answer": "0.2-1.0",
+            "start": 0.0,
+            "end": 2.0,
+            "duration": 2.0,
+            "question_type": "video temporal grounding",
+            "dataset_name": "charades",
+        },
+        {},
+    ),
     "tabmwp": (
         {
             "question": "1 + 1?",

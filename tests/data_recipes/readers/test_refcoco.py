@@ -77,6 +77,7 @@ def test_refers_records_take_boxes_from_instances_and_have_a_row_per_sentence(
     assert read.records == 2
     assert read.rejected[0] == "sentences[1]: field 'expression': expected a phrase, got ' ' (str)"
     assert "field 'ann_id 5 in instances.json': expected four numbers, got null" in read.rejected[1]
+    instances.rename(tmp_path / "elsewhere.json")  # it is looked for beside the file
     without = read_file("refcoco", path)
     assert "expected the option `instances`" in without.rejected[0]
 
