@@ -12,8 +12,19 @@ from PIL import Image
 from torch import Tensor
 
 from rewards.stages import STAGES, render, stage_spans
-from vlm.inputs import Encoded, collate, encode, encode_row, extend
-from vlm.media import IMAGE, VIDEO, Video, image_size, load_media
+from vlm.inputs import (
+    Encoded,
+    check_texts,
+    collate,
+    encode,
+    encode_ids,
+    encode_row,
+    expanded_length,
+    extend,
+    prompt_ids,
+    special_tokens,
+)
+from vlm.media import IMAGE, VIDEO, Video, load_media
 from vlm.rows import Row
 
 IGNORE = -100
@@ -90,10 +101,9 @@ def check_end_token(processor: Any) -> None:
 def _tokens(tokenizer: Any, text: str, where: str) -> tuple[list[int], list[int]]:
     """Ids of a text that the model should write, and the stage of each token."""
     out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    special = set(out["input_ids"]) & set(tokenizer.all_special_ids)
+    special = [token for token in special_tokens(tokenizer) if token in text]
     if special:
-        names = ", ".join(tokenizer.convert_ids_to_tokens(sorted(special)))
-        raise TraceError(f"{where}: expected plain text, got the special token {names} in it")
+        raise TraceError(f"{where}: expected plain text, got the special token {', '.join(special)} in it")
     stage_of = np.full(len(text) + 1, TURNS_ID)
     for name, start, end in stage_spans(text):
         stage_of[start:end] = STAGE_NAMES.index(name.lower())
@@ -102,49 +112,60 @@ def _tokens(tokenizer: Any, text: str, where: str) -> tuple[list[int], list[int]
 
 def _encode_turns(processor: Any, row: Row, max_frames: int) -> Example:
     """A multi-turn trace: all its assistant turns are targets, the observations between them are not."""
-    tokenizer, where = processor.tokenizer, f"row {row.get('id')!r}: field 'trace'"
-    turns = row["trace"]
-    if turns[0]["role"] != "assistant" or turns[-1]["role"] != "assistant":
-        raise TraceError(f"{where}: expected a multi-turn trace to begin and end with an assistant's turn")
+    engine_ids, stages = turn_ids(processor, row)
     images, videos = load_media(row, max_frames=max_frames)
-    sequence = encode(processor, [*row["prompt"], *turns], images, videos, add_generation_prompt=False)
-    start = len(_prompt_ids(processor, row))
-    opening = tokenizer("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
-    engine_ids = list(sequence.engine_ids)
-    stages = [0] * len(engine_ids)
-    at = start - len(opening)
-    for turn in turns:
-        end = engine_ids.index(tokenizer.eos_token_id, at)
-        if turn["role"] == "assistant":
-            text = turn["content"]
-            if not isinstance(text, str):
-                text = "".join(part.get("text", "") for part in turn["content"])
-            ids, labels = _tokens(tokenizer, text, where)
-            first = at + len(opening)
-            if engine_ids[at:end] != opening + ids:
-                raise TraceError(
-                    f"{where}: the chat template changes an assistant's turn; strip white space around it"
-                )
-            stages[first : end + 1] = [*labels, END_ID]
-        at = engine_ids.index(opening[0], end) if opening[0] in engine_ids[end:] else end
-    # Nothing after the last end token (the template's line break) is ever sampled or seen by a later token.
-    kept = at + 1
-    del stages[kept:]
-    expanded = _expand_like(sequence.input_ids.tolist(), engine_ids[:kept], stages, processor)
-    sequence = replace(
-        sequence,
-        input_ids=sequence.input_ids[: len(expanded)],
-        position_ids=sequence.position_ids[:, : len(expanded)],
-        engine_ids=tuple(engine_ids[:kept]),
-    )
-    stage_ids = torch.tensor(expanded)
+    sequence = encode_ids(processor, engine_ids, images, videos)
+    stage_ids = torch.tensor(_expand_like(sequence.input_ids.tolist(), engine_ids, stages, processor))
     return Example(sequence, torch.where(stage_ids > 0, sequence.input_ids, IGNORE), stage_ids)
 
 
-def _prompt_ids(processor: Any, row: Row) -> list[int]:
-    """The prompt's ids before expansion, generation prompt included."""
-    text = processor.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
-    return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+def turn_ids(processor: Any, row: Row) -> tuple[list[int], list[int]]:
+    """Ids before expansion of a row's prompt and multi-turn trace, and the stage of each (into STAGE_NAMES).
+
+    Each assistant's turn is tokenised on its own, since that is how a policy samples it: after the tokens of what stands
+    before it, whatever its first characters would merge with. Raises TraceError, and ValueError for the prompt.
+    """
+    tokenizer, where = processor.tokenizer, f"row {row.get('id')!r}: field 'trace'"
+    prompt, turns = row["prompt"], row["trace"]
+    if turns[0]["role"] != "assistant" or turns[-1]["role"] != "assistant":
+        raise TraceError(f"{where}: expected a multi-turn trace to begin and end with an assistant's turn")
+    _check_prompt(processor, row)
+    try:
+        check_texts(tokenizer, [turn for turn in turns if turn["role"] != "assistant"])
+    except ValueError as error:
+        raise TraceError(f"{where}: {error}") from None
+    ids, stages, written = [], [], ""
+    for number, turn in enumerate(turns):
+        if turn["role"] != "assistant":
+            continue
+        before = processor.apply_chat_template(
+            [*prompt, *turns[:number]], add_generation_prompt=True, tokenize=False
+        )
+        if not before.startswith(written):
+            raise TraceError(f"{where}: the chat template changes an assistant's turn once others follow it")
+        between = tokenizer(before[len(written) :], add_special_tokens=False)["input_ids"]
+        text = _text_of(turn, f"{where}[{number}]")
+        own, labels = _tokens(tokenizer, text, where)
+        ids += [*between, *own, tokenizer.eos_token_id]
+        stages += [*[0] * len(between), *labels, END_ID]
+        written = before + text + tokenizer.eos_token
+    return ids, stages
+
+
+def _text_of(turn: Mapping[str, Any], where: str) -> str:
+    """Text of an assistant's turn, as the chat template writes it."""
+    if isinstance(turn["content"], str):
+        return turn["content"]
+    if any(part["type"] != "text" for part in turn["content"]):
+        raise TraceError(f"{where}: expected text alone in an assistant's turn, got an image or video")
+    return "".join(part["text"] for part in turn["content"])
+
+
+def _check_prompt(processor: Any, row: Row) -> None:
+    try:
+        check_texts(processor.tokenizer, row["prompt"])
+    except ValueError as error:
+        raise TraceError(f"row {row.get('id')!r}: field 'prompt': {error}") from None
 
 
 def _expand_like(input_ids: list[int], engine_ids: list[int], values: list[int], processor: Any) -> list[int]:
@@ -162,19 +183,15 @@ def _expand_like(input_ids: list[int], engine_ids: list[int], values: list[int],
 
 
 def row_length(processor: Any, row: Row, *, max_frames: int = 256) -> int:
-    """Tokens of a row's training sequence; of images only the header is read, videos are decoded."""
-    sizes = [image_size(image) for image in row["images"]]
-    patches = sum(processor.image_processor.get_number_of_image_patches(h, w, {}) for w, h in sizes)
-    if row["videos"]:
-        _, videos = load_media({**row, "images": []}, max_frames=max_frames)
-        patches += sum(
-            processor.video_processor.get_num_of_video_patches(*v.frames.shape[:3], {}) for v in videos
-        )
-    tokens = patches // processor.image_processor.merge_size**2 - len(row["images"]) - len(row["videos"])
+    """Tokens of a row's training sequence; its media are decoded. Raises what `encode_example` raises."""
     if isinstance(row.get("trace"), list):
-        text = processor.apply_chat_template([*row["prompt"], *row["trace"]], tokenize=False).rstrip("\n")
-        return tokens + len(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-    return tokens + len(_prompt_ids(processor, row)) + len(target(processor.tokenizer, row)[0])
+        ids, _ = turn_ids(processor, row)
+    else:
+        written, _ = target(processor.tokenizer, row)
+        _check_prompt(processor, row)
+        ids = [*prompt_ids(processor, row["prompt"]), *written]
+    images, videos = load_media(row, max_frames=max_frames)
+    return expanded_length(processor, ids, images, videos)
 
 
 # -------------------------------------------------------------------------------------------------------------- batch

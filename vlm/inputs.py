@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -57,15 +58,56 @@ def encode(
     """Chat messages with media placeholders, and the media that fill them in order, as one sequence.
 
     Raises:
-        ValueError: the number of placeholders differs from the number of media, or a text part contains a media token
-            (it would be taken for a placeholder).
+        ValueError: the number of placeholders differs from the number of media, or a text holds a special token.
     """
-    _check_placeholders(messages, images, videos)
-    text = processor.apply_chat_template(
-        [_plain(m) for m in messages], add_generation_prompt=add_generation_prompt, tokenize=False
-    )
-    engine_ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = prompt_ids(processor, messages, add_generation_prompt=add_generation_prompt)
+    return encode_ids(processor, ids, images, videos)
 
+
+def prompt_ids(
+    processor: Any, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
+) -> list[int]:
+    """Ids of chat messages before expansion: one placeholder per medium.
+
+    Raises ValueError if a text holds a special token of the tokenizer: it would pass for a medium, or for a turn's end.
+    """
+    plain = [_plain(m) for m in messages]
+    check_texts(processor.tokenizer, plain)
+    text = processor.apply_chat_template(plain, add_generation_prompt=add_generation_prompt, tokenize=False)
+    return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def check_texts(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> None:
+    """ValueError if a text of the messages holds a special token of the tokenizer."""
+    for message in messages:
+        parts = message["content"]
+        texts = [parts] if isinstance(parts, str) else [p["text"] for p in parts if p["type"] == "text"]
+        found = next((t for t in special_tokens(tokenizer) for text in texts if t in text), None)
+        if found:
+            raise ValueError(
+                f"expected plain text in the {message['role']}'s message, got the special token {found} in it, which would"
+                " pass for a medium, or for the end of the turn"
+            )
+
+
+@lru_cache(maxsize=8)
+def special_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Texts that the tokenizer takes for control tokens wherever they stand."""
+    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return tuple(dict.fromkeys([*MEDIA_TOKENS, *tokenizer.all_special_tokens, *added]))
+
+
+def encode_ids(
+    processor: Any,
+    engine_ids: Sequence[int],
+    images: Sequence[Image.Image] = (),
+    videos: Sequence[Video] = (),
+) -> Encoded:
+    """Ids before expansion, and the media that fill their placeholders in order, as one sequence.
+
+    Raises ValueError if the number of placeholders differs from the number of media.
+    """
+    _check_placeholders(processor, engine_ids, images, videos)
     fields: dict[str, Any] = {}
     lengths: dict[int, list[int]] = {}
     merge = processor.image_processor.merge_size**2
@@ -121,6 +163,30 @@ def encode_row(processor: Any, row: Mapping[str, Any], *, max_frames: int = 256)
         raise ValueError(f"row {row.get('id')!r}: {error}") from None
 
 
+def expanded_length(
+    processor: Any, engine_ids: Sequence[int], images: Sequence[Image.Image], videos: Sequence[Video]
+) -> int:
+    """Tokens of the sequence that `encode_ids` makes, without making its pixels. Raises ValueError as it does."""
+    _check_placeholders(processor, engine_ids, images, videos)
+    patches = sum(
+        processor.image_processor.get_number_of_image_patches(image.height, image.width, {})
+        for image in images
+    )
+    patches += sum(
+        processor.video_processor.get_num_of_video_patches(*video.frames.shape[:3], {}) for video in videos
+    )
+    return len(engine_ids) + patches // processor.image_processor.merge_size**2 - len(images) - len(videos)
+
+
+def prompt_length(processor: Any, row: Mapping[str, Any], *, max_frames: int = 256) -> int:
+    """Tokens of a row's prompt; its media are decoded. Raises what `encode_row` raises."""
+    images, videos = load_media(row, max_frames=max_frames)
+    try:
+        return expanded_length(processor, prompt_ids(processor, row["prompt"]), images, videos)
+    except ValueError as error:
+        raise ValueError(f"row {row.get('id')!r}: {error}") from None
+
+
 def extend(encoded: Encoded, token_ids: Sequence[int]) -> Encoded:
     """The sequence with plain text tokens (a completion) behind it; positions go on from the prompt's largest."""
     positions = torch.arange(len(token_ids)) + encoded.next_position
@@ -172,19 +238,15 @@ def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
     return {"role": message["role"], "content": content}
 
 
-def _check_placeholders(messages: Sequence[Mapping], images: Sequence, videos: Sequence) -> None:
-    parts = [part for m in messages if not isinstance(m["content"], str) for part in m["content"]]
-    for kind, media in (("image", images), ("video", videos)):
-        expected = sum(part["type"] == kind for part in parts)
+def _check_placeholders(
+    processor: Any, engine_ids: Sequence[int], images: Sequence, videos: Sequence
+) -> None:
+    for kind, token, media in (("image", IMAGE, images), ("video", VIDEO, videos)):
+        expected = list(engine_ids).count(processor.tokenizer.convert_tokens_to_ids(token))
         if expected != len(media):
             raise ValueError(
                 f"the prompt has {expected} {kind} placeholder(s), the row has {len(media)} {kind}(s)"
             )
-    texts = [m["content"] for m in messages if isinstance(m["content"], str)]
-    texts += [part["text"] for part in parts if part["type"] == "text"]
-    for token in MEDIA_TOKENS:
-        if any(token in text for text in texts):
-            raise ValueError(f"a text of the prompt contains {token}, which would be taken for a medium")
 
 
 def _without_sampling(video: Video) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from PIL import Image
@@ -125,6 +127,37 @@ def test_a_multi_turn_trace_is_trained_on_the_assistants_turns_alone(processor, 
     assert list(dict.fromkeys(stages)) == ["turns", "end", "summary", "caption", "reasoning", "conclusion"]
     assert len(example.sequence.image_grid_thw) == 2
     assert row_length(processor, row) == len(example) == example.sequence.position_ids.shape[1]
+
+
+@pytest.mark.parametrize("text", ["\n\nFirst, look.", " x", "\t{}", "ends so\n", ""])
+def test_a_turn_is_tokenised_on_its_own_as_it_is_sampled(processor, rows, text):
+    """Whatever its first characters would merge with in the text of the whole conversation."""
+    tokenizer = processor.tokenizer
+    other = {"role": "user", "content": "Go on."}
+    turns = [{"role": "assistant", "content": text}, other, {"role": "assistant", "content": text}]
+    example = encode_example(processor, rows[1] | {"trace": turns})
+    prompt = encode_row(processor, rows[1])
+    own = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids, targets = example.sequence.input_ids.tolist(), example.labels.ne(IGNORE).tolist()
+    assert ids[: len(prompt)] == prompt.input_ids.tolist()
+    assert ids[len(prompt) : len(prompt) + len(own)] == ids[-len(own) :] == own
+    assert targets == [False] * len(prompt) + [True] * len(own) + targets[-1 - len(own) : -len(own)] * (
+        len(ids) - len(prompt) - 2 * len(own)
+    ) + [True] * len(own)
+    assert not targets[-1 - len(own)]
+
+
+@pytest.mark.parametrize("multi_turn", [False, True])
+@pytest.mark.parametrize("token", ["<|im_end|>", "<|im_start|>", "<|endoftext|>"])
+def test_a_special_token_in_a_prompt_or_an_observation_is_refused(processor, rows, token, multi_turn):
+    wrong = {"role": "user", "content": [{"type": "text", "text": f"a {token}\nb"}]}
+    answer = {"role": "assistant", "content": "yes"}
+    row = rows[1] | {"prompt": [wrong]} | ({"trace": [answer]} if multi_turn else {})
+    rows_of = [row, rows[1] | {"trace": [answer, wrong, answer]}] if multi_turn else [row]
+    for row in rows_of:
+        for look in (encode_example, row_length):
+            with pytest.raises(ValueError, match="row 'row1': .*got the special token " + re.escape(token)):
+                look(processor, row)
 
 
 @pytest.mark.parametrize(
