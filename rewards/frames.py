@@ -11,7 +11,6 @@ and defaults to the answer's. Conversion between frames scales the axes: x_to = 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -155,7 +154,7 @@ def _size_of_file(answer: Mapping[str, Any], row: Mapping[str, Any]) -> Size | N
     image = images[index]
     image = image.get("bytes") or image.get("path") if isinstance(image, Mapping) else image
     if isinstance(image, bytes):
-        return _read_size(io.BytesIO(image))
+        return _read_size(image)
     return _size_at(str(image)) if isinstance(image, str) or hasattr(image, "__fspath__") else None
 
 
@@ -164,15 +163,12 @@ def _size_at(path: str) -> Size:
     return _read_size(path)
 
 
-def _read_size(source: Any) -> Size:
-    """Size of an image as shown, upright by its EXIF orientation: that of `vlm.media.image_size`, which tests compare."""
-    from PIL import ExifTags, Image  # only the header is read
+def _read_size(source: str | bytes) -> Size:
+    """Size as shown, upright; only the header is read."""
+    from core.media.images import image_size
 
     try:
-        with Image.open(source) as image:
-            # PIL turns TIFF files itself, sizes included
-            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-            width, height = (image.height, image.width) if turned else image.size
-            return float(width), float(height)
-    except Exception as error:  # decoders raise whatever a broken file leads them to
-        raise ValueError(f"images: cannot read the size of {source!r:.120}: {error}") from error
+        width, height = image_size(source)
+    except ValueError as error:
+        raise ValueError(f"images: cannot read the size: {error}") from None
+    return float(width), float(height)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
+from core.media.images import image_size, load_image, stored_as_shown
+from core.media.sources import MediaError
 from rewards.frames import sizes_of
-from vlm.media import MediaError, image_size, load_image, load_media, stored_as_shown
+from vlm.media import load_media
 
 WHITE = [255, 255, 255]
 

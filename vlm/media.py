@@ -1,7 +1,4 @@
-"""Images and videos of a row, decoded: the one place where media are opened.
-
-What comes out is what a viewer or player shows. A medium that cannot be shown is refused with a MediaError that names it.
-"""
+"""The images and videos of a row, decoded (by `core.media`), and the tokens that stand for them."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ from typing import Any
 
 from PIL import Image
 
-from vlm.media.images import Size, image_size, load_image, stored_as_shown
-from vlm.media.sources import MAX_ASPECT, MediaError, Source
-from vlm.media.videos import DEFAULT_FPS, Video, frames_at, load_video, video_length
+from core.media.images import Size, image_size, load_image, stored_as_shown
+from core.media.sources import MAX_ASPECT, MediaError, Source
+from core.media.videos import DEFAULT_FPS, Video, frames_at, load_video, video_length
 
 __all__ = [
     "DEFAULT_FPS",

@@ -14,7 +14,10 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
-from vlm.media import DEFAULT_FPS, MediaError, frames_at, load_media, load_video, video_length, videos
+from core.media import videos
+from core.media.sources import MediaError
+from core.media.videos import DEFAULT_FPS, frames_at, load_video, video_length
+from vlm.media import load_media
 
 
 def write_clip(path: Path, frames: int, rate: int, size: tuple[int, int] = (64, 48)) -> Path:

@@ -18,7 +18,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from cachetools import LRUCache, cached
 
-from vlm.media.sources import MediaError, Source, check_shape, content_of, readable
+from core.media.sources import MediaError, Source, check_shape, content_of, readable
 
 DEFAULT_FPS = 2.0  # frames per second, MiMo-VL's and Qwen2.5-VL's evaluation setting
 REMEMBERED_BYTES = 256 * 2**20  # of sampled frames

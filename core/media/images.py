@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from vlm.media.sources import MediaError, Source, check_shape, content_of, readable
+from core.media.sources import MediaError, Source, check_shape, content_of, readable
 
 Size = tuple[int, int]  # (width, height) in pixels
 
