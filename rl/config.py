@@ -31,6 +31,12 @@ class PromptsConfig(_Section):
     """Only the first so many rows."""
     max_frames: int = Field(default=256, ge=2)
     """Most frames of one video; longer clips are sampled more thinly."""
+    bad_rows: Literal["error", "drop"] = "error"
+    """Rows that the look before the run finds unusable (media that do not decode, prompts that the engine has no room for,
+    special tokens in texts): error stops with their ids and reasons; drop leaves them out, counted and listed."""
+    max_bad_rows: float = Field(default=0.01, ge=0, le=1)
+    """Largest share of the rows that may be left out: by `drop` at the start, or because they turn out to be unusable
+    during the run (files that have changed). Above it the run stops."""
 
 
 class RolloutConfig(_Section):

@@ -37,8 +37,9 @@ from rl.advantages import Group, TaskStd, group_advantages
 from rl.checkpoints import checkpoints, find_resume, load_checkpoint, save_checkpoint, save_model
 from rl.checks import GapCheck, check_fingerprint, check_gap, check_sampled
 from rl.config import GRPOConfig
+from rl.drawing import draw, look_before
 from rl.packing import fill, pack
-from rl.processes import collected, dealt, gathered_means, largest, seed_of, summed, timed
+from rl.processes import collected, gathered_means, largest, seed_of, summed, timed
 from rl.rollouts.config import build_engine
 from rl.rollouts.engine import Engine, OnRollout
 from rl.rollouts.tokens import suppressed_token_ids
@@ -57,7 +58,6 @@ from rl.setup import (
 from rl.step import StepSums, apply_gradient, loss_without_step, sampled_gap
 from rl.update import policy_gradient
 from rl.weights import FingerprintedWeights, named_weights
-from vlm.inputs import encode_row
 from vlm.rows import Row, read_rows
 
 
@@ -142,6 +142,7 @@ def start(config: GRPOConfig) -> Run:
     router = Router(config.rewards)
     router.check_rows(rows)
     say(accelerator, f"{len(rows)} rows, every answer readable by the rewards of its task")
+    bad_rows = look_before(accelerator, config, rows)
 
     set_seed(config.seed)
     model, processor = build_policy(config.model)
@@ -181,6 +182,7 @@ def start(config: GRPOConfig) -> Run:
     )
     if resume is not None:
         restore(run, resume)
+    run.sampler.leave_out(bad_rows)
     if accelerator.is_main_process:
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             keep_until(out / name, run.step)
@@ -199,11 +201,12 @@ def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout
     scores: list[Score] = []
     size = run.config.rollout.completions_per_prompt
     while run.sampler.wanted:
-        mine = dealt(run.sampler.next_rows(), run.accelerator)
+        with timed(seconds, "generate"):
+            mine, prompts = draw(run.sampler, run.accelerator, run.processor, run.config)
         repeated = [row for row in mine for _ in range(size)]
         with run.scorer.round(repeated) as scoring:
             with timed(seconds, "generate"):
-                new = generate(run, mine, scoring.add, already=len(rollouts))
+                new = generate(run, prompts, scoring.add, already=len(rollouts))
                 check_sampled(new, run.version)
             with timed(seconds, "reward"):  # of those that finished early it has been going on for a while
                 verdicts = scoring.finish()
@@ -214,15 +217,10 @@ def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout
     return rows, rollouts, scores, run.sampler.finish()
 
 
-def generate(run: Run, rows: list[Row], on_rollout: OnRollout, *, already: int = 0) -> list[Rollout]:
-    """G rollouts of each row, next to each other; `on_rollout` is told of each as it finishes. already: rollouts that this
-    step has, for fresh random numbers."""
+def generate(run: Run, requests: list[Request], on_rollout: OnRollout, *, already: int = 0) -> list[Rollout]:
+    """The rollouts of each request, next to each other; `on_rollout` is told of each as it finishes. already: rollouts that
+    this step has, for fresh random numbers."""
     config = run.config.rollout
-    prompts = [encode_row(run.processor, row, max_frames=run.config.prompts.max_frames) for row in rows]
-    requests = [
-        Request(row["id"], prompt, n=config.completions_per_prompt)
-        for row, prompt in zip(rows, prompts, strict=True)
-    ]
     seed = seed_of(run.config.seed, run.step, run.accelerator.process_index, already)
     return run.engine.generate(requests, Sampling(config.temperature, config.max_tokens, seed), on_rollout)
 
@@ -249,6 +247,7 @@ def advantages(
         "groups/zero_signal": (batch.zero_signal + batch.solved) / batch.drawn,
         "groups/solved": batch.solved / batch.drawn,
         "groups/easy_pool": float(run.sampler.easy_count),
+        "rows/left_out": float(run.sampler.left_out_count),
         "tokens/signal": total[3] / max(1, total[2]),
     }
     return groups, int(total[2]), metrics

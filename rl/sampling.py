@@ -33,7 +33,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rl.prompts import PromptStream, packed, unpacked
-from vlm.rows import Row
+from vlm.rows import Row, RowError
 
 POOL_TRIES = 64  # picks from the pool before those that the step has already are sorted out
 
@@ -121,6 +121,16 @@ class PromptSampler:
         return tuple(self._rows[i]["id"] for i in np.flatnonzero(self._left_out))
 
     @property
+    def row_count(self) -> int:
+        """All rows, usable or not."""
+        return len(self._rows)
+
+    @property
+    def left_out_count(self) -> int:
+        """Prompts that turned out to be unusable."""
+        return int(np.count_nonzero(self._left_out))
+
+    @property
     def easy_count(self) -> int:
         """Prompts in the easy pool."""
         return int(np.count_nonzero(self._easy))
@@ -151,17 +161,25 @@ class PromptSampler:
         self._rounds += 1
         return self._round()
 
+    def leave_out(self, ids: Collection[str]) -> None:
+        """Leave out prompts for good, between steps."""
+        if ids:
+            self._leave_out([i for i, row in enumerate(self._rows) if row["id"] in ids])
+
+    def _leave_out(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            self._set_easy(row, False)
+            self._left_out[row] = True
+            self.stream.exclude(row)
+        if self._left_out.all():
+            raise RowError("every row has turned out to be unusable")
+
     def replace(self, ids: Collection[str]) -> list[Row]:
         """Leave out, for good, prompts of the present round that turned out to be unusable, and draw others in their
         places; returns the whole round, the others where they were."""
         first = len(self._outcomes)
         unusable = [k for k in range(first, len(self._drawn)) if self._rows[self._drawn[k]]["id"] in ids]
-        for k in unusable:
-            self._left_out[self._drawn[k]] = True
-            self._set_easy(self._drawn[k], False)
-            self.stream.exclude(self._drawn[k])
-        if self._left_out.all():
-            raise ValueError("every row has turned out to be unusable")
+        self._leave_out([self._drawn[k] for k in unusable])
         for k in unusable:
             self._drawn[k] = self._draw()
             self._taken.add(self._drawn[k])

@@ -31,6 +31,13 @@ class DataConfig(_Strict):
     """Longest allowed row, in tokens of prompt, media and trace. Rows are never truncated. null: no limit."""
     long_rows: Literal["error", "drop"] = "error"
     """What to do with rows above `max_tokens`: stop with their ids, or leave them out, counted and listed."""
+    bad_rows: Literal["error", "drop"] = "error"
+    """Rows that the look before the run finds unusable (media that do not decode, traces that cannot be targets, special
+    tokens in texts, more tokens than the model's context): error stops with their ids and reasons; drop leaves them out,
+    counted and listed."""
+    max_bad_rows: float = Field(0.01, ge=0, le=1)
+    """Largest share of the rows that may be left out: by `bad_rows: drop` at the start, or because they turn out to be
+    unusable during the run (files that have changed). Above it the run stops."""
     max_frames: int = Field(256, ge=2)
     """Most frames of one video; longer clips are sampled at a lower rate over their whole length."""
     sort_within_step: bool = True

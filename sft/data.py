@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from rewards.stages import STAGES, render, stage_spans
 from vlm.inputs import (
@@ -204,6 +206,9 @@ class Collator:
     smallest image (clip): the vision tower then runs equally often on every rank, without which ZeRO-3's gathers
     deadlock and DDP waits for gradients, and its parameters get a zero gradient as they would inside a larger batch.
 
+    A row that turns out to be unusable (its file has changed since the start) is left out and named, and its index stands
+    in the batch's `left_out`, (k,) int64, which the trainer takes out, counts and reports.
+
     cache: keep encoded rows in memory (per process, and per worker).
     """
 
@@ -218,11 +223,21 @@ class Collator:
         if self.pad_id is None:
             self.pad_id = processor.tokenizer.eos_token_id
         self.fillers = _fillers(processor, rows)
+        self.blank = _without_labels(encode(processor, [{"role": "user", "content": "-"}]))
         self.palette = _palette(processor)
         self.cache: dict[int, Example] | None = {} if cache else None
 
     def __call__(self, features: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
-        return self.batch([self.example(f["row"]) for f in features])
+        examples: list[Example] = []
+        left_out: list[int] = []
+        for feature in features:
+            try:
+                examples.append(self.example(feature["row"]))
+            except ValueError as error:
+                left_out.append(feature["row"])
+                tqdm.write(f"left out: {error}", file=sys.stderr)  # by the process that encodes
+        batch = self.batch(examples or [self.blank])
+        return batch | ({"left_out": torch.tensor(left_out)} if left_out else {})
 
     def example(self, index: int) -> Example:
         """Row `index` encoded, from the cache where that is on."""
@@ -259,10 +274,13 @@ def _fillers(processor: Any, rows: Sequence[Row]) -> dict[str, Example]:
         prompt = [{"role": "user", "content": [{"type": "video"}]}]
         clip = Video(frames=np.zeros((2, 28, 28, 3), np.uint8), fps=2.0)
         fillers["pixel_values_videos"] = encode(processor, prompt, [], [clip])
-    return {
-        field: Example(e, torch.full_like(e.input_ids, IGNORE), torch.zeros_like(e.input_ids))
-        for field, e in fillers.items()
-    }
+    return {field: _without_labels(sequence) for field, sequence in fillers.items()}
+
+
+def _without_labels(sequence: Encoded) -> Example:
+    return Example(
+        sequence, torch.full_like(sequence.input_ids, IGNORE), torch.zeros_like(sequence.input_ids)
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- cache

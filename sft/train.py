@@ -7,6 +7,7 @@ import json
 import math
 import os
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from trl import SFTConfig as TRLConfig
 
 from core.trackers import check_installed
 from sft.config import SFTConfig
-from sft.data import Collator, TraceError, encode_example, example_bytes, row_length, target
+from sft.data import Collator, TraceError, encode_example, example_bytes, row_length
 from sft.progress import Metrics, Progress, say
 from sft.trainer import TRAINED_BASE, TraceTrainer
-from vlm.load import check_checkpoint, load_model, load_processor, without_zero3
+from vlm.load import check_checkpoint, context_length, load_model, load_processor, without_zero3
 from vlm.lora import lora_config, merge_lora
 from vlm.parts import set_trainable
 from vlm.precision import Launch, check_launch, deepspeed_plugin, training_precision
+from vlm.preflight import look_at_rows, usable_rows
 from vlm.rows import Row, read_rows
 from vlm.zero import LaunchError
 
@@ -39,9 +41,11 @@ def run(config: SFTConfig) -> Path:
     resume = checkpoint_to_resume(config)
 
     processor = load_processor(config.model)
-    rows = load_rows(config, processor, config.data.train, config.data.limit)
+    rows, lengths = load_rows(config, processor, config.data.train, config.data.limit)
     held_out = (
-        load_rows(config, processor, config.data.eval, config.data.eval_limit) if config.data.eval else None
+        load_rows(config, processor, config.data.eval, config.data.eval_limit)[0]
+        if config.data.eval
+        else None
     )
     say(
         f"SFT: {len(rows):,} rows from {config.data.train}"
@@ -62,10 +66,11 @@ def run(config: SFTConfig) -> Path:
         eval_dataset=Dataset.from_dict({"row": range(len(rows), len(collator.rows))}) if held_out else None,
         processing_class=processor,
         peft_config=lora_config(config.model.lora) if config.model.lora else None,
-        row_lengths=lengths_for_sorting(config, arguments, processor, rows),
+        row_lengths=lengths_for_sorting(config, arguments, lengths),
         min_lr_ratio=config.optim.min_lr_ratio,
         schedule=config.optim.schedule,
         max_skipped_steps=config.optim.max_skipped_steps,
+        max_bad_rows=config.data.max_bad_rows,
     )
     if config.model.lora:
         set_trainable(trainer.model, config.model.trainable)  # PEFT has frozen all base weights
@@ -83,6 +88,7 @@ def run(config: SFTConfig) -> Path:
     if resume:
         say(f"Resuming from {resume}")
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    trainer.check_left_out()
     return save_final(config, trainer, output)
 
 
@@ -171,38 +177,40 @@ def bring_deepspeed(config: SFTConfig) -> Launch:
     return Launch.of_environment()
 
 
-def load_rows(config: SFTConfig, processor: Any, path: str, limit: int | None) -> list[Row]:
-    """Rows that can be trained on; every trace is rendered, every length checked, before the model is loaded.
+def load_rows(config: SFTConfig, processor: Any, path: str, limit: int | None) -> tuple[list[Row], list[int]]:
+    """Rows that can be trained on, and their lengths in tokens; each is looked at before the model is loaded.
 
-    Raises TraceError with the first 20 rows that cannot, and the count of the rest.
+    Raises RowError with the first 20 rows that cannot be used (`bad_rows: error`), TraceError with the first 20 that are
+    too long (`long_rows: error`), and the count of the rest.
     """
-    rows, wrong, long = read_rows(path, limit=limit), [], []
-    for row in rows:
-        try:
-            if not isinstance(row["trace"], list):
-                target(processor.tokenizer, row)
-        except TraceError as error:
-            wrong.append(str(error))
-            continue
-        if config.data.max_tokens:
-            length = row_length(processor, row, max_frames=config.data.max_frames)
-            if length > config.data.max_tokens:
-                long.append((row["id"], length))
-    if wrong:
-        raise TraceError(f"{path}: {len(wrong)} of {len(rows)} rows cannot be trained on:\n" + _listed(wrong))
+    data, rows = config.data, read_rows(path, limit=limit)
+    measure = partial(row_length, processor, max_frames=data.max_frames)
+    looked = look_at_rows(rows, measure, processor, what="traces", max_frames=data.max_frames)
+    context = None if data.max_tokens else context_length(config.model.path)
+    lengths = {row["id"]: length for row, length in zip(rows, looked.lengths, strict=True)}
+    beyond = {
+        name: f"row {name!r}: {length} tokens, expected at most {context}, the model's context"
+        for name, length in lengths.items()
+        if context and length > context
+    }
+    problems = looked.problems | beyond
+    kept, message = usable_rows(rows, problems, path, drop=data.bad_rows == "drop", most=data.max_bad_rows)
+    if message:
+        say(message)
+    long = [row["id"] for row in kept if data.max_tokens and lengths[row["id"]] > data.max_tokens]
     if long:
-        listed = _listed([f"row {name!r}: {length} tokens" for name, length in long])
-        message = f"{path}: {len(long)} of {len(rows)} rows are longer than data.max_tokens = {config.data.max_tokens}"
-        if config.data.long_rows == "error":
+        listed = _listed([f"row {name!r}: {lengths[name]} tokens" for name in long])
+        message = (
+            f"{path}: {len(long)} of {len(rows)} rows are longer than data.max_tokens = {data.max_tokens}"
+        )
+        if data.long_rows == "error":
             raise TraceError(f"{message} (data.long_rows: drop leaves them out):\n{listed}")
         say(f"{message} and left out:\n{listed}")
-        dropped = {name for name, _ in long}
-        rows = [row for row in rows if row["id"] not in dropped]
-        if not rows:
-            raise TraceError(
-                f"{path}: no row is left; expected some of at most {config.data.max_tokens} tokens"
-            )
-    return rows
+        dropped = set(long)
+        kept = [row for row in kept if row["id"] not in dropped]
+        if not kept:
+            raise TraceError(f"{path}: no row is left; expected some of at most {data.max_tokens} tokens")
+    return kept, [lengths[row["id"]] for row in kept]
 
 
 def _listed(lines: list[str]) -> str:
@@ -222,14 +230,10 @@ def cache_fits(config: SFTConfig, processor: Any, rows: list[Row]) -> bool:
     return size / len(sample) * len(rows) <= config.data.cache_gb * 1e9
 
 
-def lengths_for_sorting(
-    config: SFTConfig, arguments: TRLConfig, processor: Any, rows: list[Row]
-) -> list[int] | None:
+def lengths_for_sorting(config: SFTConfig, arguments: TRLConfig, lengths: list[int]) -> list[int] | None:
     """Lengths of the rows where sorting a step's rows can save padding, else None."""
     pieces = config.optim.gradient_accumulation_steps * arguments.world_size
-    if not config.data.sort_within_step or pieces == 1:
-        return None
-    return [row_length(processor, row, max_frames=config.data.max_frames) for row in rows]
+    return lengths if config.data.sort_within_step and pieces > 1 else None
 
 
 def check_master_weights(trainer: TraceTrainer) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -19,7 +20,7 @@ from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from core.finite import SkippedSteps, check_finite
-from sft.data import IGNORE, STAGE_NAMES
+from sft.data import IGNORE, STAGE_NAMES, TraceError
 from sft.progress import say
 from vlm.parts import is_adapter
 
@@ -44,8 +45,11 @@ class TraceTrainer(SFTTrainer):
         min_lr_ratio: float,
         schedule: str,
         max_skipped_steps: int,
+        max_bad_rows: float = 1.0,
         **kwargs: Any,
     ):
+        self.max_bad_rows = max_bad_rows
+        self.left_out: set[int] = set()  # rows of this process that turned out to be unusable
         self.row_lengths, self.min_lr_ratio, self.schedule = row_lengths, min_lr_ratio, schedule
         self.skipped, self.skipped_logged = SkippedSteps(max_skipped_steps), 0
         super().__init__(*args, **kwargs)
@@ -71,11 +75,14 @@ class TraceTrainer(SFTTrainer):
     ) -> Tensor:
         """Cross-entropy summed over the labels, divided by the labels of the whole step on all ranks."""
         mode = "train" if model.training else "eval"
+        if (rows := inputs.pop("left_out", None)) is not None:
+            self.left_out.update(rows.tolist())
         stage_ids = inputs.pop("stage_ids")[:, 1:]
         outputs = model(**inputs, use_cache=False, fused_lm_head=True)
         losses = -outputs.log_probs  # (B, T-1), zero where there is no label
         labels = outputs.label_mask.sum()
-        total = losses.sum() / (labels if num_items_in_batch is None else num_items_in_batch)
+        count = labels if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+        total = losses.sum() / count.clamp(min=1)  # none: every row of the step is left out
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             total = total * self.accelerator.num_processes  # DDP and ZeRO average gradients over ranks
         sums = stage_sums(losses.detach(), stage_ids)
@@ -123,6 +130,7 @@ class TraceTrainer(SFTTrainer):
             self.stage_sums[mode].zero_()
             self.seen[mode].zero_()
             now = time.perf_counter()
+            logs[f"{prefix}rows/left_out"] = self.check_left_out()
             if mode == "train":
                 logs["tokens_per_second"] = round(seen / (now - self.last_log), 1)
                 logs["steps/skipped"] = self.skipped.total - self.skipped_logged
@@ -134,6 +142,17 @@ class TraceTrainer(SFTTrainer):
                 )
             self.last_log = now
         super().log(logs, start_time)
+
+    def check_left_out(self) -> int:
+        """Rows of all processes that turned out to be unusable. TraceError, on all of them, if they are too many."""
+        rows = {row for one in gather_object([sorted(self.left_out)]) for row in one}
+        total = len(self.train_dataset) + len(self.eval_dataset or ())
+        if len(rows) > self.max_bad_rows * total:
+            raise TraceError(
+                f"{len(rows)} of {total} rows had to be left out (each was named), more than the share data.max_bad_rows ="
+                f" {self.max_bad_rows:g}"
+            )
+        return len(rows)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """0: the estimate walks all modules at every step and ignores the vision tower."""

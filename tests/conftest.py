@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,15 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"real data sets not found at {path} (set ONSIGHT_SHARED to the folder that holds data/)")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What programs remember between starts (vlm/preflight.py) stays out of the user's cache, child processes included."""
+    before = os.environ.get("ONSIGHT_CACHE")
+    os.environ["ONSIGHT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["ONSIGHT_CACHE"]
+    else:
+        os.environ["ONSIGHT_CACHE"] = before

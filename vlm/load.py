@@ -99,6 +99,12 @@ def check_checkpoint(path: str | Path) -> Path:
     return folder
 
 
+def context_length(path: str | Path) -> int | None:
+    """Most tokens of a sequence that the checkpoint's config allows for; None if it names no limit."""
+    config = read_config(resolve_checkpoint(path))
+    return config.get("text_config", config).get("max_position_embeddings")
+
+
 def load_processor(
     model: ModelConfig | str | Path,
     *,

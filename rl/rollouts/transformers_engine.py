@@ -18,6 +18,7 @@ from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
 from rl.rollouts.config import EngineConfig
 from rl.rollouts.engine import OnRollout
 from rl.rollouts.fingerprint import Fingerprint, weights_fingerprint
+from rl.rollouts.prompts import check_fit
 from rl.rollouts.tokens import stop_token_ids, stop_watch, suppress_, suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
 from vlm.inputs import Encoded, collate_media
@@ -56,12 +57,7 @@ class TransformersEngine:
         """`request.n` rollouts per request, in order; `on_rollout` hears of each as soon as it is finished. Raises
         ValueError if a prompt leaves no room."""
         self.wake()
-        for request in requests:
-            if len(request.prompt) >= self.config.max_model_len:
-                raise ValueError(
-                    f"row {request.row_id!r}: the prompt has {len(request.prompt)} tokens, which leaves no room for a"
-                    f" completion within max_model_len = {self.config.max_model_len}"
-                )
+        check_fit(requests, self.config)
         if sampling.seed is not None:
             self._generator.manual_seed(sampling.seed)
         rollouts: dict[int, Rollout] = {}

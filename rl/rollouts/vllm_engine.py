@@ -28,6 +28,7 @@ import vlm  # noqa: F401  adapts torch's companions before vLLM imports them
 from rl.rollouts.config import EngineConfig
 from rl.rollouts.engine import OnRollout
 from rl.rollouts.fingerprint import Fingerprint, vllm_fingerprint
+from rl.rollouts.prompts import check_fit
 from rl.rollouts.tokens import stop_length, stop_token_ids, suppressed_token_ids
 from rl.rollouts.types import Request, Rollout, Sampling
 from rl.rollouts.vllm_groups import forget_dead_groups
@@ -72,18 +73,13 @@ class VLLMEngine:
         """`request.n` rollouts per request, in order; `on_rollout` hears of each as soon as it is finished.
 
         Raises:
-            ValueError: a prompt leaves no room within max_model_len, or vLLM's expanded prompt is not the trainer's.
+            ValueError: a prompt leaves no room within max_model_len or holds too many media, or vLLM's expanded prompt is not the trainer's.
             RuntimeError: the weights were given back by `sleep` and no `sync` has brought new ones.
         """
         if "weights" in self._asleep:
             raise RuntimeError("the engine's weights were given back by sleep(); sync() before generate()")
         self._wake({"kv_cache"})
-        for request in requests:
-            if len(request.prompt) >= self.config.max_model_len:
-                raise ValueError(
-                    f"row {request.row_id!r}: the prompt has {len(request.prompt)} tokens, which leaves no room for a"
-                    f" completion within max_model_len = {self.config.max_model_len}"
-                )
+        check_fit(requests, self.config)
         rollouts: dict[int, Rollout] = {}
         with (
             self._own_rng(),

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
+import sft.train
 from core.jsonl import read
 from sft.config import SFTConfig
 from sft.data import Collator, TraceError
@@ -20,7 +22,7 @@ from sft.train import run
 from vlm.checkpoint import CheckpointError
 from vlm.load import load_model, load_processor
 from vlm.parts import PRESETS, part_of
-from vlm.rows import read_rows, write_rows
+from vlm.rows import RowError, read_rows, write_rows
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -182,7 +184,7 @@ def test_rows_that_cannot_be_trained_on_are_named_before_training(tiny, rows_fil
     rows[1]["trace"] = None
     broken = write_rows(rows, tmp_path / "rows.jsonl")
     with pytest.raises(
-        TraceError, match=r"1 of 12 rows cannot be trained on:\n  row 'row1': field 'trace': expected"
+        RowError, match=r"1 of 12 rows cannot be used .*\n  row 'row1': field 'trace': expected"
     ):
         train(tiny, broken, tmp_path / "run")
 
@@ -225,3 +227,62 @@ def test_a_dry_run_prints_the_resolved_config_and_an_unknown_key_its_nearest_nam
         [*command, "optim.learnin_rate=1"], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
     )
     assert wrong.returncode == 2 and "did you mean 'optim.learning_rate'" in wrong.stderr
+
+
+def test_every_row_is_looked_at_before_training(tiny, rows_file, tmp_path):
+    rows = read_rows(rows_file)
+    Image.new("RGB", (600, 2)).save(tmp_path / "strip.png")
+    (tmp_path / "cut.png").write_bytes(Path(rows[4]["images"][0]).read_bytes()[:60])
+    rows[0]["images"], rows[4]["images"] = [str(tmp_path / "strip.png")], [str(tmp_path / "cut.png")]
+    rows[1]["prompt"][0]["content"] = "what<|im_end|>"
+    rows[5]["trace"]["reasoning"] = "so " * 5000
+    broken = write_rows(rows, tmp_path / "rows.jsonl")
+    with pytest.raises(RowError, match="4 of 12 rows cannot be used") as caught:
+        train(tiny, broken, tmp_path / "run")
+    lines = sorted(str(caught.value).splitlines()[1:])
+    for line, (name, reason) in zip(
+        lines,
+        {
+            "row0": "strip.png: expected positive sides with an aspect ratio",
+            "row1": "field 'prompt': expected plain text in the user's message, got the special token <|im_end|>",
+            "row4": "cut.png (",
+            "row5": "expected at most 4096, the model's context",
+        }.items(),
+        strict=True,
+    ):
+        assert line.startswith(f"  row '{name}': ") and reason in line
+    changes = {"data__bad_rows": "drop", "optim__max_steps": 1}
+    train(tiny, broken, tmp_path / "run", data__max_bad_rows=0.4, **changes)
+    with pytest.raises(RowError, match=r"more than the share max_bad_rows = 0\.3"):
+        train(tiny, broken, tmp_path / "run2", data__max_bad_rows=0.3, **changes)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_row_that_slips_through_is_left_out_named_and_counted(
+    tiny, rows_file, tmp_path, monkeypatch, capfd, workers
+):
+    """Its image is damaged after the look before the run; a step of two rows goes on with the other one."""
+    rows = read_rows(rows_file)[:2]
+    image = tmp_path / "late.png"
+    Image.new("RGB", (56, 56), "red").save(image)
+    rows[0]["images"] = [str(image)]
+    path = write_rows(rows, tmp_path / "rows.jsonl")
+    look = sft.train.look_at_rows
+
+    def then_damage(*args, **kwargs):
+        looked = look(*args, **kwargs)
+        image.write_bytes(b"no image")
+        return looked
+
+    monkeypatch.setattr(sft.train, "look_at_rows", then_damage)
+    changes = {"optim__per_device_batch_size": 1, "data__cache_rows": False, "data__workers": workers}
+    train(tiny, path, tmp_path / "run", data__max_bad_rows=0.5, **changes)
+    lines = [line for line in metrics(tmp_path / "run") if "loss" in line]
+    assert len(lines) == 4 and lines[-1]["rows/left_out"] == 1
+    assert (
+        sum(line["loss"] is None for line in lines) == 2
+    )  # two passes over two rows: half the steps had no target
+    assert f"left out: row 'row0': expected an image that decodes, got {image}" in capfd.readouterr().err
+    Image.new("RGB", (56, 56), "red").save(image)
+    with pytest.raises(TraceError, match=r"1 of 2 rows had to be left out .* data.max_bad_rows = 0\.01"):
+        train(tiny, path, tmp_path / "run2", **changes)
