@@ -16,7 +16,9 @@ from rewards.reading import NUMBER
 
 _N = rf"{NUMBER}(?:\s?px\b)?(?![\w.%])"
 _SEPARATOR = r"(?:\s{0,40}[,;|]\s{0,40}|\s{1,40})"
-_LIST = re.compile(rf"[\[({{]\s{{0,40}}({_N}(?:{_SEPARATOR}{_N}){{1,11}})\s{{0,40}},?\s{{0,40}}[\])}}]")
+_LIST = re.compile(
+    rf"[\[({{]\s{{0,40}}({_N}(?:{_SEPARATOR}{_N}){{1,11}})\s{{0,40}},?\s{{0,40}}(?:[\])}}]|(?=,\s{{0,9}}[A-Za-z_]{{1,20}}\s?=))"
+)
 _BARE = re.compile(
     rf"(?<![\w.,\[({{:;+-]){_N}(?:\s{{0,9}}[,;]\s{{0,9}}{_N}){{1,11}}|(?<=[:=]\s){_N}(?:\s{{1,9}}{_N}){{1,11}}"
 )
@@ -30,7 +32,7 @@ _QUOTED = re.compile(
     re.IGNORECASE,
 )
 _NAMED = re.compile(
-    rf"(?<![\w.-])[\"']?([A-Za-z][A-Za-z0-9_]{{0,19}})[\"']?(?:\s?[:=]|\sis\b)\s?[\"']?({_N})[\"']?"
+    rf"(?<![\w.-])[\"']?([A-Za-z][A-Za-z0-9_]{{0,19}})(?:[-\s](?:coordinate|coord|position|value))?[\"']?(?:\s?[:=]|\sis\b)\s?[\"']?({_N})[\"']?"
 )
 
 MAX_LISTS = 1_100

@@ -40,8 +40,8 @@ _PLAIN_BOX = re.compile(rf"\s?\[{_N},{_N},{_N},{_N}\]\s?")
 _EMPTY = re.compile(r"\s*(?:```(?:json)?)?\s*\[\s*\]\s*(?:```)?\s*", re.ASCII)
 # What may stand between two corners of a box: "],[", " to ", ", bottom-right ", …
 _BETWEEN_CORNERS = re.compile(
-    r"[\s,;:|–—>\])}-]{0,9}(?:to|and|until|→|->|到|至|和)?[\s,;:]{0,5}"
-    r"(?:(?:the\s)?(?:bottom|lower|top|upper|右下|左上)[\s-]?(?:right|left)?角?(?:\s(?:corner|point))?(?:\s(?:is|at|of)){0,2})?[\s,;:=\[({-]{0,9}",
+    r"(?:[\s,;:|/~.…–—>→\])}({\[\"'=_-]|\b(?:to|and|until|through|x|the|is|at|of|for|top|bottom|upper|lower|left|right|corner|point|p2|br)(?![a-z])"
+    r"|(?<=_)(?:left|right)|到|至|和|左上|右下|角){0,40}",
     re.IGNORECASE,
 )
 _SLOTS = {

@@ -38,10 +38,10 @@ _AFTER = r"(?:\s?(?:marks?|timestamp|处|开始|结束)\b)?"
 _T = rf"{_BEFORE}[\"']?({_TIME})[\"']?{_AFTER}"
 _EDGE = r"(?<![0-9.:\-+])(?<![0-9][eE])"  # not inside a longer number, nor after a sign
 _END = r"(?![0-9:%]|\.[0-9]|[eE][-+]?[0-9]|\s?%)"
-_TO = r"\s{0,9}(?:-{1,3}>?|–|—|―|~|～|→|=>|\.{2,3}|to|and|until|till?|thr(?:ough|u)|up\sto|to\sabout|至|到|和)\s{0,9}"
+_TO = r"\s{0,9}(?:-{1,3}>?|–|—|―|~|～|→|⟶|➔|➜|⇒|=>|\.{2,3}|to|and|until|till?|thr(?:ough|u)|up\sto|to\sabout|至|到|和)\s{0,9}"
 _START = r"(?<![A-Za-z])[\"']?(?:start|begin|beginn|from|onset|开始|起始)(?:s|ing|ning)?(?:[_\s]?(?:time|sec(?:ond)?s?|timestamp|stamp|时间)){0,2}[\"']?"
-_STOP = r"(?<![A-Za-z])[\"']?(?:ends?|ending|stops?|stopping|finish(?:es)?|finishing|until|offset|结束|终止)(?:[_\s]?(?:time|sec(?:ond)?s?|timestamp|stamp|时间)){0,2}[\"']?"
-_IS = r"\s{0,3}(?:is|at|from|on|by|[:=于是为在])?\s{0,3}"
+_STOP = r"(?<![A-Za-z])[\"']?(?:ends?|ending|stops?|stopping|finish(?:es)?|finishing|until|(?<=[\"'])to(?=[\"'])|offset|结束|终止)(?:[_\s]?(?:time|sec(?:ond)?s?|timestamp|stamp|时间)){0,2}[\"']?"
+_IS = r"\s{0,3}(?:is|at|from|on|by|[:=>于是为在])?\s{0,3}"
 _GAP = r"[^0-9\[\](){}-]{0,40}?"
 _SPAN = re.compile(
     rf"[\[(]\s{{0,20}}{_T}\s{{0,20}}(?:[,;]|{_TO})\s{{0,20}}{_T}\s{{0,20}}[\])]"

@@ -86,6 +86,16 @@ def test_anything_else_is_not_that_box(text: str) -> None:
     assert box_set_reward(text, {"box": list(BOX)}) < 1.0
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['{"top_left": [12, 34], "bottom_right": [156, 278]}', '{"p1": [12, 34], "p2": [156, 278]}', "(12, 34) x (156, 278)", "(12, 34) / (156, 278)", "(12,34)~(156,278)", "(12, 34) through (156, 278)"]
+    + ["Top left (12, 34). Bottom right (156, 278).", "The corners are (12, 34) for the top-left and (156, 278) for the bottom-right.", "左上角(12,34)，右下角(156,278)", "[12, 34][156, 278]"]
+    + ['{"bbox": {"xmin": 12, "ymin": 34, "xmax": 156, "ymax": 278}}', '{"bbox_2d": "12, 34, 156, 278"}', "<box>x1=12,y1=34,x2=156,y2=278</box>", "1. cat: [12, 34, 156, 278]"],
+)  # fmt: skip
+def test_rarer_forms_of_a_box_are_read(text: str) -> None:
+    assert read_boxes(text) == [(12.0, 34.0, 156.0, 278.0)]
+
+
 def test_several_boxes_are_read_in_several_forms() -> None:
     two = [(1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)]
     for text in (

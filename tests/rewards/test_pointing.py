@@ -50,6 +50,15 @@ def test_anything_else_earns_nothing(text: str) -> None:
     assert point_in_box_reward(text, BUTTON) == 0.0
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["pyautogui.click(360,70, button='left')", "The x-coordinate is 360 and the y-coordinate is 70.", "left_double(start_box='(360,70)')", '{"POINT": [360, 70], "duration": 200}', "<coord>360,70</coord>", "click at (360, 70)"]
+    + ['{"coordinate": "360, 70"}', "(x: 360, y: 70)", "点击坐标(360,70)", "<|point_start|>(360,70)<|point_end|>", "computer.mouse.move(x=360, y=70)"],
+)  # fmt: skip
+def test_rarer_forms_of_a_point_are_read(text: str) -> None:
+    assert read_points(text) == [(360.0, 70.0)]
+
+
 def test_several_points_are_read() -> None:
     two = [(1.0, 2.0), (3.0, 4.0)]
     for text in ("(1, 2), (3, 4)", '<points x1="1" y1="2" x2="3" y2="4">ducks</points>', '[{"point_2d": [1, 2]}, {"point_2d": [3, 4]}]'):  # fmt: skip

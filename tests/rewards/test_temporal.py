@@ -88,3 +88,20 @@ def test_a_unit_counts_for_both_times(text: str) -> None:
 )  # fmt: skip
 def test_several_spans_are_read(text: str) -> None:
     assert read_spans(text) == [(1.0, 3.0), (5.0, 6.0)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"from": 4.5, "to": 9}', "<start>4.5</start><end>9</end>", "4.5 ⟶ 9", "between the 4.5 and 9 second marks", "seconds 4.5 to 9", '{"startTime": 4.5, "endTime": 9}']
+    + ['{"time": "4.5 - 9"}', '{"answer": "4.5 to 9"}', "[4.5, 9] seconds", "The clip runs from 4.5 to 9", "在4.5秒到9秒之间", "起始4.5秒,结束9秒", "[00:04.5-00:09]", "４.５ to ９"],
+)  # fmt: skip
+def test_rarer_forms_of_a_span_are_read(text: str) -> None:
+    assert read_spans(text) == [(4.5, 9.0)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["4.5, 9, 12", "4.5-9-12", "neither 4.5 nor 9", "4.5 ms to 9 ms", "4.5k to 9k", "4.5 + 9", "4.5 to -9", "(4.5, 9) or so to 12", "4.5% - 9%", "$4.5 to $9", "4.5°-9°", "for 4.5 seconds", "perhaps 4.5 to 9"],
+)  # fmt: skip
+def test_what_is_no_span_of_seconds(text: str) -> None:
+    assert temporal_iou_reward(text, {"spans": [[4.5, 9]]}) < 1.0
