@@ -1,9 +1,12 @@
-"""Values in messages: enough to recognise them by, never all of a large one."""
+"""Values as text: in messages, enough to recognise them by and never all of a large one; a config as YAML."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+import yaml
+from pydantic import BaseModel
 
 QUOTED = 200
 """Most characters of one value in a message."""
@@ -18,6 +21,11 @@ def short_words(text: str, limit: int = QUOTED) -> str:
     """`text` with every run of characters without white space cut in the middle to about `limit`: encoded media, endless
     paths."""
     return re.sub(rf"\S{{{limit + 1},}}", lambda word: _cut(word.group(), limit), text)
+
+
+def dump(config: BaseModel) -> str:
+    """A resolved config as YAML, from which `launch.config.read_config` reads an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
 
 
 def _cut(text: str, limit: int) -> str:

@@ -43,7 +43,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from core.text import short
+from core.text import dump, short
 
 C = TypeVar("C", bound=BaseModel)
 KeyPath = tuple[str | int, ...]
@@ -123,11 +123,6 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[KeyPath, str]]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected `key: value` lines, got a {type(data).__name__}")
     return data, places
-
-
-def dump(config: BaseModel) -> str:
-    """The resolved config as YAML that `read_config` reads back to an equal config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
 
 
 def describe(model: type[BaseModel]) -> str:

@@ -1,15 +1,52 @@
-"""Checkpoints: a folder that vLLM and transformers load, with the trainer's state inside, written whole or not at all."""
+"""Checkpoints: a folder that vLLM and transformers load, with the trainer's state inside (whole or not at all, and with
+checksums: core/run_folder.py)."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
+from core.ranks import on_main
+from core.record import Record, model_identity, rows_identity
+from core.run_folder import writing_checkpoint
+from rl.config import GRPOConfig
+from vlm.load import check_checkpoint
+from vlm.rows import Row
+
 STATE = "trainer_state"
+FREE = (
+    *("steps", "output_dir", "save_every", "keep_checkpoints", "resume", "report_to", "checks"),
+    *(
+        "prompts.limit",
+        "prompts.bad_rows",
+        "prompts.max_bad_rows",
+        "model.gradient_checkpointing",
+        "optimizer.max_skipped_steps",
+        "max_tokens_per_microbatch",
+    ),
+    *("rollout.overlap_rewards", "rewards.workers", "rewards.timeout_s", "rewards.start_timeout_s"),
+    *("rewards.max_failure_rate", "rewards.failure_window", "rewards.failure_min"),
+    *("engine.max_model_len", "engine.max_num_seqs", "engine.max_num_batched_tokens", "engine.block_size"),
+    *("engine.gpu_memory_utilization", "engine.cpu_kvcache_gb", "engine.enforce_eager", "engine.sleep"),
+    *("engine.images_per_prompt", "engine.videos_per_prompt", "engine.threads"),
+)
+"""What may change when a run is resumed: its length, bookkeeping, memory, limits. `prompts.limit` is seen in the rows."""
+
+
+def record_of(config: GRPOConfig, accelerator: Accelerator, rows: list[Row]) -> Record:
+    """What the run is, for its folder and its checkpoints; all processes take part."""
+    plugin = accelerator.state.deepspeed_plugin
+    parallel = f"ZeRO-{plugin.zero_stage}" if plugin is not None else accelerator.distributed_type.value
+    content = on_main(
+        lambda: {
+            "prompts.rows": rows_identity(rows, config.prompts.rows),
+            "model.path": model_identity(check_checkpoint(config.model.path)),
+        }
+    )
+    return Record(config, content | {"processes": f"{accelerator.num_processes}, {parallel}"}, FREE)
 
 
 def save_model(accelerator: Accelerator, model: Any, processor: Any, folder: Path) -> None:
@@ -39,55 +76,19 @@ def save_checkpoint(
     run: Path,
     step: int,
     state: dict[str, Any],
+    record: Record,
     keep: int,
-) -> Path:
-    """Write `run/checkpoint-<step>` under another name, rename it, delete all but the newest `keep`."""
-    folder, partial = run / f"checkpoint-{step}", run / f".checkpoint-{step}.partial"
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    save_model(accelerator, model, processor, partial)
-    accelerator.save_state(str(partial / STATE))
-    accelerator.wait_for_everyone()  # each process writes its own part; only then may the folder get its name
-    if accelerator.is_main_process:
-        (partial / STATE / "loop.json").write_text(json.dumps({"step": step, **state}) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-        for old in checkpoints(run)[:-keep]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
-    return folder
+) -> None:
+    """Write `run/checkpoint-<step>` and delete all but the newest `keep`."""
+    with writing_checkpoint(run, step, record, keep) as folder:
+        save_model(accelerator, model, processor, folder)
+        accelerator.save_state(str(folder / STATE))
+        if accelerator.is_main_process:
+            (folder / STATE / "loop.json").write_text(json.dumps({"step": step, **state}) + "\n")
 
 
 def load_checkpoint(accelerator: Accelerator, folder: Path) -> dict[str, Any]:
     """Restore model, optimizer and random numbers; return what `save_checkpoint` was given as `state`, and `step`."""
-    file = folder / STATE / "loop.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder}: expected a checkpoint with {STATE}/loop.json to resume from")
     accelerator.load_state(str(folder / STATE))
-    return json.loads(file.read_text())
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first."""
-    found = [p for p in run.glob("checkpoint-*") if (p / STATE / "loop.json").is_file()]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")))
-
-
-def find_resume(resume: str, run: Path) -> Path | None:
-    """The checkpoint that the config's `resume` means.
-
-    Raises FileExistsError if a run is there and `resume` is "never"; FileNotFoundError if the named one is not there.
-    """
-    there = checkpoints(run)
-    if resume == "auto":
-        return there[-1] if there else None
-    if resume == "never":
-        if there or (run / "metrics.jsonl").exists():
-            raise FileExistsError(
-                f"{run} already holds a run; remove it, choose another output_dir, or resume: auto"
-            )
-        return None
-    if not Path(resume).is_dir():
-        raise FileNotFoundError(f"resume: no checkpoint at {resume}")
-    return Path(resume)
+    state: dict[str, Any] = json.loads((folder / STATE / "loop.json").read_text())
+    return state

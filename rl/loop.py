@@ -15,81 +15,69 @@ On eight GPUs:   bash launch/grpo_8xh100.sh
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
-from core.finite import SkippedSteps
-from core.jsonl import append, keep_until
-from core.trackers import check_installed, flat
-from rewards.router import Router, Score
-from rl.advantages import Group, TaskStd, group_advantages
-from rl.checkpoints import checkpoints, find_resume, load_checkpoint, save_checkpoint, save_model
-from rl.checks import GapCheck, check_fingerprint, check_gap, check_sampled
+from core.disk import disk_explained
+from core.jsonl import append
+from core.lock import locked
+from core.run_folder import begin
+from core.stop import StopRequested
+from core.trackers import check_installed
+from rewards.router import Score
+from rl.advantages import Group, group_advantages
+from rl.checkpoints import record_of
+from rl.checks import check_fingerprint, check_gap, check_sampled
 from rl.config import GRPOConfig
-from rl.drawing import draw, look_before
+from rl.drawing import draw
 from rl.packing import fill, pack
 from rl.processes import collected, gathered_means, largest, seed_of, summed, timed
-from rl.rollouts.config import build_engine
-from rl.rollouts.engine import Engine, OnRollout
-from rl.rollouts.tokens import suppressed_token_ids
+from rl.rollouts.engine import OnRollout
 from rl.rollouts.types import Request, Rollout, Sampling
+from rl.run import Run, finish, leave, read, save, say, start, state_of, stop_if_asked
 from rl.run_files import rollout_record, step_metrics
-from rl.sampling import Batch, PromptSampler, outcome_of
-from rl.scoring import Scorer
+from rl.sampling import Batch, outcome_of
 from rl.setup import (
-    build_policy,
-    gap_limits,
     join_processes,
     learning_rate,
-    optimizer_for,
-    prepare,
 )
 from rl.step import StepSums, apply_gradient, loss_without_step, sampled_gap
 from rl.update import policy_gradient
 from rl.weights import FingerprintedWeights, named_weights
-from vlm.rows import Row, read_rows
-
-
-@dataclass
-class Run:
-    """Everything the loop holds on to. version: of the policy's weights, raised by every optimizer step."""
-
-    config: GRPOConfig
-    accelerator: Accelerator
-    processor: Any
-    policy: torch.nn.Module
-    optimizer: Any
-    engine: Engine
-    scorer: Scorer
-    sampler: PromptSampler
-    suppressed: tuple[int, ...]
-    media: tuple[str, ...]
-    skipped: SkippedSteps
-    gap: GapCheck
-    task_std: TaskStd = field(default_factory=TaskStd)
-    step: int = 0
-    version: int = 0
-
-    @property
-    def ranks(self) -> int:
-        return self.accelerator.num_processes
+from vlm.rows import Row
 
 
 def train(config: GRPOConfig) -> Path:
-    """Run to the last step and return the folder of the final checkpoint (model and processor)."""
-    run = start(config)
+    """Run to the last step and return the folder of the final checkpoint (model and processor); a run that has nothing
+    left to do is left as it is. SIGTERM and Ctrl-C save what is done and end in SystemExit."""
+    check_installed(config.report_to)
+    accelerator = join_processes(config)
     out = Path(config.output_dir)
+    with locked(out):
+        rows, bad_rows, router = read(config, accelerator)
+        record = record_of(config, accelerator, rows)
+        begun = begin(out, record, config.resume, ("steps",), partial(say, accelerator))
+        if begun.finished is not None:
+            router.close()
+            return begun.finished
+        with closing(start(config, accelerator, rows, bad_rows, router, record, begun.checkpoint)) as run:
+            sync(run)
+            with run.stop:
+                take_steps(run)
+            return finish(run)
+
+
+def take_steps(run: Run) -> None:
+    """The loop, from where the run stands to its last step."""
+    config, out = run.config, run.out
     bar = tqdm(
         total=config.steps,
         initial=run.step,
@@ -97,100 +85,31 @@ def train(config: GRPOConfig) -> Path:
         disable=not run.accelerator.is_main_process,
         unit="step",
     )
-    while run.step < config.steps:
-        seconds: dict[str, float] = {}
-        began = time.perf_counter()
+    try:
+        while run.step < config.steps:
+            seconds: dict[str, float] = {}
+            began = time.perf_counter()
 
-        rows, rollouts, scores, batch = sample(run, seconds)
-        groups, total_tokens, metrics = advantages(run, rows, rollouts, scores, batch)
-        with timed(seconds, "update"):
-            metrics |= update(run, groups, rollouts, total_tokens)
-        with timed(seconds, "sync"):
-            sync(run)
-        run.step += 1
+            rows, rollouts, scores, batch = sample(run, seconds)
+            groups, total_tokens, metrics = advantages(run, rows, rollouts, scores, batch)
+            with timed(seconds, "update"):
+                metrics |= update(run, groups, rollouts, total_tokens)
+            with timed(seconds, "sync"):
+                sync(run)
+            run.step += 1
 
-        means = step_metrics(rows, rollouts, scores) | run.scorer.pop_metrics()
-        metrics |= {"step": run.step} | gathered_means(means)
-        log(run, out, metrics, seconds, time.perf_counter() - began, rows, rollouts, scores, groups, bar)
-        if run.step % config.save_every == 0 or run.step == config.steps:
-            save_checkpoint(
-                run.accelerator,
-                run.policy,
-                run.processor,
-                out,
-                run.step,
-                state_of(run),
-                config.keep_checkpoints,
-            )
+            means = step_metrics(rows, rollouts, scores) | run.scorer.pop_metrics()
+            metrics |= {"step": run.step} | gathered_means(means)
+            total = time.perf_counter() - began
+            log(run, out, metrics, seconds, total, rows, rollouts, scores, groups, bar)
+            run.state = state_of(run)
+            if run.step % config.save_every == 0 or run.step == config.steps:
+                save(run)
+            stop_if_asked(run)
+    except StopRequested:
+        bar.close()
+        leave(run)
     bar.close()
-    return finish(run, out)
-
-
-def start(config: GRPOConfig) -> Run:
-    """Load everything, check every row, restore a checkpoint if there is one, and bring the engine to the policy."""
-    check_installed(config.report_to)
-    accelerator = join_processes(config)
-    say(accelerator, f"GRPO: policy {config.model.path}, rows {config.prompts.rows}")
-    if config.rollout.prompts_per_step % accelerator.num_processes:
-        raise ValueError(
-            f"rollout.prompts_per_step ({config.rollout.prompts_per_step}) must be a multiple of the number of"
-            f" processes ({accelerator.num_processes})"
-        )
-    out = Path(config.output_dir)
-    resume = find_resume(config.resume, out)
-    rows = read_rows(config.prompts.rows, limit=config.prompts.limit)
-    router = Router(config.rewards)
-    router.check_rows(rows)
-    say(accelerator, f"{len(rows)} rows, every answer readable by the rewards of its task")
-    bad_rows = look_before(accelerator, config, rows)
-
-    set_seed(config.seed)
-    model, processor = build_policy(config.model)
-    policy, optimizer = prepare(accelerator, model, optimizer_for(model, config.optimizer))
-    say(accelerator, f"starting the rollout engine ({config.engine.kind})")
-    engine = build_engine(
-        config.engine,
-        config.model.path,
-        processor,
-        getattr(torch, config.model.dtype),
-        seed=config.seed + accelerator.process_index,
-        device=accelerator.device,
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    kinds = ("image", "video") if accelerator.num_processes > 1 else ()
-    run = Run(
-        config=config,
-        accelerator=accelerator,
-        processor=processor,
-        policy=policy,
-        optimizer=optimizer,
-        engine=engine,
-        scorer=Scorer(router, overlap=config.rollout.overlap_rewards),
-        sampler=PromptSampler(
-            rows,
-            config.rollout.prompts_per_step,
-            dynamic=config.sampling.dynamic,
-            max_resampling=config.sampling.max_resampling,
-            multiple_of=accelerator.num_processes,
-            alpha=config.sampling.easy_pool,
-            seed=config.seed,
-        ),
-        suppressed=suppressed_token_ids(processor, model.config.text_config.vocab_size),
-        media=tuple(k for k in kinds if any(row.get(f"{k}s") for row in rows)),
-        skipped=SkippedSteps(config.optimizer.max_skipped_steps),
-        gap=GapCheck(gap_limits(config)),
-    )
-    if resume is not None:
-        restore(run, resume)
-    run.sampler.leave_out(bad_rows)
-    if accelerator.is_main_process:
-        for name in ("metrics.jsonl", "rollouts.jsonl"):
-            keep_until(out / name, run.step)
-    if config.report_to:
-        project = os.environ.get("WANDB_PROJECT", "onsight-grpo")
-        accelerator.init_trackers(project, flat(config.model_dump(mode="json")))
-    sync(run)
-    return run
 
 
 def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout], list[Score], Batch]:
@@ -206,10 +125,15 @@ def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout
         repeated = [row for row in mine for _ in range(size)]
         with run.scorer.round(repeated) as scoring:
             with timed(seconds, "generate"):
-                new = generate(run, prompts, scoring.add, already=len(rollouts))
+                try:
+                    new = generate(run, prompts, scoring.add, already=len(rollouts))
+                except StopRequested:
+                    pass  # the other processes are still generating: all leave together, at the next line
+                stop_if_asked(run)
                 check_sampled(new, run.version)
             with timed(seconds, "reward"):  # of those that finished early it has been going on for a while
                 verdicts = scoring.finish()
+            stop_if_asked(run)
         rewards = [verdict.reward for verdict in verdicts]
         outcomes = [outcome_of(rewards[i : i + size]) for i in range(0, len(rewards), size)]
         run.sampler.accept(collected(outcomes, run.accelerator))
@@ -219,10 +143,16 @@ def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout
 
 def generate(run: Run, requests: list[Request], on_rollout: OnRollout, *, already: int = 0) -> list[Rollout]:
     """The rollouts of each request, next to each other; `on_rollout` is told of each as it finishes. already: rollouts that
-    this step has, for fresh random numbers."""
+    this step has, for fresh random numbers. Raises StopRequested when this process is asked to stop."""
+
+    def finished(place: int, rollout: Rollout) -> None:
+        if run.stop.signum:
+            raise StopRequested
+        on_rollout(place, rollout)
+
     config = run.config.rollout
     seed = seed_of(run.config.seed, run.step, run.accelerator.process_index, already)
-    return run.engine.generate(requests, Sampling(config.temperature, config.max_tokens, seed), on_rollout)
+    return run.engine.generate(requests, Sampling(config.temperature, config.max_tokens, seed), finished)
 
 
 def advantages(
@@ -359,46 +289,10 @@ def log(
     }
     records = gather_object(records)
     if run.accelerator.is_main_process:
-        append(out / "metrics.jsonl", [metrics])
-        append(out / "rollouts.jsonl", records)
+        for name, lines in (("metrics.jsonl", [metrics]), ("rollouts.jsonl", records)):
+            with disk_explained(out / name, f"; the run stopped after step {run.step - 1}"):
+                append(out / name, lines)
     if run.config.report_to:
         run.accelerator.log({k: v for k, v in metrics.items() if isinstance(v, float)}, step=run.step)
     bar.set_postfix(reward=f"{metrics.get('reward/mean', float('nan')):.3f}", refresh=False)
     bar.update()
-
-
-def state_of(run: Run) -> dict[str, Any]:
-    """What a resumed run needs besides model, optimizer and random numbers."""
-    return {
-        "version": run.version,
-        "sampler": run.sampler.state_dict(),
-        "task_std": run.task_std.state_dict(),
-        "skipped": run.skipped.state_dict(),
-        "gap_floor": run.gap.floor,
-    }
-
-
-def restore(run: Run, folder: Path) -> None:
-    state = load_checkpoint(run.accelerator, folder)
-    run.step, run.version = state["step"], state["version"]
-    run.sampler.load_state_dict(state["sampler"])
-    run.task_std.load_state_dict(state["task_std"])
-    run.skipped.load_state_dict(state["skipped"])
-    run.gap.floor = state["gap_floor"]
-    say(run.accelerator, f"resumed from {folder} at step {run.step}")
-
-
-def finish(run: Run, out: Path) -> Path:
-    """The last policy as `final/`; engine and workers are shut down."""
-    final = out / "final"
-    save_model(run.accelerator, run.policy, run.processor, final)
-    run.engine.close()
-    run.scorer.close()
-    run.accelerator.end_training()
-    say(run.accelerator, f"done: {final} (checkpoints: {', '.join(p.name for p in checkpoints(out))})")
-    return final
-
-
-def say(accelerator: Accelerator, text: str) -> None:
-    if accelerator.is_main_process and os.environ.get("ONSIGHT_QUIET") != "1":
-        tqdm.write(text)

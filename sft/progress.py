@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,10 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from core.jsonl import append, keep_until
+from core.disk import disk_explained
+from core.errors import RunError
+from core.jsonl import append
+from core.stop import StopSignals
 
 
 def say(text: str) -> None:
@@ -45,23 +46,33 @@ class Progress(TrainerCallback):
 
 
 class Metrics(TrainerCallback):
-    """One JSON object per log in metrics.jsonl; a resumed run first drops the lines after its checkpoint."""
+    """One JSON object per log in metrics.jsonl."""
 
-    def __init__(self, path: Path, resume: Path | None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        if os.environ.get("RANK", "0") != "0":
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        last = json.loads((resume / "trainer_state.json").read_text())["global_step"] if resume else 0
-        keep_until(path, last)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
         if state.is_world_process_zero and logs and ("loss" in logs or "eval_loss" in logs):
             names = [k for k in logs if not k.startswith("eval_") or k.startswith("eval_loss")]
-            record = {"step": state.global_step} | {k: _json(logs[k]) for k in names if k not in ("step",)}
-            append(self.path, [record])
+            record = {"step": state.global_step} | {k: logs[k] for k in names if k not in ("step",)}
+            with disk_explained(self.path):
+                append(self.path, [record])
 
 
-def _json(value: Any) -> Any:
-    """Infinity and not-a-number, which JSON lacks, as null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+class StopWhenAsked(TrainerCallback):
+    """Saves and ends the training after the step in which a signal came to any process (stopped: whether one did), and
+    before the first where the checkpoint is past the last."""
+
+    def __init__(self, stop: StopSignals) -> None:
+        self.stop, self.stopped = stop, False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step > state.max_steps:
+            raise RunError(
+                f"optim.max_steps: expected {state.global_step} or more, since the checkpoint is at that step, got"
+                f" {state.max_steps} (from optim.epochs, where max_steps is null)"
+            )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.stop.agreed():
+            self.stopped = control.should_save = control.should_training_stop = True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from contextlib import contextmanager
@@ -12,16 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
-from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import ParallelMode
 from trl import SFTConfig as TRLConfig
 
+from core.jsonl import keep_until
+from core.lock import locked
+from core.ranks import on_main
+from core.record import Record, model_identity, rows_identity
+from core.run_folder import begin, mark_finished, writing_folder
+from core.stop import StopSignals
 from core.trackers import check_installed
 from sft.config import SFTConfig
 from sft.data import Collator, TraceError, encode_example, example_bytes, row_length
-from sft.progress import Metrics, Progress, say
+from sft.progress import Metrics, Progress, StopWhenAsked, say
 from sft.trainer import TRAINED_BASE, TraceTrainer
 from vlm.load import check_checkpoint, context_length, load_model, load_processor, without_zero3
 from vlm.lora import lora_config, merge_lora
@@ -31,30 +35,85 @@ from vlm.preflight import look_at_rows, usable_rows
 from vlm.rows import Row, read_rows
 from vlm.zero import LaunchError
 
+FREE = (
+    *("optim.max_steps", "optim.epochs", "output_dir", "save_steps", "save_total_limit", "resume"),
+    *(
+        "logging_steps",
+        "eval_steps",
+        "report_to",
+        "deepspeed",
+        "optim.max_skipped_steps",
+        "model.gradient_checkpointing",
+    ),
+    *(
+        "data.limit",
+        "data.max_tokens",
+        "data.long_rows",
+        "data.bad_rows",
+        "data.max_bad_rows",
+        "data.eval",
+        "data.eval_limit",
+    ),
+    *("data.cache_rows", "data.cache_gb", "data.workers"),
+)
+"""What may change when a run is resumed: its length (with it the schedule of the learning rate from there on),
+bookkeeping, memory. Which rows are trained on is compared by their content."""
+LENGTH = ("optim.max_steps", "optim.epochs")
+
 
 def run(config: SFTConfig) -> Path:
-    """Train as configured; returns the folder of the final checkpoint, which transformers and vLLM load as it is."""
+    """Train as configured; returns the folder of the final checkpoint, which transformers and vLLM load as it is. A run
+    that has nothing left to do is left as it is. SIGTERM and Ctrl-C save what is done and end in SystemExit."""
     check_installed([config.report_to] if config.report_to != "none" else [])
     arguments = training_arguments(config)  # first: under ZeRO-3 it decides how weights are loaded
-    check_checkpoint(config.model.path)
+    model = check_checkpoint(config.model.path)
     output = Path(config.output_dir)
-    resume = checkpoint_to_resume(config)
+    with locked(output):
+        processor = load_processor(config.model)
+        rows, lengths = load_rows(config, processor, config.data.train, config.data.limit)
+        held_out: list[Row] = []
+        if config.data.eval:
+            held_out, _ = load_rows(config, processor, config.data.eval, config.data.eval_limit)
+        say(
+            f"SFT: {len(rows):,} rows from {config.data.train}"
+            + (f", {len(held_out):,} held out" if held_out else "")
+        )
+        record = record_of(config, arguments, rows, model)
+        begun = begin(output, record, config.resume or "never", LENGTH, say)
+        if begun.finished is not None:
+            return begun.finished
 
-    processor = load_processor(config.model)
-    rows, lengths = load_rows(config, processor, config.data.train, config.data.limit)
-    held_out = (
-        load_rows(config, processor, config.data.eval, config.data.eval_limit)[0]
-        if config.data.eval
-        else None
-    )
-    say(
-        f"SFT: {len(rows):,} rows from {config.data.train}"
-        + (f", {len(held_out):,} held out" if held_out else "")
-    )
+        trainer = build_trainer(config, arguments, processor, rows, lengths, held_out, record)
+        stop = StopSignals()
+        stopping = StopWhenAsked(stop)
+        for callback in (Progress(), Metrics(output / "metrics.jsonl"), stopping):
+            trainer.add_callback(callback)
+        step = trainer.restore_logs(begun.checkpoint) if begun.checkpoint else 0
+        if broken := on_main(partial(keep_until, output / "metrics.jsonl", step)):
+            say(f"{output / 'metrics.jsonl'}: {broken} lines were cut off and are left out")
+        with stop:
+            trainer.train(resume_from_checkpoint=str(begun.checkpoint) if begun.checkpoint else None)
+        if stopping.stopped:
+            saved = f"checkpoint-{trainer.state.global_step}"
+            say(f"{stop.name}: saved {output / saved}; the same command with resume=auto goes on from there")
+            raise SystemExit(stop.exit_code)
+        trainer.check_left_out()
+        return save_final(config, trainer, output)
 
+
+def build_trainer(
+    config: SFTConfig,
+    arguments: TRLConfig,
+    processor: Any,
+    rows: list[Row],
+    lengths: list[int],
+    held_out: list[Row],
+    record: Record,
+) -> TraceTrainer:
+    """The trainer, with the model on it."""
     collator = Collator(
         processor,
-        [*rows, *(held_out or [])],
+        [*rows, *held_out],
         max_frames=config.data.max_frames,
         cache=cache_fits(config, processor, rows),
     )
@@ -71,6 +130,8 @@ def run(config: SFTConfig) -> Path:
         schedule=config.optim.schedule,
         max_skipped_steps=config.optim.max_skipped_steps,
         max_bad_rows=config.data.max_bad_rows,
+        record=record,
+        keep_checkpoints=config.save_total_limit,
     )
     if config.model.lora:
         set_trainable(trainer.model, config.model.trainable)  # PEFT has frozen all base weights
@@ -81,15 +142,20 @@ def run(config: SFTConfig) -> Path:
             f"expected {launched} processes to train together, got {joined} ({trainer.args.parallel_mode})"
         )
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Progress())
-    trainer.add_callback(Metrics(output / "metrics.jsonl", resume))
-    trainer.add_callback(DataCheck(data_fingerprint(config, rows), resume))
+    return trainer
 
-    if resume:
-        say(f"Resuming from {resume}")
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    trainer.check_left_out()
-    return save_final(config, trainer, output)
+
+def record_of(config: SFTConfig, arguments: TRLConfig, rows: list[Row], model: Path) -> Record:
+    """What the run is, for its folder and its checkpoints; all processes take part."""
+    plugin = arguments.deepspeed_plugin
+    parallel = f"ZeRO-{plugin.zero_stage}" if plugin else PartialState().distributed_type.value
+    content = on_main(
+        lambda: {
+            "data.train": rows_identity(rows, config.data.train),
+            "model.path": model_identity(model),
+        }
+    )
+    return Record(config, content | {"processes": f"{PartialState().num_processes}, {parallel}"}, FREE)
 
 
 def training_arguments(config: SFTConfig) -> TRLConfig:
@@ -135,7 +201,7 @@ def training_arguments(config: SFTConfig) -> TRLConfig:
         ddp_backend="gloo" if launch.processes > 1 and not torch.cuda.is_available() else None,
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
-        save_total_limit=config.save_total_limit,
+        save_total_limit=None,  # sft/trainer.py deletes: transformers would take checkpoint-2-best for its own
         eval_strategy="steps" if config.data.eval else "no",
         eval_steps=config.eval_steps,
         prediction_loss_only=True,
@@ -247,75 +313,20 @@ def check_master_weights(trainer: TraceTrainer) -> None:
         )
 
 
-def checkpoint_to_resume(config: SFTConfig) -> Path | None:
-    """The checkpoint to go on from. Raises where it is missing, or where a fresh run would mix with an old one."""
-    found = sorted(Path(config.output_dir).glob("checkpoint-*/trainer_state.json"), key=_step)
-    if config.resume == "auto":
-        return found[-1].parent if found else None
-    if config.resume:
-        if not (Path(config.resume) / "trainer_state.json").is_file():
-            raise FileNotFoundError(
-                f"resume: expected a checkpoint folder with trainer_state.json, got {config.resume}"
-            )
-        return Path(config.resume)
-    if found:
-        raise FileExistsError(
-            f"output_dir {config.output_dir} holds {found[-1].parent.name} of an earlier run:"
-            " set resume=auto to go on from it, or choose another output_dir"
-        )
-    return None
-
-
-def _step(state_file: Path) -> int:
-    return int(state_file.parent.name.rpartition("-")[2])
-
-
-def data_fingerprint(config: SFTConfig, rows: list[Row]) -> str:
-    """Hash of what decides which rows a step sees: ids in order, batch, seed."""
-    optim = config.optim
-    what = [
-        [row["id"] for row in rows],
-        optim.per_device_batch_size,
-        optim.gradient_accumulation_steps,
-        optim.seed,
-    ]
-    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
-
-
-class DataCheck(TrainerCallback):
-    """Writes the data's fingerprint into every checkpoint and refuses to resume on other data."""
-
-    FILE = "data_fingerprint.json"
-
-    def __init__(self, fingerprint: str, resume: Path | None) -> None:
-        self.fingerprint = fingerprint
-        if resume and (resume / self.FILE).is_file():
-            before = json.loads((resume / self.FILE).read_text())
-            if before != fingerprint:
-                raise ValueError(
-                    f"{resume}: was trained on other rows, another batch size or another seed; the steps it skips would"
-                    " not be the ones it has seen"
-                )
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            (folder / self.FILE).write_text(json.dumps(self.fingerprint))
-
-
 def save_final(config: SFTConfig, trainer: TraceTrainer, output: Path) -> Path:
     """Model, processor and tokenizer in `final/`; with LoRA `adapter/`, and the whole model in `merged/`."""
-    folder = output / ("adapter" if config.model.lora else "final")
-    trainer.save_model(str(folder))
-    result = folder
-    if config.model.lora:
-        result = output / "merged"
+    result = output / ("adapter" if config.model.lora else "final")
+    with writing_folder(result) as folder:
+        trainer.save_model(str(folder))
         if trainer.is_world_process_zero():
-            say("Merging the adapters into the model")
-            merge_adapter(config, folder, result)
-    if trainer.is_world_process_zero():
-        (folder / "training_args.bin").unlink(missing_ok=True)
-    trainer.accelerator.wait_for_everyone()
+            (folder / "training_args.bin").unlink(missing_ok=True)
+    if config.model.lora:
+        adapter, result = result, output / "merged"
+        say("Merging the adapters into the model")
+        with writing_folder(result) as folder:
+            if trainer.is_world_process_zero():
+                merge_adapter(config, adapter, folder)
+    on_main(lambda: mark_finished(output, trainer.state.global_step, result))
     say(f"SFT done: {result}")
     return result
 

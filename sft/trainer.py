@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import time
 import types
@@ -20,12 +21,16 @@ from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from core.finite import SkippedSteps, check_finite
+from core.record import Record
+from core.run_folder import step_of, writing_checkpoint
 from sft.data import IGNORE, STAGE_NAMES, TraceError
 from sft.progress import say
 from vlm.parts import is_adapter
 
 LABEL_LOGITS = 2**26
 """Most logits (targets x vocabulary) that one CPU forward may hold at once: 256 MB."""
+LOG_SUMS = "log_sums.json"
+"""In a checkpoint, by process: loss sums and tokens since the last log, and skipped steps."""
 TRAINED_BASE = "trained_base.safetensors"
 """Beside an adapter: base weights that train in full (a preset may name parts without adapters)."""
 
@@ -45,6 +50,8 @@ class TraceTrainer(SFTTrainer):
         min_lr_ratio: float,
         schedule: str,
         max_skipped_steps: int,
+        record: Record,
+        keep_checkpoints: int | None,
         max_bad_rows: float = 1.0,
         **kwargs: Any,
     ):
@@ -52,6 +59,8 @@ class TraceTrainer(SFTTrainer):
         self.left_out: set[int] = set()  # rows of this process that turned out to be unusable
         self.row_lengths, self.min_lr_ratio, self.schedule = row_lengths, min_lr_ratio, schedule
         self.skipped, self.skipped_logged = SkippedSteps(max_skipped_steps), 0
+        self.record, self.keep_checkpoints = record, keep_checkpoints
+        self._saving_into: Path | None = None
         super().__init__(*args, **kwargs)
         # Qwen2.5-VL declares the opposite, and a step would be the mean of its micro-batches' means: a target token in
         # a short micro-batch would weigh more. With it, `num_items_in_batch` counts the whole step's targets.
@@ -176,6 +185,36 @@ class TraceTrainer(SFTTrainer):
             * self.accelerator.num_processes
         )
         return StepSampler(len(self.train_dataset), rows_per_step, self.args.seed, self.row_lengths)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step < self.state.max_steps:  # transformers would take one step more
+            super()._run_epoch(*args, **kwargs)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._saving_into) if self._saving_into else super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """transformers' checkpoint, whole or not at all, with the losses that are summed up for the next log."""
+        run, step = Path(self.args.output_dir), self.state.global_step
+        with writing_checkpoint(run, step, self.record, self.keep_checkpoints) as folder:
+            self._saving_into = folder.parent
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._saving_into = None
+            skipped = self.skipped.state_dict() | {"logged": self.skipped_logged}
+            sums = gather_object([[self.stage_sums["train"].tolist(), self.seen["train"].item(), skipped]])
+            if self.is_world_process_zero():
+                (folder / LOG_SUMS).write_text(json.dumps(sums) + "\n")
+
+    def restore_logs(self, checkpoint: Path) -> int:
+        """Take up the sums for the next log where the checkpoint left them; returns its step."""
+        mine = json.loads((checkpoint / LOG_SUMS).read_text())[self.args.process_index]
+        self.stage_sums["train"] += torch.tensor(mine[0], dtype=torch.float64).to(self.seen["train"].device)
+        self.seen["train"] += mine[1]
+        self.skipped.load_state_dict(mine[2])
+        self.skipped_logged = mine[2]["logged"]
+        return step_of(checkpoint)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: a checkpoint's origin is its run folder's config."""

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 import rl.loop
-from rl.checkpoints import checkpoints
+from core.run_folder import checkpoints
 from rl.checks import OffPolicyError
 from rl.config import GRPOConfig
 from rl.loop import train

@@ -1,0 +1,33 @@
+"""What the processes of a run do once, or share out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+
+T = TypeVar("T")
+
+
+def on_main(work: Callable[[], T]) -> T:
+    """Do `work` in the main process alone; all get its result, or its error, so that none waits for another in vain."""
+    said: list[Any] = [None, None]
+    if PartialState().is_main_process:
+        try:
+            said[0] = work()
+        except Exception as error:  # noqa: BLE001 raised below, in every process
+            said[1] = error
+    broadcast_object_list(said)
+    if said[1] is not None:
+        raise said[1]
+    result: T = said[0]
+    return result
+
+
+def shared_out(items: Sequence[T], work: Callable[[T], Any]) -> dict[T, Any]:
+    """{item: work(item)} of all items, each worked on by one process; all get everything."""
+    state = PartialState()
+    mine = items[state.process_index :: state.num_processes]
+    return dict(gather_object([(item, work(item)) for item in mine]))

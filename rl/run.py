@@ -1,0 +1,214 @@
+"""A run around its steps: started, restored from a checkpoint, saved, left when asked to, finished."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from tqdm import tqdm
+
+from core.errors import RunError
+from core.finite import SkippedSteps
+from core.jsonl import keep_until
+from core.ranks import on_main
+from core.record import Record
+from core.run_folder import checkpoints, mark_finished, writing_folder
+from core.stop import StopRequested, StopSignals
+from core.trackers import flat
+from rewards.router import Router
+from rl.advantages import TaskStd
+from rl.checkpoints import load_checkpoint, save_checkpoint, save_model
+from rl.checks import GapCheck
+from rl.config import GRPOConfig
+from rl.drawing import look_before
+from rl.rollouts.config import build_engine
+from rl.rollouts.engine import Engine
+from rl.rollouts.tokens import suppressed_token_ids
+from rl.sampling import PromptSampler
+from rl.scoring import Scorer
+from rl.setup import build_policy, gap_limits, optimizer_for, prepare
+from vlm.rows import Row, read_rows
+
+
+@dataclass
+class Run:
+    """Everything the loop holds on to.
+
+    version: of the policy's weights, raised by every optimizer step. step, state: the last whole step, and `state_of` it.
+    saved: step of the newest checkpoint.
+    """
+
+    config: GRPOConfig
+    accelerator: Accelerator
+    processor: Any
+    policy: torch.nn.Module
+    optimizer: Any
+    engine: Engine
+    scorer: Scorer
+    sampler: PromptSampler
+    suppressed: tuple[int, ...]
+    media: tuple[str, ...]
+    skipped: SkippedSteps
+    gap: GapCheck
+    record: Record
+    task_std: TaskStd = field(default_factory=TaskStd)
+    step: int = 0
+    version: int = 0
+    saved: int = 0
+    state: dict[str, Any] = field(default_factory=dict)
+    stop: StopSignals = field(default_factory=StopSignals)
+
+    @property
+    def ranks(self) -> int:
+        return self.accelerator.num_processes
+
+    @property
+    def out(self) -> Path:
+        return Path(self.config.output_dir)
+
+    def close(self) -> None:
+        self.engine.close()
+        self.scorer.close()
+
+
+def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[str], Router]:
+    """All rows, the ids of those that cannot be used, and the reward functions, which read every answer."""
+    say(accelerator, f"GRPO: policy {config.model.path}, rows {config.prompts.rows}")
+    if config.rollout.prompts_per_step % accelerator.num_processes:
+        raise ValueError(
+            f"rollout.prompts_per_step ({config.rollout.prompts_per_step}) must be a multiple of the number of"
+            f" processes ({accelerator.num_processes})"
+        )
+    rows = read_rows(config.prompts.rows, limit=config.prompts.limit)
+    router = Router(config.rewards)
+    router.check_rows(rows)
+    say(accelerator, f"{len(rows)} rows, every answer readable by the rewards of its task")
+    return rows, look_before(accelerator, config, rows), router
+
+
+def start(
+    config: GRPOConfig,
+    accelerator: Accelerator,
+    rows: list[Row],
+    bad_rows: set[str],
+    router: Router,
+    record: Record,
+    checkpoint: Path | None,
+) -> Run:
+    """Load everything, restore the checkpoint if there is one, and bring the engine to the policy."""
+    out = Path(config.output_dir)
+    set_seed(config.seed)
+    model, processor = build_policy(config.model)
+    policy, optimizer = prepare(accelerator, model, optimizer_for(model, config.optimizer))
+    say(accelerator, f"starting the rollout engine ({config.engine.kind})")
+    engine = build_engine(
+        config.engine,
+        config.model.path,
+        processor,
+        getattr(torch, config.model.dtype),
+        seed=config.seed + accelerator.process_index,
+        device=accelerator.device,
+    )
+    kinds = ("image", "video") if accelerator.num_processes > 1 else ()
+    run = Run(
+        config=config,
+        accelerator=accelerator,
+        processor=processor,
+        policy=policy,
+        optimizer=optimizer,
+        engine=engine,
+        scorer=Scorer(router, overlap=config.rollout.overlap_rewards),
+        sampler=PromptSampler(
+            rows,
+            config.rollout.prompts_per_step,
+            dynamic=config.sampling.dynamic,
+            max_resampling=config.sampling.max_resampling,
+            multiple_of=accelerator.num_processes,
+            alpha=config.sampling.easy_pool,
+            seed=config.seed,
+        ),
+        suppressed=suppressed_token_ids(processor, model.config.text_config.vocab_size),
+        media=tuple(k for k in kinds if any(row.get(f"{k}s") for row in rows)),
+        skipped=SkippedSteps(config.optimizer.max_skipped_steps),
+        gap=GapCheck(gap_limits(config)),
+        record=record,
+    )
+    if checkpoint is not None:
+        restore(run, checkpoint)
+    run.sampler.leave_out(bad_rows)
+    run.state = state_of(run)
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        if broken := on_main(partial(keep_until, out / name, run.step)):
+            say(accelerator, f"{out / name}: {broken} lines were cut off and are left out")
+    if config.report_to:
+        project = os.environ.get("WANDB_PROJECT", "onsight-grpo")
+        accelerator.init_trackers(project, flat(config.model_dump(mode="json")))
+    return run
+
+
+def state_of(run: Run) -> dict[str, Any]:
+    """What a resumed run needs besides model, optimizer and random numbers."""
+    return {
+        "version": run.version,
+        "sampler": run.sampler.state_dict(),
+        "task_std": run.task_std.state_dict(),
+        "skipped": run.skipped.state_dict(),
+        "gap_floor": run.gap.floor,
+    }
+
+
+def restore(run: Run, folder: Path) -> None:
+    state = load_checkpoint(run.accelerator, folder)
+    run.step, run.version, run.saved = state["step"], state["version"], state["step"]
+    if run.step > run.config.steps:
+        raise RunError(f"steps: expected {run.step} or more, since {folder} is at step {run.step}")
+    run.sampler.load_state_dict(state["sampler"])
+    run.task_std.load_state_dict(state["task_std"])
+    run.skipped.load_state_dict(state["skipped"])
+    run.gap.floor = state["gap_floor"]
+
+
+def save(run: Run) -> None:
+    """A checkpoint of the last whole step."""
+    keep = run.config.keep_checkpoints
+    save_checkpoint(
+        run.accelerator, run.policy, run.processor, run.out, run.step, run.state, run.record, keep
+    )
+    run.saved = run.step
+
+
+def stop_if_asked(run: Run) -> None:
+    """Where a step may be broken off, since nothing in the policy has changed; all processes leave it together."""
+    if run.stop.agreed():
+        raise StopRequested
+
+
+def leave(run: Run) -> NoReturn:
+    """Save the last whole step, if it is not yet saved, and exit as the signal says."""
+    if run.saved != run.step:
+        save(run)
+    say(run.accelerator, f"{run.stop.name}: saved at step {run.step}; the same command goes on from there")
+    raise SystemExit(run.stop.exit_code)
+
+
+def finish(run: Run) -> Path:
+    """The last policy as `final/`."""
+    final = run.out / "final"
+    with writing_folder(final) as folder:
+        save_model(run.accelerator, run.policy, run.processor, folder)
+    on_main(lambda: mark_finished(run.out, run.step, final))
+    run.accelerator.end_training()
+    kept = ", ".join(p.name for p in checkpoints(run.out))
+    say(run.accelerator, f"done: {final} (checkpoints: {kept})")
+    return final
+
+
+def say(accelerator: Accelerator, text: str) -> None:
+    if accelerator.is_main_process and os.environ.get("ONSIGHT_QUIET") != "1":
+        tqdm.write(text)
