@@ -61,8 +61,8 @@ def train(config: GRPOConfig) -> Path:
     check_installed(config.report_to)
     accelerator = join_processes(config)
     out = Path(config.output_dir)
+    rows, bad_rows, router = read(config, accelerator)
     with locked(out):
-        rows, bad_rows, router = read(config, accelerator)
         record = record_of(config, accelerator, rows)
         begun = begin(out, record, config.resume, ("steps",), partial(say, accelerator))
         if begun.finished is not None:

@@ -68,16 +68,16 @@ def run(config: SFTConfig) -> Path:
     arguments = training_arguments(config)  # first: under ZeRO-3 it decides how weights are loaded
     model = check_checkpoint(config.model.path)
     output = Path(config.output_dir)
+    processor = load_processor(config.model)
+    rows, lengths = load_rows(config, processor, config.data.train, config.data.limit)
+    held_out: list[Row] = []
+    if config.data.eval:
+        held_out, _ = load_rows(config, processor, config.data.eval, config.data.eval_limit)
+    say(
+        f"SFT: {len(rows):,} rows from {config.data.train}"
+        + (f", {len(held_out):,} held out" if held_out else "")
+    )
     with locked(output):
-        processor = load_processor(config.model)
-        rows, lengths = load_rows(config, processor, config.data.train, config.data.limit)
-        held_out: list[Row] = []
-        if config.data.eval:
-            held_out, _ = load_rows(config, processor, config.data.eval, config.data.eval_limit)
-        say(
-            f"SFT: {len(rows):,} rows from {config.data.train}"
-            + (f", {len(held_out):,} held out" if held_out else "")
-        )
         record = record_of(config, arguments, rows, model)
         begun = begin(output, record, config.resume or "never", LENGTH, say)
         if begun.finished is not None:
