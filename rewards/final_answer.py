@@ -132,16 +132,33 @@ class Clause(NamedTuple):
 
 def find_answer(completion: object) -> str:
     """What a completion gives as its answer, without markup, leads and reasons (rules 1 to 3); empty if there is nothing."""
+    return _without_lead(_without_reasons(without_markup(_answered(completion))), conclusions=True)[0]
+
+
+def find_formula(completion: object) -> tuple[str, bool]:
+    r"""The same for mathematics, and whether a lead ("the answer is") stood before it. Markup stays (but for emphasis in pairs,
+    headings and special tokens), as it says something there: `2**3`, `\text{ cm}`, `$…$`."""
+    text = _HEADING.sub("", without_emphasis(_SPECIAL_TOKEN.sub(" ", _answered(completion))))
+    return _without_lead(_without_reasons(text), conclusions=False)
+
+
+def _answered(completion: object) -> str:
     text = _marked(plain_characters(tail(completion)).strip())
     value = _json_value(text)
-    text = text if value is None else value
-    text = _COURTESY.sub("", _REASON.sub("", without_markup(text)))
-    leads = list(_LEAD.finditer(text)) or list(_CONCLUSION.finditer(text))
+    return text if value is None else value
+
+
+def _without_reasons(text: str) -> str:
+    return _COURTESY.sub("", _REASON.sub("", text))
+
+
+def _without_lead(text: str, conclusions: bool) -> tuple[str, bool]:
+    leads = list(_LEAD.finditer(text)) or (list(_CONCLUSION.finditer(text)) if conclusions else [])
     if leads and re.search(
         r"[\w\[(]", text[leads[-1].end() :]
     ):  # "B is the answer." has nothing behind its lead
-        text = _unquoted(text[leads[-1].end() :].strip())
-    return text.strip()
+        return _unquoted(text[leads[-1].end() :].strip()).strip(), True
+    return text.strip(), False
 
 
 def clauses(text: str) -> list[Clause]:
@@ -157,6 +174,18 @@ def clauses(text: str) -> list[Clause]:
 def is_negated(text: str) -> bool:
     """Whether there is a negation anywhere in a text."""
     return bool(_NEGATION.search(text))
+
+
+_HEADING = re.compile(r"^\s{0,3}#{1,6}\s", re.MULTILINE)
+_PAIRED = re.compile(
+    r"(?<![\w*)}\]])(\*\*|__)(?![\s*])([^*\n]{1,2000}?)(?<!\s)\1(?![\w*({\[])"
+    r"|(?<![\w*)}\]\s])\*(?![\s*])([^*\n]{1,2000}?)(?<![\s*])\*(?![\w*({\[])|(?<![\w\\})\]_])_(?![\s_{])([^_\n]{1,200}?)(?<!\s)_(?![\w_{])|(?<![\w*`])`([^`\n]{1,2000})`(?!`)"
+)
+
+
+def without_emphasis(text: str) -> str:
+    """Markdown's bold, italics and code marks taken off where they come in pairs; a `*` between two operands stays."""
+    return _PAIRED.sub(lambda match: match[2] or match[3] or match[4] or match[5], text)
 
 
 def standing(before: str, after: str = "") -> Standing:
@@ -205,7 +234,11 @@ def _marked(text: str) -> str:
         denied = re.search(
             r"(?:\bnot|n't|\bnever|不是)\W{0,4}\Z", text[: boxes[-1].start][-40:], re.IGNORECASE
         )
-        also = re.match(r"\W{0,4}(?:or|and)\b[^.\n]{0,80}", text[boxes[-1].end :], re.IGNORECASE)
+        also = re.match(
+            r"\W{0,4}(?:or\b|and\s{1,3}(?=[-$\\(]{0,2}(?:[0-9]|[A-Z]\b)))[^.\n]{0,80}",
+            text[boxes[-1].end :],
+            re.IGNORECASE,
+        )
         return ("not " if denied else "") + content + (also.group() if also else "")
     return text
 

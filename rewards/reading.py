@@ -30,7 +30,7 @@ def tail(completion: object) -> str:
     return completion[-MAX_CHARS:] if isinstance(completion, str) else ""
 
 
-_BOXED = re.compile(r"\\f?boxed\s{0,3}(\{|[0-9])")
+_BOXED = re.compile(r"\\(?:f?boxed|fbox)\s{0,3}(\{|[0-9]{1,100}(?:\.[0-9]{1,100})?)")
 
 
 class Boxed(NamedTuple):
@@ -43,10 +43,11 @@ class Boxed(NamedTuple):
 
 def boxed_answers(text: str) -> list[Boxed]:
     r"""All complete outermost `\boxed{…}` (balanced braces) and `\boxed 7` in order. One pass, whatever the nesting."""
-    starts = {match.end() - 1: match.start() for match in _BOXED.finditer(text)}
-    if not starts:
+    found = list(_BOXED.finditer(text))
+    if not found:
         return []
-    result = [Boxed(start, at + 1, text[at]) for at, start in starts.items() if text[at] != "{"]
+    starts = {match.end() - 1: match.start() for match in found if match[1] == "{"}
+    result = [Boxed(match.start(), match.end(), match[1]) for match in found if match[1] != "{"]
     depth = 0
     opened: list[
         tuple[int, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rewards import math_answer
-from rewards.math_answer import math_reward, read_gold
+from rewards.math_answer import math_reward
 from rewards.math_pool import MathPool
 
 SAME = [
@@ -13,7 +13,7 @@ SAME = [
     ("-7", ["-7", "−7", r"\boxed{-7}", "x = -7", "$-7$", r"\(-7\)"]),
     ("1/3", [r"\frac{1}{3}", r"\boxed{\dfrac13}", "0.333333", "1/3", "2/6"]),
     (r"28\%", ["28%", "28 percent", "28", "0.28", r"\boxed{28\%}"]),
-    ("12", ["12 apples", "12 cm", r"\boxed{12\text{ cm}}", "12m2", "#### 12", "12.0", "= 12", "£12", "12€"]),
+    ("12", ["twelve", "12 apples", "12 cm", r"\boxed{12\text{ cm}}", "12m2", "#### 12", "12.0", "= 12", "£12", "12€"]),
     ("1000.99", ["1,000.99", "1000,99", "1000.99"]),
     ("1e-9", ["0.000000001", r"10^{-9}"]),
     ("B", ["B", "(B)", r"\boxed{B}", "The answer is B.", r"\boxed{\text{B}}", "so $B$"]),
@@ -29,7 +29,7 @@ SAME = [
 ]  # fmt: skip
 DIFFERENT = [
     ("4656", ["4657", "x+4656", "4656x", "3:4656", "46", "4656/2", "4,65,6", ""]),
-    ("12", ["x + 12", "3:12", "12x", "1e12", "12%3", "twelve", r"\boxed{12}, \boxed{13}", r"\boxed{13} or \boxed{14}", "12/0", r"\boxed{}"]),
+    ("12", ["x + 12", "3:12", "12x", "1e12", "12%3", "thirteen", "twelve or so", r"\boxed{12}, \boxed{13}", r"\boxed{13} or \boxed{14}", "12/0", r"\boxed{}"]),
     ("1", ["1e999", "1e-999", "True", "١", "Ⅰ", r"\infty", "nan"]),
     ("0", ["1e-9", r"10^{-12}", "-1e-7", "null", "false"]),
     ("1e-9", ["2e-9", "0", r"2 \cdot 10^{-9}"]),
@@ -57,7 +57,8 @@ def test_of_several_boxed_answers_the_last_one_counts() -> None:
     for text, expected in [
         (r"First \boxed{5}, but in fact \boxed{7}.", 1.0),
         (r"\boxed{7} \boxed{5}", 0.0),
-        (r"\boxed{5}\boxed{7}", 1.0),
+        (r"\boxed{5}\boxed{7}", 0.0),  # side by side: one answer of two parts
+        (r"\boxed{5}, wait: \boxed{7}", 1.0),
         (r"\boxed{7} and then an unfinished \boxed{5", 1.0),
         (r"\boxed{\boxed{7}}", 1.0),
     ]:
@@ -80,14 +81,6 @@ def test_numbers_of_json_are_truths_too() -> None:
         == math_reward("1e20", {"value": 1e20})
         == 1.0
     )
-
-
-@pytest.mark.parametrize(
-    ("gold", "kind"),
-    [("12", "number"), ("$4,656.00$", "number"), ("E", "letter"), ("yes", "text"), ("4:30 p.m.", "text"), ("12 apples", "math"), ("(1,2) or (2,1)", "math"), ("x", "math")],
-)  # fmt: skip
-def test_truths_are_classified(gold: str, kind: str) -> None:
-    assert read_gold(gold).kind == kind
 
 
 def test_a_batch_scores_as_its_samples_do_and_asks_each_question_once(

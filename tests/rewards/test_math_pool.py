@@ -226,8 +226,8 @@ def test_what_is_not_judged_is_none_and_what_is_too_expensive_is_zero_with_a_cou
     )
     with Router(config) as router:
         monkeypatch.setattr(MathPool, "judge_many", lambda self, items: [judged for _ in items])
-        row = {"id": "r", "task": "math", "prompt": [], "answer": {"value": "$\\frac{6}{4}$"}}
-        (score,) = router.score([row], [r"\boxed{\frac{3}{2}}"])
+        row = {"id": "r", "task": "math", "prompt": [], "answer": {"value": "$x^2 - 1$"}}
+        (score,) = router.score([row], [r"\boxed{(x - 1)(x + 1)}"])
         metrics = router.pop_metrics()
     assert score.reward == reward
     assert (score.reason is None) == (reason is None) and (reason or "") in (score.reason or "")

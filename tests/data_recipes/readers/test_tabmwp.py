@@ -131,7 +131,8 @@ def test_units_are_written_as_one_writes_them(answer, unit, text):
 
 def test_a_unit_that_the_reward_cannot_read_is_left_out_of_the_conclusion():
     problem = PROBLEM | {"answer": "-3", "unit": "$, per year", "solution": "The rate was - $3 per year."}
-    assert row_of(problem, trace="stages")["trace"]["conclusion"] == "-3"
+    assert row_of(problem, trace="stages")["trace"]["conclusion"] == "-$3 per year"
+    assert row_of(problem | {"unit": "times more"}, trace="stages")["trace"]["conclusion"] == "-3"
 
 
 def test_fractions_in_latex_reach_the_answer():

@@ -1,0 +1,167 @@
+r"""The answer in a text, read. Where it stands is the one rule of `rewards.final_answer`; this adds what mathematics needs.
+
+1. What the rule finds is read whole: in a box nothing else is looked for.
+2. Running text without a mark states its answer in the last sentence that holds a value. A sentence that denies, doubts or bounds
+   (`not 5`, `maybe 5`, `at least 5`) states none. Else it is what stands behind the last "is", "are", "=", ":", …, before
+   "is the answer", in its only formula, or from its only number on; and it must be readable whole (`12 cm`, `42 apples in all`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rewards.final_answer import clauses, find_formula
+from rewards.mathematics.answers import MAX_CHARS, Reading, joined, read
+from rewards.mathematics.compare import compare
+from rewards.mathematics.values import Sequence as Several
+from rewards.mathematics.values import Words
+from rewards.reading import boxed_answers, tail
+from rewards.unicode import latex_symbols, plain_characters
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[ap]\.m\.)\s+(?=[^\d\s])|\n+")
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|becomes?|equals?|equal\sto|has|have|had|gets?|gives?|got|finds?|obtains?|yields?|totals?|costs?|weighs?|leaves"
+    r"|need|needs|needed|makes?|remain|remains|so|hence|thus|therefore)\b[\s:,]{0,3}|(?<![<>!=:])[=:]\s{0,3}(?!=)|(?<=[\u3400-\u9fff])(?=[-0-9$\\])|[是为有得]",
+    re.IGNORECASE,
+)
+_CONNECTIVE = re.compile(
+    r"\A(?:(?:so|thus|hence|therefore|then|and|finally|altogether|in\s(?:total|all))\b[\s,:]{0,3}){1,3}",
+    re.IGNORECASE,
+)
+_TRAILING = re.compile(r"\s(?:is|are|was|were|will\sbe|would\sbe)\s[^0-9\\$]{1,200}\Z")
+_FORMULA = re.compile(r"(?<!\\)\$([^$]{1,1000})\$|\\\((.{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]", re.DOTALL)
+_BOUND = re.compile(
+    r"\b(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger|older|younger|longer|shorter|taller|other|rather|earlier|later)\s(?:\w+\s)?than\b"
+    r"|\bat\s(?:least|most)\b|\bup\sto\b|\bno\smore\b|\b(?:over|under|above|below|beyond|exceed\w{0,3}|nearly|almost|between|half\sof|twice|double|triple"
+    r"|minimum\sof|maximum\sof|from|unless|if|assum\w{1,4}|suppos\w{1,3})\s+[\\$€£]{0,2}[0-9]"
+    r"|[0-9]\s?\+(?![\s0-9])|\bor\s(?:more|less|fewer|so)\b|大于|小于|至少|至多|超过|不到",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"[-+]?[$€£¥]?(?:[0-9][0-9,.:/]*|\\[dt]?frac)")
+MAX_SENTENCES = 50
+
+
+def answer_readings(completion: object) -> tuple[Reading, ...]:
+    """The readings of the answer that a completion gives; none if it gives none that can be read whole."""
+    found, led = find_formula(completion)
+    text = _without_remarks(found)
+    readings = read(text) + _restated(text) + _yes_or_no(text)
+    if any(not isinstance(reading.value, Words) for reading in readings) or boxed_answers(tail(completion)):
+        return readings
+    part = text[: 2 * MAX_CHARS] if led else text[-2 * MAX_CHARS :]
+    sentences = [sentence.strip() for sentence in _SENTENCE_END.split(part) if sentence.strip()]
+    # Behind "the answer is" the first sentence that holds a value has the answer, in running text the last one.
+    for at, sentence in enumerate(sentences[:MAX_SENTENCES] if led else sentences[: -MAX_SENTENCES - 1 : -1]):
+        later = sentences[at + 1 : at + 2] if led else sentences[len(sentences) - at :]
+        if any(_TAKEN_BACK.search(other) for other in later):
+            return readings
+        stated = tuple(_stated(sentence))
+        if _holds_value(sentence) or any(not isinstance(reading.value, Words) for reading in stated):
+            return readings + stated
+        readings += stated if at == 0 else ()
+    return readings
+
+
+_TAKEN_BACK = re.compile(
+    r"\b(?:that|this|it|which|no|wait|actually|sorry|i)\b.{0,40}?(?:\b(?:wrong|incorrect|not|mistaken?|unsure|never)\b|n't\b)|不对|错了",
+    re.IGNORECASE,
+)
+
+
+_REASON = re.compile(
+    r"\s\((?:since|because|as|where|when|for|from|using|by|see|that(?:\sis|'s)|i\.e|e\.g|namely|which|rounded|to\sthe\snearest)\b[^()\n]{0,300}\)",
+    re.IGNORECASE,
+)
+_REMARK = re.compile(r"(?<=[\w$}])\s\(([A-Za-z]{2,20}(?:\s[A-Za-z]{2,20}){1,15})\)")
+_BRACKETED = re.compile(
+    r"([^()\n]{1,200}?)\s\(((?:\\approx|approximately|approx\.?|about|roughly|or|i\.e\.,?|=|~)?)\s{0,3}([^()\n]{1,200})\)\.?"
+)
+
+
+def _without_remarks(text: str) -> str:
+    """The text without bracketed remarks: reasons, and words that neither deny nor doubt (`42 (six times seven)`)."""
+    text = _REASON.sub("", text)
+    return _REMARK.sub(
+        lambda match: match[0] if any(c.denied or c.doubtful for c in clauses(match[1])) else "", text
+    )
+
+
+def _restated(text: str) -> tuple[Reading, ...]:
+    """`3/4 (75 %)`: the same value again, in brackets, is a list of both; `2\\pi (about 6.28)` is a value with a remark."""
+    match = _BRACKETED.fullmatch(latex_symbols(text))
+    if not match:
+        return ()
+    value, again = read(match[1]), read(match[3])
+    if not value or not again:
+        return ()
+    remark = match[2] not in ("", "or", "=", "i.e.", "i.e.,")
+    return (
+        value
+        if remark or compare(value[0].value, again[0].value, strict=False) == ()
+        else (Reading(joined([value[0].value, again[0].value])),)
+    )
+
+
+_YES_NO = re.compile(
+    r"(yes|no)[,.;:!]\s(?!.{0,2000}\b(?:yes|no|maybe)\b).{1,2000}", re.IGNORECASE | re.DOTALL
+)
+
+
+def _yes_or_no(text: str) -> tuple[Reading, ...]:
+    """`Yes, it is.`: the first word is the answer, whatever explains it."""
+    match = _YES_NO.fullmatch(text)
+    return (Reading(Words(match[1].lower())),) if match else ()
+
+
+def truth_readings(text: str) -> tuple[Reading, ...]:
+    """The readings of a true answer: all its boxes, all of it, or (of a whole solution) what its answer is found to be."""
+    boxes = boxed_answers(plain_characters(text))
+    if len(boxes) > 1 and len({box.content.strip() for box in boxes}) > 1:
+        parts = [read(box.content) for box in boxes]
+        return (Reading(joined([part[0].value for part in parts])),) if all(parts) else ()
+    found = () if boxes else read(text)
+    return found or answer_readings(text)
+
+
+def _holds_value(sentence: str) -> bool:
+    return bool(_NUMBER.search(sentence) or _FORMULA.search(sentence))
+
+
+def _stated(sentence: str) -> Iterator[Reading]:
+    """The readings of what a sentence states."""
+    if len(sentence) > MAX_CHARS or _BOUND.search(sentence):
+        return
+    denied = any(clause.denied for clause in clauses(sentence))
+    doubtful = any(clause.doubtful for clause in clauses(sentence))
+    if doubtful and any(clause.doubtful for clause in clauses(re.sub(r"\bor\b", ",", sentence))):
+        return
+    words: list[Reading] = []
+    for part in _parts(sentence):
+        readings = read(part)
+        values = [reading for reading in readings if not isinstance(reading.value, Words)]
+        if values and not denied:
+            # "3/4, or 75 %" may be one value twice; another value behind an "or" is one of several
+            yield from (reading for reading in values if not doubtful or isinstance(reading.value, Several))
+            return
+        before = sentence.removesuffix(part)  # "There is no solution": the words themselves may be a denial
+        if not doubtful and not any(clause.denied for clause in clauses(before)):
+            words += readings
+    yield from (reading for reading in words if isinstance(reading.value, Words))
+
+
+def _parts(sentence: str) -> Iterator[str]:
+    """Parts of a sentence that may be its answer, the likeliest first."""
+    yield _CONNECTIVE.sub("", sentence)
+    if _TRAILING.search(sentence):
+        yield _CONNECTIVE.sub("", _TRAILING.sub("", sentence))
+    for verb in list(_VERB.finditer(sentence))[:-6:-1]:
+        part = sentence[verb.end() :]
+        if part:
+            yield part
+    formulas = list(_FORMULA.finditer(sentence))
+    if formulas and not _NUMBER.search(_FORMULA.sub("", sentence)):
+        yield next(filter(None, formulas[-1].groups()), "")
+    numbers = list(_NUMBER.finditer(sentence))
+    if len(numbers) == 1 and re.fullmatch(r"[\w\s,'\"-]*", sentence[: numbers[0].start()]):
+        yield sentence[numbers[0].start() :]
