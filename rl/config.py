@@ -123,6 +123,11 @@ class GRPOConfig(_Section):
     """How the gradient is applied."""
     advantage: Estimator = "group_std"
     """How a reward becomes an advantage: group_std (GRPO, MiMo-VL), no_std (Dr.GRPO), task_std (EMA-GRPO)."""
+    correction: Literal["auto", "none", "token", "sequence"] = "auto"
+    """Importance weights for what engine and trainer round differently (rl/correction.py): by token, by whole completion,
+    or none. auto: none in float32, where the gap is 1e-6; token in half precision."""
+    correction_limit: float = Field(default=2.0, ge=1)
+    """Larger weights are truncated to this."""
     max_tokens_per_microbatch: int = Field(default=16384, ge=1)
     """Tokens (each prompt once, and its completions) that go through the model at a time; the result does not depend
     on it, memory does."""

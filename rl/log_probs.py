@@ -4,6 +4,9 @@ The gradient is taken exactly at the sampled policy, so the loss is linear in th
 known beforehand, L = -sum_j A_j log pi_j, and its gradient with respect to the logits, A_j (pi - onehot_j) / temperature,
 is known as soon as the logits are. Both directions are therefore done in one pass over chunks of tokens: three matrix
 products instead of the four of recomputation, and never more than one chunk of logits.
+
+Importance weights (`rl/correction.py`) are constants of the gradient and multiply A_j. Those of a token follow from its own
+logits, in the same pass; those of a sequence from the logits of all its tokens, so the logits are computed twice there.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from rl.correction import SampledBy
 
 CHUNK_ELEMENTS = 2**25
 """Default size of one chunk of logits, tokens x vocabulary (two float32 buffers of it exist at a time)."""
@@ -27,11 +32,13 @@ def linear_policy_gradient(
     temperature: float = 1.0,
     suppressed_ids: Sequence[int] = (),
     chunk_elements: int = CHUNK_ELEMENTS,
+    sampled_by: SampledBy | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss -sum_j A_j log pi(target_j), log-probs and entropies of the policy softmax(hidden weight^T / temperature).
+    """Loss -sum_j A_j w_j log pi(target_j), log-probs and entropies of the policy softmax(hidden weight^T / temperature).
 
     hidden: (N, D); weight: (V, D) of the LM head; targets: (N,); advantages: (N,) float.
     suppressed_ids: tokens that are never sampled (logit -inf).
+    sampled_by: the policy that sampled the targets, and which weights w_j correct for it; None: w_j = 1.
 
     Returns the loss (scalar float32, differentiable with respect to hidden and weight, once), log-probs (N,) and
     entropies (N,) in nats, float32, detached.
@@ -49,6 +56,7 @@ def linear_policy_gradient(
         chunk,
         lower,
         torch.is_grad_enabled(),
+        sampled_by,
     )
 
 
@@ -59,21 +67,32 @@ def _autocasting(tensor: Tensor) -> bool:
 class _LinearPolicyGradient(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, hidden, weight, targets, advantages, temperature, suppressed, chunk, dtype, with_gradient
+        ctx,
+        hidden,
+        weight,
+        targets,
+        advantages,
+        temperature,
+        suppressed,
+        chunk,
+        dtype,
+        with_gradient,
+        sampled_by,
     ):
         with torch.autocast(hidden.device.type, enabled=False):
             w = weight.to(dtype)
             n = len(targets)
+            pieces = [slice(start, start + chunk) for start in range(0, n, chunk)]
             log_probs = torch.empty(n, dtype=torch.float32, device=hidden.device)
             entropies = torch.empty_like(log_probs)
             d_hidden = torch.zeros_like(hidden) if with_gradient and ctx.needs_input_grad[0] else None
             d_weight = None
             if with_gradient and ctx.needs_input_grad[1]:
                 d_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
-            for start in range(0, n, chunk):
-                rows = slice(start, start + chunk)
-                h, target = hidden[rows].to(dtype), targets[rows, None]
-                logits = (h @ w.t()).float().div_(temperature)
+
+            def distribution(rows: slice) -> Tensor:
+                """(chunk, V) probabilities; log-probs of the targets and entropies are written down."""
+                logits = (hidden[rows].to(dtype) @ w.t()).float().div_(temperature)
                 if suppressed:  # the lowest finite number: its probability is 0, and 0 * -inf would not be
                     logits[:, list(suppressed)] = torch.finfo(torch.float32).min
                 largest = logits.amax(-1, keepdim=True)
@@ -81,21 +100,38 @@ class _LinearPolicyGradient(torch.autograd.Function):
                 total = p.sum(-1, keepdim=True)
                 p.div_(total)
                 lse = largest + total.log()
-                log_probs[rows] = (logits.gather(1, target) - lse)[:, 0]
+                log_probs[rows] = (logits.gather(1, targets[rows, None]) - lse)[:, 0]
                 entropies[rows] = lse[:, 0] - torch.linalg.vecdot(p, logits)
+                return p
+
+            def importance(rows: slice) -> Tensor:
+                return sampled_by.correction.weights(
+                    log_probs[rows] - sampled_by.logprobs[rows], sampled_by.rollouts[rows]
+                )
+
+            coefficients = advantages.clone()
+            by_sequence = sampled_by is not None and sampled_by.correction.kind == "sequence"
+            if by_sequence:
+                for rows in pieces:
+                    distribution(rows)
+                coefficients *= importance(slice(None))
+            for rows in pieces:
+                p = distribution(rows)
+                if sampled_by is not None and not by_sequence:
+                    coefficients[rows] *= importance(rows)
                 if d_hidden is None and d_weight is None:
                     continue
-                # d loss / d logits = A (pi - onehot) / temperature
-                p.scatter_add_(1, target, torch.full_like(lse, -1.0))
-                p.mul_(advantages[rows, None] / temperature)
+                # d loss / d logits = A w (pi - onehot) / temperature
+                p.scatter_add_(1, targets[rows, None], torch.full_like(p[:, :1], -1.0))
+                p.mul_(coefficients[rows, None] / temperature)
                 d_logits = p.to(dtype)
                 if d_hidden is not None:
                     d_hidden[rows] = d_logits @ w
                 if d_weight is not None and dtype == torch.float32:
-                    d_weight.addmm_(d_logits.t(), h)
+                    d_weight.addmm_(d_logits.t(), hidden[rows].to(dtype))
                 elif d_weight is not None:
-                    d_weight += d_logits.t() @ h
-            loss = -(advantages * log_probs).sum()
+                    d_weight += d_logits.t() @ hidden[rows].to(dtype)
+            loss = -(coefficients * log_probs).sum()
         ctx.gradients = (d_hidden, d_weight)
         ctx.weight_dtype = weight.dtype
         ctx.mark_non_differentiable(log_probs, entropies)
@@ -113,7 +149,7 @@ class _LinearPolicyGradient(torch.autograd.Function):
             d_hidden = d_hidden.mul_(d_loss)
         if d_weight is not None:
             d_weight = d_weight.mul_(d_loss).to(ctx.weight_dtype)
-        return d_hidden, d_weight, None, None, None, None, None, None, None
+        return d_hidden, d_weight, *(None,) * 8
 
 
 @contextmanager

@@ -46,6 +46,7 @@ from rl.run import Run, finish, leave, read, save, say, start, state_of, stop_if
 from rl.run_files import rollout_record, step_metrics
 from rl.sampling import Batch, outcome_of
 from rl.setup import (
+    correction,
     join_processes,
     learning_rate,
 )
@@ -220,7 +221,7 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
         check_gap(gap, run.gap.limits)
         return metrics | run.gap.metrics(gap)
 
-    sums = StepSums()
+    sums, weights = StepSums(), correction(config)
     for i, batch in enumerate(batches):
         last = i == len(batches) - 1
         # gradients of the processes are added up once, after the last micro-batch
@@ -231,6 +232,7 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
                 batch,
                 total_tokens=total_tokens,
                 ranks=run.ranks,
+                correction=weights,
                 **options,
             )
             sums.add(batch, out)
@@ -250,7 +252,8 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
         metrics["steps/skipped"] = 1.0
     else:
         run.version += 1
-    return metrics | means | {"grad_norm": norm} | run.gap.metrics(gap)
+    metrics |= means | {"grad_norm": norm} | run.gap.metrics(gap)
+    return metrics if weights is None else metrics | sums.weights(accelerator, weights)
 
 
 def sync(run: Run) -> None:

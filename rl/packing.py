@@ -102,6 +102,7 @@ class PackedTensors:
     inputs: keyword arguments of the model: input_ids (1, T), position_ids (3, 1, T), media fields where there are any.
     predictors: (N,) index in 0..T-1 of the position whose output predicts a trained token.
     targets: (N,) the trained tokens. advantages: (N,) float32, that of the token's rollout.
+    engine_logprobs: (N,) float32, with which the engine sampled them.
     counts: trained tokens per rollout; they sum to N.
     """
 
@@ -110,6 +111,7 @@ class PackedTensors:
     predictors: Tensor
     targets: Tensor
     advantages: Tensor
+    engine_logprobs: Tensor
     counts: tuple[int, ...]
 
 
@@ -268,7 +270,7 @@ def tensors(batch: PackedBatch, dummy: DummyMedia | None = None) -> PackedTensor
         completions=tuple(tuple(len(r.completion_ids) for r in part.rollouts) for part in batch.parts),
         tail=0 if tail is None else len(tail),
     )
-    predictors, targets, advantages, counts = [], [], [], []
+    predictors, targets, advantages, logprobs, counts = [], [], [], [], []
     start = layout.prompt_tokens
     prompt_end = 0
     for part in batch.parts:
@@ -279,6 +281,7 @@ def tensors(batch: PackedBatch, dummy: DummyMedia | None = None) -> PackedTensor
             predictors.append(torch.where(trained == 0, prompt_end - 1, start + trained - 1))
             targets.append(torch.tensor(rollout.completion_ids)[trained])
             advantages.append(torch.full((len(trained),), advantage, dtype=torch.float32))
+            logprobs.append(torch.tensor(rollout.logprobs)[trained])
             counts.append(len(trained))
             start += len(rollout.completion_ids)
     empty = torch.zeros(0, dtype=torch.long)
@@ -292,5 +295,6 @@ def tensors(batch: PackedBatch, dummy: DummyMedia | None = None) -> PackedTensor
         predictors=torch.cat([empty, *predictors]),
         targets=torch.cat([empty, *targets]),
         advantages=torch.cat([empty.float(), *advantages]),
+        engine_logprobs=torch.cat([empty.float(), *logprobs]),
         counts=tuple(counts),
     )

@@ -12,6 +12,7 @@ from torch import nn
 
 from rl.checks import GapLimits
 from rl.config import ADAM_EPSILON, GRPOConfig, OptimizerConfig
+from rl.correction import Correction
 from vlm.load import ModelConfig, load_model, load_processor
 from vlm.lora import add_lora
 from vlm.parts import set_trainable
@@ -107,3 +108,11 @@ def gap_limits(config: GRPOConfig) -> GapLimits:
     }
     default = GapLimits.for_dtype(getattr(torch, config.model.dtype))
     return replace(default, **{name: value for name, value in given.items() if value is not None})
+
+
+def correction(config: GRPOConfig) -> Correction | None:
+    """The configured importance weights; "auto": by token, but none in float32."""
+    kind = config.correction
+    if kind == "auto":
+        kind = "none" if config.model.dtype == "float32" else "token"
+    return None if kind == "none" else Correction(kind, config.correction_limit)

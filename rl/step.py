@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from rl.checks import GapCheck, LogprobGap, gap_from_moments, reduce_moments
+from rl.correction import Correction
 from rl.packing import PackedBatch
-from rl.processes import summed
+from rl.processes import largest, summed
 from rl.rollouts.types import Rollout
 from rl.rounding import LogProbs, engine_gap, logprobs_of, rounding_gap, sample_batch
 from rl.update import UpdateOutput
@@ -38,6 +40,24 @@ class StepSums:
         gap = gap_over_processes(accelerator, engine_gap(self.batches, self.logprobs))
         sums = summed(accelerator, [self._loss / accelerator.num_processes, self._entropy, self._tokens])
         return gap, {"loss": sums[0], "entropy": sums[1] / max(1.0, sums[2])}
+
+    def weights(self, accelerator: Accelerator, correction: Correction) -> dict[str, float]:
+        """The importance weights of all tokens of the step, for the log: mean and largest before they are truncated, and
+        the share that is. All processes must call it."""
+        ratios = [torch.zeros(0)]
+        for batch, logprobs in zip(self.batches, self.logprobs, strict=True):
+            for rollout, trainer in zip(batch.rollouts, logprobs, strict=True):
+                trained = torch.tensor(rollout.loss_mask, dtype=torch.bool)
+                differences = (trainer - torch.tensor(rollout.logprobs))[trained]
+                ratios.append(correction.ratios(differences, torch.zeros(len(differences), dtype=torch.long)))
+        w = torch.cat(ratios).double()
+        truncated = float((w > correction.limit).sum())
+        tokens, total, truncated = summed(accelerator, [len(w), float(w.sum()), truncated])
+        return {
+            "correction/mean": total / max(1.0, tokens),
+            "correction/max": largest(accelerator, float(w.max()) if len(w) else 0.0),
+            "correction/truncated": truncated / max(1.0, tokens),
+        }
 
     def rounding(self, accelerator: Accelerator, policy: nn.Module, options: Mapping[str, Any]) -> float:
         """KL of rounding on the tokens of the step (`rl.rounding`). All processes must call it."""

@@ -4,7 +4,9 @@ Objective (MiMo-VL, eq. 1, arXiv 2506.03569), maximised:
 
     J = 1 / (sum_i |o_i|) * sum_i sum_j A_i log pi(o_ij)
 
-The gradient is taken once, exactly at the policy that sampled: no ratio, no clip, no KL term, no second forward.
+The gradient is taken once, exactly at the policy that sampled: no ratio, no clip, no KL term, no second forward. Where the
+engine that sampled rounds otherwise than the trainer (half precision), importance weights correct for it
+(`rl/correction.py`): constants that multiply the advantages, so nothing else changes.
 
 Here i runs over all scored rollouts of the step, on all processes, and |o_i| counts the tokens that the policy sampled
 (`loss_mask`): the normaliser is one number for the whole step, so the result does not depend on micro-batches, their
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from rl.correction import Correction, SampledBy
 from rl.log_probs import CHUNK_ELEMENTS, head_computes_policy_gradient
 from rl.packing import DummyMedia, PackedBatch, tensors
 from rl.shared_prefix import PackedAttention, explicit_mask, use_shared_prefix
@@ -59,6 +62,7 @@ def policy_gradient(
     media: Sequence[str] = (),
     attention: Attention | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
+    correction: Correction | None = None,
 ) -> UpdateOutput:
     """Forward of one micro-batch through `model` (plain, PEFT, DDP or DeepSpeed-wrapped).
 
@@ -70,6 +74,7 @@ def policy_gradient(
         for a single process.
     attention: "merged" kernels or "explicit" mask (`rl/shared_prefix.py`); None: merged, except in float32 on a GPU,
         for which there is no flash kernel.
+    correction: importance weights for the difference between engine and trainer (`rl/correction.py`); None: none.
 
     Raises ValueError if a trained token is suppressed: its probability under this policy is zero.
     """
@@ -92,8 +97,15 @@ def policy_gradient(
         mask = explicit_mask(packed.layout, device)
 
     advantages = packed.advantages.to(device)
+    sampled_by = None
+    if correction is not None:
+        counts = torch.tensor(packed.counts, dtype=torch.long)
+        rollouts = torch.arange(len(counts)).repeat_interleave(counts)
+        sampled_by = SampledBy(packed.engine_logprobs.to(device), rollouts.to(device), correction)
     options = {"temperature": temperature, "suppressed_ids": suppressed_ids, "chunk_elements": chunk_elements}
-    with head_computes_policy_gradient(head, packed.targets.to(device), advantages, **options):
+    with head_computes_policy_gradient(
+        head, packed.targets.to(device), advantages, sampled_by=sampled_by, **options
+    ):
         output = model(
             **{name: tensor.to(device) for name, tensor in packed.inputs.items()},
             attention_mask=dict.fromkeys(set(language_model.config.layer_types), mask),

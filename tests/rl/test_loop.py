@@ -102,6 +102,13 @@ def test_groups_without_signal_change_nothing(world, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_importance_weights_are_asked_for_by_name_and_near_one(world, tmp_path):
+    train(small_config(world, tmp_path, steps=1, correction="sequence", correction_limit=1.0))
+    (step,) = metrics(tmp_path)
+    assert step["correction/mean"] == pytest.approx(1, abs=1e-4) == step["correction/max"]
+    assert 0 <= step["correction/truncated"] <= 1
+
+
 def varying(world, out, **sampling):
     """A run in which half of the prompts (those without an image) never have a signal."""
     reward = {"function": f"{small_run.__file__}:only_images_vary", "isolate": False}

@@ -142,6 +142,12 @@ def test_a_right_run_goes_on_and_logs_its_gap_at_every_step(world, tmp_path, sig
     steps = metrics(tmp_path)
     assert len(steps) == 5
     assert all(0 < step["logprob_gap/kl"] < 5e-4 and step["logprob_gap/noise"] > 0 for step in steps)
+    for step in steps:
+        if signal and dtype == "bfloat16":
+            assert abs(step["correction/mean"] - 1) < 0.01 < step["correction/max"] - 1 < 0.5
+            assert step["correction/truncated"] == 0
+        else:
+            assert "correction/mean" not in step
 
 
 @pytest.mark.usefixtures("without_fingerprint")

@@ -149,8 +149,12 @@ def padded_update(
     total_tokens: int,
     suppressed: Sequence[int],
     temperature: float = TEMPERATURE,
+    weights: Sequence[Tensor] | None = None,
 ) -> tuple[float, dict[str, Tensor], list[Tensor]]:
-    """Loss, gradients and log-probs the plain way: every sequence in full, right-padded rows, all logits."""
+    """Loss, gradients and log-probs the plain way: every sequence in full, right-padded rows, all logits.
+
+    weights: factors of the log-probs, one tensor per rollout.
+    """
     model.zero_grad()
     loss = torch.zeros(())
     all_log_probs = []
@@ -170,7 +174,8 @@ def padded_update(
             own = log_probs[i, start : start + len(rollout.completion_ids)]
             mask = torch.tensor(rollout.loss_mask)
             own = torch.where(mask == 1, own, torch.zeros(()))
-            loss = loss - advantage * own.sum() / total_tokens
+            factor = 1 if weights is None else weights[len(all_log_probs)]
+            loss = loss - advantage * (factor * own).sum() / total_tokens
             all_log_probs.append(own.detach())
     loss.backward()
     return float(loss.detach()), gradients(model), all_log_probs
