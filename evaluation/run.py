@@ -22,6 +22,8 @@ from evaluation.config import EvaluationConfig
 from evaluation.metrics import Scored, by_task, differences, summarise
 from evaluation.tables import print_table
 from evaluation.weights import named_weights, same_architecture
+from rewards.config import check_pixel_limits
+from rewards.frames import with_model_limits
 from rewards.router import Router, Score
 from rl.checks import check_fingerprint
 from rl.rollouts.config import build_engine
@@ -30,7 +32,7 @@ from rl.rollouts.types import Request, Rollout, Sampling
 from rl.run_files import rollout_record
 from rl.weights import FingerprintedWeights
 from vlm.inputs import Encoded, encode_row
-from vlm.load import check_checkpoint, load_processor
+from vlm.load import check_checkpoint, load_processor, pixel_limits
 from vlm.rows import Row, read_rows
 
 
@@ -45,7 +47,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
         CheckpointError, RowError, RewardDataError: What is wrong with an input, before any engine starts.
     """
     folders = {name: check_checkpoint(path) for name, path in config.checkpoints.items()}
-    rows = read_rows(config.rows, limit=config.limit)
+    rows: list[Row] = read_rows(config.rows, limit=config.limit)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     answers_file = output / "eval_rollouts.jsonl"
@@ -58,6 +60,9 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
         for name, folder in folders.items():
             began = time.perf_counter()
             engine, processor = engines.of(folder)
+            limits = pixel_limits(processor)
+            check_pixel_limits(config.rewards, limits)
+            rows = with_model_limits(rows, limits)
             scored: dict[str, list[Scored]] = {"greedy": [], "sampled": []}
             bar = tqdm(total=len(rows), desc=f"evaluate {name}", unit="row", disable=not show)
             for batch in _batches(rows, config.batch_rows):

@@ -26,12 +26,14 @@ from inference.selectors import GRAMMARS, average_logprob, conclusion_of, select
 from inference.stage_beam import stage_beam
 from inference.table import plain
 from inference.types import Selector
+from rewards.config import check_pixel_limits
+from rewards.frames import with_model_limits
 from rewards.router import Router, Score
 from rl.rollouts.config import build_engine
 from rl.rollouts.engine import Engine
 from rl.rollouts.types import Rollout, Sampling
 from vlm.inputs import encode_row
-from vlm.load import check_checkpoint, load_processor
+from vlm.load import check_checkpoint, load_processor, pixel_limits
 from vlm.rows import Row, read_rows
 
 Record = dict[str, Any]
@@ -47,7 +49,18 @@ def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
         CheckpointError, RowError, RewardDataError, PluginError: what is wrong with an input, before any engine starts.
     """
     folder = check_checkpoint(config.model)
-    rows = read_rows(config.rows, limit=config.limit)
+    processor = load_processor(
+        folder,
+        min_pixels=config.min_pixels,
+        max_pixels=config.max_pixels,
+        video_min_pixels=config.video_min_pixels,
+        video_max_pixels=config.video_max_pixels,
+    )
+    limits = pixel_limits(processor)
+    check_pixel_limits(config.rewards, limits)
+    if config.selection_rewards:
+        check_pixel_limits(config.selection_rewards, limits)
+    rows = with_model_limits(read_rows(config.rows, limit=config.limit), limits)
     names = GRAMMARS[config.rewards.grammar]
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -61,13 +74,6 @@ def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
             choosing.check_rows(rows)
         best_of = {name: selector(name, names, choosing) for name in config.best_of}
         beams = {name: selector(name, names, choosing) for name in config.stage_beam}
-        processor = load_processor(
-            folder,
-            min_pixels=config.min_pixels,
-            max_pixels=config.max_pixels,
-            video_min_pixels=config.video_min_pixels,
-            video_max_pixels=config.video_max_pixels,
-        )
         dtype = getattr(torch, config.dtype)
         engine = stack.enter_context(
             closing(build_engine(config.engine, folder, processor, dtype, seed=config.seed))

@@ -22,6 +22,7 @@ from typing import Any
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from launch.config import dump, load_config, read_yaml
+from rewards.config import check_pixel_limits
 from rewards.errors import PluginError, RewardDataError
 from rewards.router import Router
 from rl.config import GRPOConfig
@@ -196,15 +197,13 @@ def _rewards(plan: Plan, config: GRPOConfig, rows: list[Row]) -> None:
             router.check_rows(rows)
     except (PluginError, RewardDataError) as error:
         plan.wrong.append(f"rewards: {error}")
-    for task, functions in config.rewards.tasks.items():
-        for function in functions:
-            for limit in ("min_pixels", "max_pixels"):
-                given, wanted = function.arguments.get(limit), getattr(config.model, limit)
-                if given != wanted and given is not None:
-                    plan.wrong.append(
-                        f"rewards.tasks.{task}: {function.name}'s {limit} is {given}, model.{limit} {wanted}: boxes in the"
-                        " frame `resized` would be read in another image size than the model sees"
-                    )
+    given = {name: getattr(config.model, name) for name in ("min_pixels", "max_pixels")}
+    try:
+        check_pixel_limits(
+            config.rewards, {name: value for name, value in given.items() if value is not None}
+        )
+    except PluginError as error:
+        plan.wrong.append(str(error))
 
 
 def _image_fits(plan: Plan, config: GRPOConfig) -> None:

@@ -12,9 +12,12 @@ rewards:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rewards.errors import PluginError
 
 
 class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a field, beside **kwargs
@@ -132,3 +135,17 @@ class RewardsConfig(BaseModel):
             if not any(function.weight for function in functions):
                 raise ValueError(f"tasks.{task}: every weight is 0, so no rollout could get a reward")
         return self
+
+
+def check_pixel_limits(config: RewardsConfig, limits: Mapping[str, int]) -> None:
+    """PluginError if a function is configured with other pixel limits than the model's (`vlm.load.pixel_limits`): it would
+    read boxes of frame `resized` in an image that the model never saw. Left out, they are the model's."""
+    for task, functions in config.tasks.items():
+        for function in functions:
+            for name, value in limits.items():
+                given = function.arguments.get(name)
+                if given is not None and given != value:
+                    raise PluginError(
+                        f"rewards.tasks.{task}: {function.name}'s {name} is {given}, the model's {value}: leave it out, limits"
+                        " are taken from the model"
+                    )

@@ -7,6 +7,10 @@
 
 A row's answer declares its `frame`; `frame_out` (row column or reward option) is the frame the model was asked to answer in
 and defaults to the answer's. Conversion between frames scales the axes: x_to = x_from * extent_to / extent_from.
+
+Frame `resized` is of two images where data were made for other pixel limits than the model's: the truth's by the row's own
+`min_pixels`, `max_pixels` and `factor`, the model's by `model_min_pixels`, `model_max_pixels` and `model_factor`, columns
+that programs with a model give to every row (`with_model_limits`), so that limits are configured once.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import Any
 
 from rewards.gold import number, numbers, sequence
 
+LIMITS = ("min_pixels", "max_pixels", "factor")
 FRAMES = ("pixel", "resized", "norm1000", "norm1")
 Size = tuple[float, float]  # (width, height) in pixels
 
@@ -93,27 +98,53 @@ def frames_of(
     return out, gold
 
 
-def sizes_of(answer: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[Size | None, Size | None]:
+def sizes_of(
+    answer: Mapping[str, Any], row: Mapping[str, Any], *, of_model: bool = False
+) -> tuple[Size | None, Size | None]:
     """(original size, resized size) of the image that an answer is about, each (width, height) or None.
 
     Original: `image_size` [width, height] of the answer or the row, else read from the header of the row's image number
     `answer.image` (default 0). Resized: `resized_size` likewise, else smart_resize with the row's `min_pixels`,
-    `max_pixels` and `factor` where given.
+    `max_pixels` and `factor`, or where it has none the model's. of_model: as the model sees it, by the model's limits.
     """
     given = answer.get("image_size", None)
     given = row.get("image_size") if given is None else given
     size = _size(given, "image_size") if given is not None else _size_of_file(answer, row)
+    of_the_model = {
+        name: int(row[f"model_{name}"]) for name in LIMITS if row.get(f"model_{name}") is not None
+    }
+    own = {name: int(row[name]) for name in LIMITS if row.get(name) is not None}
     given = answer.get("resized_size", None)
     given = row.get("resized_size") if given is None else given
-    if given is not None:
+    if given is not None and not (of_model and of_the_model):
         return size, _size(given, "resized_size")
     if size is None:
         return None, None
-    limits = {
-        name: int(row[name]) for name in ("min_pixels", "max_pixels", "factor") if row.get(name) is not None
-    }
+    limits = of_the_model if of_the_model and (of_model or not own) else own
     height, width = smart_resize(round(size[1]), round(size[0]), **limits)
     return size, (float(width), float(height))
+
+
+def with_model_limits(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Rows that say how the model's processor resizes images. limits: of LIMITS (`vlm.load.pixel_limits`)."""
+    columns = {f"model_{name}": limits[name] for name in LIMITS}
+    return [{**row, **columns} for row in rows]
+
+
+def from_model(
+    coordinates: Sequence[float], source: str, target: str, answer: Mapping[str, Any], row: Mapping[str, Any]
+) -> tuple[float, ...]:
+    """Coordinates that a model wrote in frame `source`, in frame `target` of the truth. Sizes are only looked up where they
+    are needed."""
+    if source == target and source != "resized":
+        return tuple(coordinates)
+    size, resized = sizes_of(answer, row)
+    seen = sizes_of(answer, row, of_model=True)[1]
+    if source == target and seen == resized:
+        return tuple(coordinates)
+    (from_w, from_h), (to_w, to_h) = extent(source, size, seen), extent(target, size, resized)
+    scale = (to_w / from_w, to_h / from_h)
+    return tuple(value * scale[i % 2] for i, value in enumerate(coordinates))
 
 
 def to_gold_frame(
@@ -122,20 +153,15 @@ def to_gold_frame(
     row: Mapping[str, Any],
     frame_out: str | None,
 ) -> list[tuple[float, ...]]:
-    """A model's boxes or points in the frame of the row's answer. Sizes are only looked up when the frames differ."""
+    """A model's boxes or points in the frame of the row's answer."""
     source, target = frames_of(answer, row, frame_out)
-    if source == target:
-        return [tuple(item) for item in coordinates]
-    size, resized = sizes_of(answer, row)
-    return [convert(item, source, target, size, resized) for item in coordinates]
+    return [from_model(item, source, target, answer, row) for item in coordinates]
 
 
 def check_frames(answer: Mapping[str, Any], row: Mapping[str, Any], frame_out: str | None = None) -> None:
     """ValueError if the frames are unknown, or cannot be converted for want of an image size."""
     source, target = frames_of(answer, row, frame_out)
-    if source != target:
-        size, resized = sizes_of(answer, row)
-        convert((0.0, 0.0), source, target, size, resized)
+    from_model((0.0, 0.0), source, target, answer, row)
 
 
 def _size(value: Any, name: str) -> Size:

@@ -18,15 +18,16 @@ from rl.rollouts.prompts import encode_prompt, look_at_prompts
 from rl.rollouts.types import Request
 from rl.sampling import PromptSampler
 from vlm.inputs import Encoded
-from vlm.load import load_processor
 from vlm.preflight import usable_rows
 from vlm.rows import Row, RowError
 
 
-def look_before(accelerator: Accelerator, config: GRPOConfig, rows: Sequence[Row]) -> set[str]:
+def look_before(
+    accelerator: Accelerator, processor: Any, config: GRPOConfig, rows: Sequence[Row]
+) -> set[str]:
     """Ids of the rows that cannot be used, if the configuration has such rows left out; else RowError names them."""
     prompts = config.prompts
-    looked = look_at_prompts(rows, load_processor(config.model), config.engine, prompts.max_frames)
+    looked = look_at_prompts(rows, processor, config.engine, prompts.max_frames)
     drop = prompts.bad_rows == "drop"
     _, message = usable_rows(rows, looked.problems, prompts.rows, drop=drop, most=prompts.max_bad_rows)
     if message and accelerator.is_main_process:

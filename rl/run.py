@@ -21,6 +21,8 @@ from core.record import Record
 from core.run_folder import checkpoints, mark_finished, writing_folder
 from core.stop import StopRequested, StopSignals
 from core.trackers import flat
+from rewards.config import check_pixel_limits
+from rewards.frames import with_model_limits
 from rewards.router import Router
 from rl.advantages import TaskStd
 from rl.checkpoints import load_checkpoint, save_checkpoint, save_model
@@ -33,6 +35,7 @@ from rl.rollouts.tokens import suppressed_token_ids
 from rl.sampling import PromptSampler
 from rl.scoring import Scorer
 from rl.setup import build_policy, gap_limits, optimizer_for, prepare
+from vlm.load import load_processor, pixel_limits
 from vlm.rows import Row, read_rows
 
 
@@ -85,11 +88,14 @@ def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[s
             f"rollout.prompts_per_step ({config.rollout.prompts_per_step}) must be a multiple of the number of"
             f" processes ({accelerator.num_processes})"
         )
-    rows = read_rows(config.prompts.rows, limit=config.prompts.limit)
+    processor = load_processor(config.model)
+    limits = pixel_limits(processor)
+    check_pixel_limits(config.rewards, limits)
+    rows = with_model_limits(read_rows(config.prompts.rows, limit=config.prompts.limit), limits)
     router = Router(config.rewards)
     router.check_rows(rows)
     say(accelerator, f"{len(rows)} rows, every answer readable by the rewards of its task")
-    return rows, look_before(accelerator, config, rows), router
+    return rows, look_before(accelerator, processor, config, rows), router
 
 
 def start(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rewards.frames import LIMITS
 from rewards.router import Score
 from rl.rollouts.types import Rollout
 from vlm.rows import Row
 
 # Columns that say in which frame a row's coordinates are, kept beside its answers so that they can be drawn.
-FRAME_COLUMNS = ("frame_out", "image_size", "resized_size", "min_pixels", "max_pixels", "factor")
+FRAME_COLUMNS = ("frame_out", "image_size", "resized_size", *LIMITS, *(f"model_{name}" for name in LIMITS))
 
 
 def rollout_record(

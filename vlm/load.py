@@ -99,6 +99,17 @@ def check_checkpoint(path: str | Path) -> Path:
     return folder
 
 
+def pixel_limits(processor: Qwen2_5_VLProcessor) -> dict[str, int]:
+    """How the processor resizes images: `min_pixels` and `max_pixels` (areas), and `factor`, the pixels of which sides are
+    multiples."""
+    images = processor.image_processor
+    return {
+        "min_pixels": images.size["shortest_edge"],
+        "max_pixels": images.size["longest_edge"],
+        "factor": images.patch_size * images.merge_size,
+    }
+
+
 def context_length(path: str | Path) -> int | None:
     """Most tokens of a sequence that the checkpoint's config allows for; None if it names no limit."""
     config = read_config(resolve_checkpoint(path))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.page.pictures import Marks
-from rewards.frames import convert, frames_of, sizes_of
+from rewards.frames import convert, frames_of, from_model, sizes_of
 from rewards.geometry import is_box
 from rewards.grounding import gold_boxes, read_boxes
 from rewards.pointing import read_points
@@ -43,9 +43,10 @@ def model_marks(record: Mapping[str, Any], conclusion: str | None) -> Marks:
         return Marks()
     frame, _ = frames_of(answer, record)
     if record.get("task") == "pointing" or answer.get("point"):
-        return Marks(points=tuple(_to_pixels(p, frame, record) for p in read_points(conclusion)[:MOST]))
+        points = read_points(conclusion)[:MOST]
+        return Marks(points=tuple(from_model(p, frame, "pixel", answer, record) for p in points))  # type: ignore[misc]
     boxes = [box for box in read_boxes(conclusion)[:MOST] if is_box(box)]
-    return Marks(boxes=tuple(_to_pixels(box, frame, record) for box in boxes))
+    return Marks(boxes=tuple(from_model(box, frame, "pixel", answer, record) for box in boxes))  # type: ignore[misc]
 
 
 def answer_text(answer: Mapping[str, Any] | None) -> str:

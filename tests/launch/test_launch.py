@@ -107,7 +107,8 @@ def grpo_config(tmp_path):
 
 
 def test_a_plan_states_what_a_step_is_made_of(grpo_config):
-    made = plan.plan_grpo(grpo_config("rollout.prompts_per_step=64", "rollout.completions_per_prompt=4"), 8)
+    changes = ("rollout.prompts_per_step=64", "rollout.completions_per_prompt=4", "model.max_pixels=500000")
+    made = plan.plan_grpo(grpo_config(*changes), 8)
     assert not made.wrong
     assert "64 prompts x 4 completions = 256 rollouts, one gradient; 32 rollouts per GPU" in str(made)
     assert [line.split(":")[0] for line in made.missing] == ["model.path"]
@@ -123,9 +124,9 @@ def test_a_plan_states_what_a_step_is_made_of(grpo_config):
         ),
         (["model.max_pixels=9000000"], {}, "model.max_pixels: 9000000 are 11479 visual tokens"),
         (
-            ["model.max_pixels=500000"],
+            ["model.max_pixels=500000", "rewards.tasks.grounding={function: giou, max_pixels: 1003520}"],
             {},
-            "rewards.tasks.grounding: iou_above_centre's max_pixels is 1003520",
+            "rewards.tasks.grounding: giou's max_pixels is 1003520, the model's 500000",
         ),
         (["rewards.tasks.math=nothing"], {}, "rewards: "),
         ([], {"task": "cooking"}, "rewards: row '1'"),

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rewards.frames import FRAMES, check_frames, convert, sizes_of, smart_resize
+from rewards.config import RewardsConfig, check_pixel_limits
+from rewards.errors import PluginError
+from rewards.frames import FRAMES, check_frames, convert, sizes_of, smart_resize, with_model_limits
 from rewards.grounding import box_set_reward, giou_reward, read_boxes
 from tests.rewards.strategies import boxes, fuzz
 
@@ -110,6 +112,46 @@ def test_a_models_frame_is_converted_to_the_truths(tmp_path: Path) -> None:
     width, height = resized(200, 100)
     text = str([20 * width / 200, 10 * height / 100, 40 * width / 200, 30 * height / 100])
     assert giou_reward(text, answer, frame_out="resized", **row) > 0.999
+
+
+def test_boxes_of_the_model_are_read_in_the_image_that_the_model_sees() -> None:
+    """Whatever limits the truth was made for; where only the model's are known, they are the truth's too."""
+    small = {"min_pixels": 28 * 28, "max_pixels": 28 * 28 * 8, "factor": 28}
+    row = {"image_size": [300, 600], "frame_out": "resized"}
+    (known,) = with_model_limits([row], small)
+    seen, made_for = resized(300, 600, **small), resized(300, 600)
+    assert seen != made_for
+    pixel = {"boxes": [[30, 60, 150, 300]], "frame": "pixel"}
+
+    def written(size: tuple[int, int]) -> str:
+        return str([0.1 * size[0], 0.1 * size[1], 0.5 * size[0], 0.5 * size[1]])
+
+    for answer in (pixel, {"boxes": [[0.1, 0.1, 0.5, 0.5]], "frame": "norm1"}):
+        assert giou_reward(written(seen), answer, **known) > 0.999
+        assert giou_reward(written(made_for), answer, **known) < 0.95
+    truth = {
+        "boxes": [[0.1 * made_for[0], 0.1 * made_for[1], 0.5 * made_for[0], 0.5 * made_for[1]]],
+        "frame": "resized",
+    }
+    other = known | {"max_pixels": 28 * 28 * 1280}  # the limits that the truth was made for
+    assert giou_reward(written(seen), truth, **other) > 0.999 > giou_reward(written(made_for), truth, **other)
+    assert giou_reward(written(made_for), truth, **row) == 1.0  # no model is known
+    same = {"boxes": [[0.1 * seen[0], 0.1 * seen[1], 0.5 * seen[0], 0.5 * seen[1]]], "frame": "resized"}
+    assert giou_reward(written(seen), same, **known) == 1.0
+
+
+def test_other_pixel_limits_than_the_models_are_refused() -> None:
+    limits = {"min_pixels": 784, "max_pixels": 7840, "factor": 28}
+
+    def config(**arguments: int) -> RewardsConfig:
+        return RewardsConfig(tasks={"grounding": [{"function": "giou", **arguments}]})
+
+    check_pixel_limits(config(), limits)
+    check_pixel_limits(config(max_pixels=7840), limits)
+    with pytest.raises(
+        PluginError, match="rewards.tasks.grounding: giou's max_pixels is 9000, the model's 7840"
+    ):
+        check_pixel_limits(config(max_pixels=9000), limits)
 
 
 def test_sizes_come_from_the_answer_the_row_or_the_file(tmp_path: Path) -> None:

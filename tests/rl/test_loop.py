@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rewards.errors import PluginError
 from rl.checks import OffPolicyError
 from rl.loop import train
 from rl.rollouts.transformers_engine import TransformersEngine
@@ -141,6 +142,17 @@ def test_solved_prompts_leave_for_the_easy_pool_and_it_survives_resume(world, tm
     train(config.model_copy(update={"steps": 2}))
     train(config)
     assert rollouts(tmp_path / "run") == rollouts(tmp_path / "unbroken")
+
+
+def test_rewards_know_the_pixel_limits_of_the_model(world, tmp_path):
+    """They are configured once, so an override reaches both; the processor's factor comes along."""
+    model = {"path": str(world / "model"), "max_pixels": 28 * 28 * 2}
+    train(small_config(world, tmp_path / "run", model=model, steps=1))
+    assert {r["model_max_pixels"] for r in rollouts(tmp_path / "run")} == {28 * 28 * 2}
+    assert {r["model_factor"] for r in rollouts(tmp_path / "run")} == {28}
+    box = {"function": "giou", "max_pixels": 28 * 28 * 4}
+    with pytest.raises(PluginError, match="giou's max_pixels is 3136, the model's 1568"):
+        train(small_config(world, tmp_path / "no", model=model, rewards={"tasks": {"digits": [box]}}))
 
 
 def test_a_task_without_a_reward_is_one_clear_error(world, tmp_path):
