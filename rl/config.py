@@ -130,7 +130,7 @@ class GRPOConfig(_Section):
     """Larger weights are truncated to this."""
     max_tokens_per_microbatch: int = Field(default=16384, ge=1)
     """Tokens (each prompt once, and its completions) that go through the model at a time; the result does not depend
-    on it, memory does."""
+    on it (gradients are added up in float32, whatever model.dtype), memory does."""
     checks: ChecksConfig = ChecksConfig()
     """When the run stops because engine and trainer no longer agree."""
     steps: int = Field(ge=1)

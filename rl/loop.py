@@ -244,7 +244,7 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
                 else:
                     loss = loss_without_step(loss)
             accelerator.backward(loss)
-    norm = apply_gradient(accelerator, run.policy, run.optimizer, config.optimizer.max_grad_norm)
+    norm = apply_gradient(accelerator, run.optimizer, config.optimizer.max_grad_norm)
 
     numbers = {"learning rate": rate, "loss": means["loss"], "gradient norm": norm}
     if skipped := run.skipped.look(run.step + 1, numbers):

@@ -7,16 +7,20 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch import nn
 
 from rl.checks import GapLimits
 from rl.config import ADAM_EPSILON, GRPOConfig, OptimizerConfig
 from rl.correction import Correction
+from rl.master_weights import MasterAdamW, needs_masters
 from vlm.load import ModelConfig, load_model, load_processor
 from vlm.lora import add_lora
 from vlm.parts import set_trainable
 from vlm.precision import Launch, check_launch, deepspeed_plugin, training_precision
+from vlm.zero import LaunchError
+
+_DATA_PARALLEL = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
 def join_processes(config: GRPOConfig) -> Accelerator:
@@ -85,10 +89,25 @@ def _ndim(parameter: nn.Parameter) -> int:
 
 
 def prepare(
-    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.AdamW
 ) -> tuple[nn.Module, Any]:
-    """Wrap both for the launch's kind of parallelism."""
-    return accelerator.prepare(model, optimizer)
+    """Wrap both for the launch's kind of parallelism; a bfloat16 policy gets float32 master weights.
+
+    optimizer: fresh, without a step taken.
+    """
+    if accelerator.state.deepspeed_plugin is not None or not needs_masters(optimizer):
+        return accelerator.prepare(model, optimizer)
+    if accelerator.distributed_type not in (DistributedType.NO, *_DATA_PARALLEL):
+        raise LaunchError(
+            f"model.dtype: expected float32 under {accelerator.distributed_type.value}, where nothing keeps float32"
+            " master weights, got bfloat16 (launch with DeepSpeed, or plain data parallel)"
+        )
+    # Not in DDP: it would add up gradients in bfloat16, which MasterAdamW does in float32.
+    policy = accelerator.prepare_model(model, evaluation_mode=True)
+    if accelerator.distributed_type in _DATA_PARALLEL:
+        for parameter in policy.parameters():  # as DDP does: all start from the first process's weights
+            torch.distributed.broadcast(parameter.data, src=0)
+    return policy, accelerator.prepare_optimizer(MasterAdamW(optimizer.param_groups))
 
 
 def learning_rate(config: OptimizerConfig, step: int) -> float:

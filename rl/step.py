@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rl.checks import GapCheck, LogprobGap, gap_from_moments, reduce_moments
 from rl.correction import Correction
+from rl.master_weights import MasterAdamW
 from rl.packing import PackedBatch
 from rl.processes import largest, summed
 from rl.rollouts.types import Rollout
@@ -104,13 +105,16 @@ def loss_without_step(loss: Tensor) -> Tensor:
     return loss * math.nan
 
 
-def apply_gradient(accelerator: Accelerator, policy: nn.Module, optimizer: Any, max_norm: float) -> float:
+def apply_gradient(accelerator: Accelerator, optimizer: Any, max_norm: float) -> float:
     """Take the step if the norm of its gradient is finite, on all processes or on none; returns the norm.
 
     With DeepSpeed the last `accelerator.backward` has already done so: ZeRO leaves out steps whose norm is not finite.
     Raises FloatingPointError where it did not.
     """
-    norm = float(accelerator.clip_grad_norm_(policy.parameters(), max_norm))
+    if isinstance(getattr(optimizer, "optimizer", None), MasterAdamW):
+        optimizer.optimizer.average_gradients()
+    stepped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = float(accelerator.clip_grad_norm_(stepped, max_norm))
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         if not math.isfinite(norm) and not accelerator.optimizer_step_was_skipped:
             raise FloatingPointError(

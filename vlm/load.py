@@ -38,8 +38,9 @@ class ModelConfig(BaseModel):
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",
-        description="Type of the loaded weights. With bfloat16 the optimiser must keep float32 master weights"
-        " (DeepSpeed does): steps at learning rates near 1e-6 are lost in bfloat16 weights.",
+        description="Type of the loaded weights. Steps at learning rates near 1e-6 are lost in bfloat16 weights, so the"
+        " optimiser keeps float32 master weights: DeepSpeed's, or GRPO's own (rl/master_weights.py); SFT without"
+        " DeepSpeed asks for float32 and optim.autocast. float16 is for evaluation and inference, not for training.",
     )
     trainable: Preset = Field(
         "all",
