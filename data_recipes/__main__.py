@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,7 +20,7 @@ from data_recipes.inspection import inspect
 from data_recipes.operations import OPERATIONS
 from data_recipes.readers import FORMATS
 from data_recipes.runner import RecipeError, run_recipe
-from launch.config import ConfigError, describe, dump, read_config
+from launch.config import ConfigError, describe, dump, parse_value, read_config
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,9 +45,17 @@ def main(argv: list[str] | None = None) -> None:
     look.add_argument("options", nargs="*", metavar="option=value")
     look.add_argument("--format", choices=sorted(FORMATS), metavar="NAME", help="in place of a guess")
     look.add_argument("--limit", type=int, help="records to read")
+    look.add_argument("--root", type=Path, help="a further folder that media may lie in")
     for name in ("formats", "operations"):
         commands.add_parser(name, help=f"list the {name}").add_argument("name", nargs="?")
-    arguments = parser.parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    if (
+        given and given[0] in commands.choices
+    ):  # options may stand before, between and after the other arguments
+        arguments = commands.choices[given[0]].parse_intermixed_args(given[1:])
+        arguments.command = given[0]
+    else:
+        arguments = parser.parse_args(given)
     try:
         if arguments.command == "run":
             strict = ["strict=true"] if arguments.strict else []
@@ -56,8 +65,10 @@ def main(argv: list[str] | None = None) -> None:
             else:
                 run_recipe(recipe, machine=arguments.machine, fresh=arguments.fresh)
         elif arguments.command == "inspect":
-            options = {k: yaml.safe_load(v) for k, _, v in (o.partition("=") for o in arguments.options)}
-            for line in inspect(arguments.file, arguments.format, options, limit=arguments.limit):
+            options = dict(map(_option, arguments.options))
+            for line in inspect(
+                arguments.file, arguments.format, options, limit=arguments.limit, root=arguments.root
+            ):
                 print(line.encode("utf-8", "backslashreplace").decode())
         elif arguments.command == "formats":
             for line in _listed({f.name: (f.summary, f.options) for f in FORMATS.values()}, arguments.name):
@@ -69,6 +80,17 @@ def main(argv: list[str] | None = None) -> None:
     except (ConfigError, RecipeError, ValueError, OSError) as error:
         print(str(error).encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """`name=value`, the value as in YAML."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"expected option=value, got {text!r}")
+    try:
+        return name, parse_value(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"option {name}: expected a YAML value, got: {error}") from None
 
 
 def _listed(known: dict, name: str | None) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -22,10 +23,17 @@ CONTRACT = ("id", "task", "prompt", "images", "videos", "answer", "trace", "sour
 
 
 def accept(
-    made: Row, folder: Path, check: Callable[[Row], None], store: Path | None, left_out: Counter[str]
+    made: Row,
+    folder: Path,
+    check: Callable[[Row], None],
+    *,
+    roots: Iterable[str],
+    store: Path | None,
+    left_out: Counter[str],
 ) -> Row:
     """The row checked, media paths absolute from `folder`; raises Rejected, whatever is in it.
 
+    roots: folders that media given by path must lie under, see `media_roots`.
     store: where media that are bytes are put as files; None leaves them as they are.
     left_out: counts what other columns hold that JSON cannot, as "field (kind)".
     """
@@ -35,6 +43,7 @@ def accept(
         raise Rejected(str(error)) from None
     except Exception as error:  # noqa: BLE001  a value that the check did not think of costs its row alone
         raise Rejected(f"expected a row, got one that cannot be checked ({_said(error)})") from None
+    _confine(row, tuple(roots))
     if store is not None:
         row = store_bytes(row, store)  # an OSError is the disk's, and ends the run
     found: Counter[str] = Counter()
@@ -51,6 +60,37 @@ def accept(
         raise Rejected(f"expected a row, got one that cannot be checked ({_said(error)})") from None
     left_out.update(found)
     return row
+
+
+ANNOTATIONS = ("annotations", "Annotations")  # folders beside those of the images
+
+
+def media_roots(path: Path, *more: Path | None) -> tuple[str, ...]:
+    """Folders that a source's media may lie under, links resolved: its own (of a hub's cache the whole entry) and `more`."""
+    own = path if path.is_dir() else path.parent
+    own = Path(os.path.abspath(own))
+    own = own.parent if own.name in ANNOTATIONS else own
+    cached = next(
+        (p.parent for p in (own, *own.parents) if p.name == "snapshots" and (p.parent / "blobs").is_dir()),
+        own,
+    )
+    return tuple(os.path.realpath(folder) for folder in (cached, *more) if folder is not None)
+
+
+def _confine(row: Row, roots: tuple[str, ...]) -> None:
+    """Rejected for a row that names a file outside of all roots."""
+    for field in MEDIA:
+        for i, medium in enumerate(row[field]):
+            path = medium.get("path") if isinstance(medium, Mapping) and not medium.get("bytes") else medium
+            if not isinstance(path, str):
+                continue
+            real = os.path.realpath(path)
+            if not any(real.startswith(root.rstrip(os.sep) + os.sep) for root in roots):
+                link = f", a link to {real}" if real != path else ""
+                raise Rejected(
+                    f"field '{field}[{i}]': expected a file under {' or '.join(roots)}, got {path}{link} (option `root` of the"
+                    " source names a further folder)"
+                )
 
 
 def _said(error: Exception) -> str:

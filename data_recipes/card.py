@@ -16,6 +16,14 @@ from typing import Any
 from data_recipes.config import Recipe
 from data_recipes.stages import read_counts, stage_folder, whole_file, write_json
 
+HUB_HEAD = """---
+configs:
+- config_name: default
+  data_files: rows-*.{suffix}
+---
+
+"""
+"""Head of README.md, by which `datasets` and model hubs know which files of the folder are the rows."""
 SOURCES = ["source", "format", "records", "records with rows", "without", "rejections"]
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
@@ -31,8 +39,9 @@ def write_card(recipe: Recipe, work: Path, last: int, files: list[str]) -> dict[
     after = read_counts(work, last + 1, recipe.tasks)
     card = describe(recipe, before, after) | {"files": files, "made_by": work.name}
     out = recipe.output.path
-    with whole_file(out / "DATA_CARD.md") as file:
-        file.write(markdown(card))
+    for name, head in (("DATA_CARD.md", ""), ("README.md", HUB_HEAD.format(suffix=recipe.output.format))):
+        with whole_file(out / name) as file:
+            file.write(head + markdown(card))
     write_json(out / "data_card.json", card)
     return card
 

@@ -41,6 +41,10 @@ class Source(Options):
     """The format's own options; `python -m data_recipes formats NAME` describes them."""
     licence: str | None = None
     """Overrides the licence that the reader knows; it stands in the data card."""
+    root: Path | None = None
+    """A further folder that media may lie in. A row may name media under the source's own folder and the format's option
+    `media`, links followed; others are rejected, so that a set from elsewhere cannot take along files of this machine.
+    `root: /` lifts this for a set of your own."""
     limit: int | None = Field(default=None, ge=1)
     """Read so many records only, from the beginning."""
 

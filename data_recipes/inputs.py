@@ -29,6 +29,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+import core
 import data_recipes
 import rewards
 import vlm
@@ -257,7 +258,7 @@ def _plugin_file(function: str) -> Iterator[Path]:
 def code_version() -> str:
     """Hash of the code that makes rows, and of the releases of the packages that it rests on."""
     content = hashlib.blake2b(digest_size=16)
-    for package in (data_recipes, rewards, vlm):
+    for package in (core, data_recipes, rewards, vlm):
         for folder in package.__path__:
             for file in sorted(Path(folder).rglob("*.py")):
                 content.update(

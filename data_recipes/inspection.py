@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from data_recipes.accept import accept
+from data_recipes.accept import accept, media_roots
 from data_recipes.readers import FORMATS
 from data_recipes.readers.files import kind_of, text_lines
 from data_recipes.readers.folders import records
@@ -59,7 +59,12 @@ def guess(path: Path) -> list[Format]:
 
 
 def inspect(
-    path: Path, name: str | None, options: dict[str, Any], *, limit: int | None = None
+    path: Path,
+    name: str | None,
+    options: dict[str, Any],
+    *,
+    limit: int | None = None,
+    root: Path | None = None,
 ) -> Iterator[str]:
     """Lines that tell what the file is: its format, three rows, counts by task, and the reasons of rejection.
 
@@ -84,7 +89,8 @@ def inspect(
         raise ValueError(
             "; ".join(f"option {'.'.join(map(str, m['loc']))}: {m['msg']}" for m in error.errors())
         ) from None
-    yield from _rows(kind, path, typed, limit)
+    roots = media_roots(path, getattr(typed, "media", None), root)
+    yield from _rows(kind, path, typed, limit, roots)
 
 
 def _unknown(path: Path) -> Iterator[str]:
@@ -98,7 +104,9 @@ def _unknown(path: Path) -> Iterator[str]:
         yield f"{path}: no known format; its first entry is {first[:CUT]}"
 
 
-def _rows(kind: Format, path: Path, options: Options, limit: int | None) -> Iterator[str]:
+def _rows(
+    kind: Format, path: Path, options: Options, limit: int | None, roots: tuple[str, ...]
+) -> Iterator[str]:
     check = make_check(Validation())
     tasks: Counter[str] = Counter()
     wrong: list[str] = []
@@ -108,7 +116,7 @@ def _rows(kind: Format, path: Path, options: Options, limit: int | None) -> Iter
     for record in islice(kind.read(path, options), limit):
         read += 1
         for made in kind.rows(record, options):
-            problem = _problem(made, record, check, ids)
+            problem = _problem(made, record, check, ids, roots)
             if not isinstance(made, Rejected):
                 tasks.update([made["task"]] if problem is None else [])
                 shown += 1
@@ -128,13 +136,18 @@ def _rows(kind: Format, path: Path, options: Options, limit: int | None) -> Iter
 
 
 def _problem(
-    made: Row | Rejected, record: Record, check: Callable[[Row], None], ids: dict[str, str]
+    made: Row | Rejected,
+    record: Record,
+    check: Callable[[Row], None],
+    ids: dict[str, str],
+    roots: tuple[str, ...],
 ) -> str | None:
     """What is wrong with a row, if anything; `ids` are those of the rows so far, with their places."""
     if isinstance(made, Rejected):
         return str(made)
     try:
-        row = accept(made, record.file.parent.resolve(), check, None, Counter())
+        folder = record.file.parent.resolve()
+        row = accept(made, folder, check, roots=roots, store=None, left_out=Counter())
         if row["id"] in ids:
             raise Rejected(f"field 'id': {row['id']!r} stands at {ids[row['id']]} already")
         ids[row["id"]] = record.where

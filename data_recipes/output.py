@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from data_recipes.bars import bar
 from data_recipes.config import Output, Recipe
 from data_recipes.inputs import note_media, noting, write_notes
 from data_recipes.media_store import copy_media
-from data_recipes.parquet import write_parquet
+from data_recipes.parquet import encode, spool_rows, types_from_json, types_to_json, unify
 from data_recipes.records import Removed
 from data_recipes.stages import (
     note_removed,
@@ -59,7 +60,13 @@ class WriteOutput(PipelineStep):
             if output.format == "jsonl":
                 write_rows(rows(), output.path / name)
             else:
-                write_parquet(rows(), output.path / name, embed=output.media == "embed")
+                spool = spool_file(self.work, self.last, rank)
+                spool.parent.mkdir(parents=True, exist_ok=True)
+                write_json(spool.with_suffix(".types.json"), types_to_json(spool_rows(rows(), spool)))
+        if not any(key.startswith("output/") for key in counts):
+            (output.path / name).unlink(
+                missing_ok=True
+            )  # without rows it has no columns, and readers fall over it
         write_notes(seen_file(self.work, f"output-{rank:05d}"), notes)
         write_json(folder / "counts" / part(rank, "json"), dict(counts))
         yield from ()
@@ -81,6 +88,31 @@ class WriteOutput(PipelineStep):
                     note_media(row, media)
                 for n in range(1, (verdict.copies if verdict else 1) + 1):
                     yield row if n == 1 else row | {"id": f"{row['id']}#{n}"}
+
+
+def spool_file(work: Path, last: int, rank: int) -> Path:
+    return stage_folder(work, last + 1) / "spool" / part(rank)
+
+
+class WriteParquet(PipelineStep):
+    """Encodes what `WriteOutput` spooled, now that the types of all shards' columns are known."""
+
+    type = "rows"
+    name = "parquet"
+
+    def __init__(self, recipe: Recipe, last: int, work: Path):
+        super().__init__()
+        self.recipe, self.last, self.work = recipe, last, work
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        spools = [spool_file(self.work, self.last, r) for r in range(world_size)]
+        found = (json.loads(s.with_suffix(".types.json").read_text(encoding="utf-8")) for s in spools)
+        output = self.recipe.output
+        if spools[rank].stat().st_size:
+            path = output.path / SHARD.format(rank=rank, tasks=world_size, suffix="parquet")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            encode(spools[rank], unify(map(types_from_json, found)), path, embed=output.media == "embed")
+        yield from ()
 
 
 def media_paths(row: Row) -> list[str]:

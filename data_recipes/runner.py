@@ -43,7 +43,7 @@ from data_recipes.inputs import (
     write_notes,
 )
 from data_recipes.mixture import allot
-from data_recipes.output import SHARD, WriteOutput
+from data_recipes.output import SHARD, WriteOutput, WriteParquet
 from data_recipes.records import Context, Signature
 from data_recipes.stages import (
     Segment,
@@ -110,6 +110,8 @@ def run_recipe(
         between_machines(verdicts_file(work, segment.number), machine, partial(decide, recipe, segment, work))
     last = parts[-1].number
     run_stage(recipe, WriteOutput(recipe, last, work, _alone(recipe)), work, machine, say)
+    if recipe.output.format == "parquet":
+        run_stage(recipe, WriteParquet(recipe, last, work), work, machine, say)
     between_machines(work / FINISHED, machine, partial(finish, recipe, work, last))
     say((out / "DATA_CARD.md").read_text(encoding="utf-8"))
     return out
@@ -168,7 +170,7 @@ def redo_changed(work: Path, machine: tuple[int, int], say: Callable[[str], None
             (work / "log" / "stage0" / "completions" / name).unlink(missing_ok=True)
         seen_file(work, name).unlink()
     verdicts_file(work, 0).unlink(missing_ok=True)
-    later = [*work.glob("stage*"), *(work / "log").glob("stage*"), work / "log" / "output"]
+    later = [*work.glob("stage*"), *(work / "log").glob("*")]
     for folder in later:
         if folder.name != "stage0":
             shutil.rmtree(folder, ignore_errors=True)
@@ -308,9 +310,10 @@ def refuse_rejected(work: Path, tasks: int) -> None:
 def finish(recipe: Recipe, work: Path, last: int) -> None:
     """Collect what was rejected and removed, write the card, and clear the work folder but for the caches."""
     out = recipe.output.path
-    shards = [
+    names = [
         SHARD.format(rank=r, tasks=recipe.tasks, suffix=recipe.output.format) for r in range(recipe.tasks)
     ]
+    shards = [name for name in names if (out / name).is_file()]
     for name, stages in (("rejected", [0]), ("removed", range(last + 2))):
         with whole_file(out / f"{name}.jsonl") as file:
             for number in stages:

@@ -23,7 +23,7 @@ from typing import IO, Any
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
-from data_recipes.accept import accept
+from data_recipes.accept import accept, media_roots
 from data_recipes.bars import bar
 from data_recipes.config import Recipe, Source
 from data_recipes.inputs import note_media, noting, write_notes
@@ -101,12 +101,13 @@ class Stage(PipelineStep):
         check = make_check(self.recipe.validation)
         for s, source in enumerate(self.recipe.sources):
             left_out: Counter[str] = Counter()
+            roots = media_roots(source.path, getattr(source.typed_options, "media", None), source.root)
             for r, record in islice(enumerate(records_of(source)), rank, None, tasks):
                 counts[f"records/{source.name}"] += 1
                 good = 0
                 for j, made in enumerate(rows_of(source, record)):
                     try:
-                        row = checked(made, source, record, check, self.work, left_out)
+                        row = checked(made, source, record, check, self.work, roots, left_out)
                     except Rejected as error:
                         counts[f"rejected/{source.name}"] += 1
                         reason = {
@@ -178,6 +179,7 @@ def checked(
     record: Record,
     check: Callable[[Row], None],
     work: Path,
+    roots: tuple[str, ...],
     left_out: Counter[str],
 ) -> Row:
     """The row with its place of origin, an id that is unique beside other sources, and everything checked."""
@@ -193,7 +195,7 @@ def checked(
         "origin": record.where,
         "source": {"name": source.name} | told | licence,
     }
-    return accept(row, folder, check, work.parent / "media", left_out)
+    return accept(row, folder, check, roots=roots, store=work.parent / "media", left_out=left_out)
 
 
 def apply(

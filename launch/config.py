@@ -112,12 +112,15 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[KeyPath, str]]:
         ) from None
     try:
         node = yaml.compose(text, Loader=_Loader)
+        _bound(node)
         places = dict(_places(node, (), str(path)))
         data = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ConfigError(f"{where}: expected YAML, got: {getattr(error, 'problem', error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: expected YAML, got one that is nested too deep") from None
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -175,6 +178,42 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
+MAX_NODES = 100_000
+"""Values that a YAML text may hold once its aliases are written out."""
+
+
+def _bound(node: yaml.Node | None) -> None:
+    """YAMLError for a text whose aliases stand for themselves, or for more than MAX_NODES values (an "alias bomb")."""
+    sizes: dict[int, int | None] = {}  # None: under way
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = None
+            inner: list[yaml.Node] = []
+            if isinstance(node, yaml.MappingNode):
+                inner = [part for pair in node.value for part in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                inner = node.value
+            sizes[id(node)] = 1 + sum(map(size, inner))
+        found = sizes[id(node)]
+        if found is None or found > MAX_NODES:
+            what = "that holds itself" if found is None else f"that stands for more than {MAX_NODES:,} values"
+            raise yaml.MarkedYAMLError(problem=f"an alias {what}", problem_mark=node.start_mark)
+        return found
+
+    if node is not None:
+        size(node)
+
+
+def parse_value(text: str) -> Any:
+    """The value of a YAML text on the command line; raises yaml.YAMLError."""
+    try:
+        _bound(yaml.compose(text, Loader=_Loader))
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep") from None
+
+
 def _places(node: yaml.Node | None, path: KeyPath, file: str) -> Iterator[tuple[KeyPath, str]]:
     """(path, "FILE:LINE") of every key under `node`; a key written twice in one mapping raises."""
     if isinstance(node, yaml.MappingNode):
@@ -201,7 +240,7 @@ def _override(data: dict[str, Any], places: dict[KeyPath, str], override: str) -
     if not equals or not all(dotted.split(".")):
         raise ConfigError(f"{where}: expected dotted.key=value")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = parse_value(text)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"{where}: expected a YAML value, got: {getattr(error, 'problem', error)}"

@@ -13,7 +13,7 @@ from typing import Any
 from rewards.final_answer import find_answer
 from rewards.gold import field, gold_check, number
 from rewards.quantities import stated_number
-from rewards.reading import plain_number
+from rewards.reading import plain_number, tail
 
 _NOTHING = re.compile(
     r"(?:(?:so|thus|therefore|hence),?\s)?"
@@ -40,6 +40,9 @@ def read_count(completion: object) -> Fraction | None:
 
     "No cats", "none" and the like are 0. None for percentages, rates, bounds, ranges, ordinals and several different numbers.
     """
+    plain = plain_number(tail(completion))
+    if plain:
+        return None if plain.percent else plain.value
     text = find_answer(completion)
     if _NOTHING.fullmatch(text.rstrip(".!。")):
         return Fraction(0)

@@ -154,11 +154,15 @@ def _without_reasons(text: str) -> str:
 
 def _without_lead(text: str, conclusions: bool) -> tuple[str, bool]:
     leads = list(_LEAD.finditer(text)) or (list(_CONCLUSION.finditer(text)) if conclusions else [])
-    if leads and re.search(
-        r"[\w\[(]", text[leads[-1].end() :]
-    ):  # "B is the answer." has nothing behind its lead
-        return _unquoted(text[leads[-1].end() :].strip()).strip(), True
-    return text.strip(), False
+    if not leads or not re.search(r"[\w\[(]", text[leads[-1].end() :]):
+        return text.strip(), False  # "B is the answer." has nothing behind its lead
+    parts = [text[leads[-1].end() :]]
+    for lead, after in zip(reversed(leads[:-1]), reversed(leads[1:]), strict=True):
+        part = text[lead.end() : after.start()]
+        if not 0 < len(part.split()) <= 2:
+            break
+        parts.insert(0, part)  # "The answer is A. The answer is B." has two parts, as boxes side by side have
+    return _unquoted("".join(parts).strip()).strip(), True
 
 
 def clauses(text: str) -> list[Clause]:

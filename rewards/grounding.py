@@ -36,7 +36,12 @@ MAX_BASELINE = 0.95
 """A true box that equals a centred one to this IoU can be found without looking: `iou_above_centre` does not apply."""
 
 _N = rf"\s{{0,9}}({NUMBER})\s{{0,9}}"
-_PLAIN_BOX = re.compile(rf"\s?\[{_N},{_N},{_N},{_N}\]\s?")
+_LIST = rf"\[{_N},{_N},{_N},{_N}\]"
+# The two forms that most answers have: the list alone, and Qwen's JSON of one object, fenced or bare.
+_PLAIN_BOX = re.compile(rf"\s?{_LIST}\s?")
+_QWEN_BOX = re.compile(
+    rf'\s?(?:```json\s)?\s?\[?\s{{0,9}}\{{"bbox_2d":\s?{_LIST}(?:,\s?"label":\s?"[^"\\\n]{{0,200}}")?\}}\s{{0,9}}\]?\s?(?:```)?\s?'
+)
 _EMPTY = re.compile(r"\s*(?:```(?:json)?)?\s*\[\s*\]\s*(?:```)?\s*", re.ASCII)
 # What may stand between two corners of a box: "],[", " to ", ", bottom-right ", …
 _BETWEEN_CORNERS = re.compile(
@@ -63,8 +68,9 @@ def read_boxes(completion: object) -> list[Box]:
 
     None at all if one of them is left open ("maybe …", "… or …").
     """
-    plain = _PLAIN_BOX.fullmatch(tail(completion))
-    if plain:  # the usual form, at once
+    text = tail(completion)
+    plain = _PLAIN_BOX.fullmatch(text) or _QWEN_BOX.fullmatch(text)
+    if plain:
         x1, y1, x2, y2 = (float(value) for value in plain.groups())
         return [(x1, y1, x2, y2)]
     text = answer_with_places(completion)
@@ -167,7 +173,8 @@ def check_boxes(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
 def check_box_in_image(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
     """As `check_one_box`, and the size of the image is known in the answer's frame."""
     check_one_box(answer, row)
-    _image_extent(answer, row)
+    if _image_extent(answer, row) is None:
+        raise ValueError("image_size: needed to know what a centred box gets, but not known")
 
 
 @gold_check(check_one_box)
@@ -205,7 +212,10 @@ def iou_above_centre_reward(
     teaching the centre. None (does not apply) where b > MAX_BASELINE: such a true box says nothing about the answer.
     """
     true = gold_boxes(answer)[0]
-    baseline = centre_baseline(true, _image_extent(answer, row))
+    size = _image_extent(answer, row)
+    if size is None:
+        raise ValueError("image_size: needed to know what a centred box gets, but not known")
+    baseline = centre_baseline(true, size)
     if baseline > MAX_BASELINE:
         return None
     pair = _one_pair(completion, answer, frame_out, row)
@@ -266,18 +276,29 @@ def _one_pair(
 def _cut(box: Box, truths: list[Box], answer: Mapping[str, Any], row: Mapping[str, Any]) -> Box | None:
     """The part of a valid box that lies in the image, or None if there is none. A true box that passes an edge (by the rounding
     of an annotation) moves the edge."""
-    left, top = min(0.0, *(true[0] for true in truths)), min(0.0, *(true[1] for true in truths))
     try:
-        width, height = _image_extent(answer, row)
-    except ValueError:  # the size is not known, and not needed where the frames are the same
-        width = height = MAX_COORDINATE
-    right, bottom = max(width, *(true[2] for true in truths)), max(height, *(true[3] for true in truths))
+        size = _image_extent(answer, row)
+    except ValueError:  # an image that cannot be read: its size is not needed where the frames are the same
+        size = None
+    right, bottom = size or (MAX_COORDINATE, MAX_COORDINATE)
+    left = top = 0.0
+    for true in truths:
+        left, top, right, bottom = (
+            min(left, true[0]),
+            min(top, true[1]),
+            max(right, true[2]),
+            max(bottom, true[3]),
+        )
+    if left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom:
+        return box
     cut = max(box[0], left), max(box[1], top), min(box[2], right), min(box[3], bottom)
     return cut if is_box(cut) else None
 
 
-def _image_extent(answer: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, float]:
-    """(width, height) of the image in the answer's frame; ValueError if they are not known."""
+def _image_extent(answer: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """(width, height) of the image in the answer's frame; None if they are not known, ValueError if they are broken."""
     _, frame = frames_of(answer, row)
-    size, resized = sizes_of(answer, row) if frame in ("pixel", "resized") else (None, None)
-    return extent(frame, size, resized)
+    if frame in ("norm1", "norm1000"):
+        return extent(frame, None)
+    size, resized = sizes_of(answer, row)
+    return size if frame == "pixel" else resized

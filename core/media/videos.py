@@ -99,19 +99,35 @@ def video_length(source: Source, *, decode: bool = False) -> float:
 
 
 def frames_at(source: Source, shares: Sequence[float]) -> list[np.ndarray]:
-    """Frames (H, W, 3) uint8 at `shares` (0 to 1) of the part of a clip that a row shows, found by seeking. Raises MediaError."""
+    """Frames (H, W, 3) uint8 at `shares` (0 to 1, rising) of the part of a clip that a row shows. Raises MediaError.
+
+    Found by seeking; a file that cannot be sought in (raw H.264, a short MPEG transport stream) is decoded from its start.
+    """
     content, name = content_of(source, "video")
     options: Mapping = source if isinstance(source, Mapping) else {}
-    with _opened(content, name) as (container, stream):
-        if stream.duration is not None and stream.time_base is not None:
-            length = float(stream.duration * stream.time_base)
-        else:
-            length = (container.duration or 0) / av.time_base
+
+    def times(length: float) -> list[float]:
         start = float(options.get("start") or 0.0)
         end = (
             min(float(options.get("end") or length), length) if length else float(options.get("end") or start)
         )
-        return [_seek(container, stream, start + share * (end - start), name) for share in shares]
+        return [start + share * (end - start) for share in shares]
+
+    try:
+        with _opened(content, name) as (container, stream):
+            if stream.duration is not None and stream.time_base is not None:
+                length = float(stream.duration * stream.time_base)
+            else:
+                length = (container.duration or 0) / av.time_base
+            return [_seek(container, stream, time, name) for time in times(length)]
+    except MediaError:
+        with _opened(content, name) as (container, stream):
+            length = _length(container, stream, name)
+        with _opened(content, name) as (container, stream):
+            frames = _frames_at(np.array(times(length)), container, stream, name)
+    if not frames:
+        raise MediaError(f"expected a video that decodes, got {name} without any frame")
+    return frames
 
 
 def _bytes_of(video: Video) -> int:

@@ -117,7 +117,7 @@ def _layout(head: bytes, *, lines: bool) -> Callable[[IO[bytes]], Iterator[Piece
     text = json_text.Text(io.BytesIO(head))
     text.next_byte()
     text.position += 1
-    objects = []
+    objects: list[bool] = []
     while len(objects) < 3 and text.next_byte() not in (b"", b"}") and text.key() is not None:
         objects.append(text.next_byte() == b"{")
         if not objects[-1] or text.value(0).problem:

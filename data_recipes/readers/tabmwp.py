@@ -128,7 +128,7 @@ def verified_trace(data: Mapping[str, Any], row: Row) -> dict[str, str]:
     if row["task"] == "choice":
         chosen = data["answer"].strip()
         conclusion = f"{answer['letter']}. {chosen}"
-        score = choice_reward(conclusion, answer)
+        score: float | None = choice_reward(conclusion, answer)
         if data.get("ans_type") == "extractive_text" and chosen.lower() not in solution.lower():
             raise Rejected(
                 f"field 'solution': expected the answer {chosen!r} in it, got {show(solution[-60:])}"
@@ -144,7 +144,7 @@ def verified_trace(data: Mapping[str, Any], row: Row) -> dict[str, str]:
             score = math_reward(conclusion, answer)
     if score != 1.0:
         raise Rejected(
-            f"field 'answer': expected a conclusion that scores 1, got {conclusion!r} with {score:g}"
+            f"field 'answer': expected a conclusion that scores 1, got {conclusion!r} with {score}"
         )
     return {
         "summary": f"I will read the table in the image, then {plan or 'work out step by step what is asked'}.",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 
+import datasets
 import pyarrow.parquet as pq
+import pytest
+from PIL import Image
 
+from data_recipes.config import Recipe
 from data_recipes.parquet import BATCH, write_parquet
+from data_recipes.runner import run_recipe
 from vlm.rows import read_rows
 
 
@@ -60,3 +65,47 @@ def test_both_kinds_of_traces_in_one_file(tmp_path):
     assert [r["trace"] for r in read_rows(tmp_path / "r.parquet")] == [stages, turns, None]
     stored = pq.read_table(tmp_path / "r.parquet").to_pylist()
     assert json.loads(stored[0]["trace"]) == stages
+
+
+ANSWERS = [
+    {"value": "4,656"},
+    {"value": 3},
+    {"letter": "B", "options": ["1", "2"]},
+    {"boxes": [[1, 2, 9, 8]], "frame": "pixel"},
+]
+TASKS = ["math", "counting", "choice", "grounding"]
+
+
+@pytest.mark.parametrize("output", ["parquet", "jsonl"])
+def test_more_shards_than_rows_are_read_by_datasets(output, tmp_path):
+    """Every shard has the same columns with the same types, none is empty, and the reports beside them are no rows."""
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "1 + 1?"}]}]
+    kinds = 4 if output == "parquet" else 1  # JSON has no columns to keep apart what differs in type
+    with (tmp_path / "rows.jsonl").open("w") as file:
+        for i in range(12):
+            row = {
+                "id": f"r{i}",
+                "task": TASKS[i % kinds],
+                "prompt": prompt,
+                "images": ["a.png"],
+                "answer": ANSWERS[i % kinds],
+            }
+            more = {"score": i} if i % 3 else {"note": "x", "score": 0.5}
+            file.write(json.dumps(row | (more if output == "parquet" else {})) + "\n")
+    sources = [{"name": "s", "format": "rows", "path": str(tmp_path / "rows.jsonl")}]
+    out = {"path": str(tmp_path / "out"), "format": output}
+    recipe = {"name": "t", "sources": sources, "output": out, "tasks": 16, "workers": 1}
+    run_recipe(Recipe.model_validate(recipe), say=lambda line: None)
+    assert len(list((tmp_path / "out").glob("rows-*"))) == 12
+    for name in (str(tmp_path / "out"), None):
+        files = None if name else {"train": str(tmp_path / "out" / "rows-*")}
+        kind = name or ("parquet" if output == "parquet" else "json")
+        found = datasets.load_dataset(
+            kind, data_files=files, split="train", cache_dir=str(tmp_path / f"cache{name is None}")
+        )
+        assert sorted(found["id"]) == sorted(f"s/r{i}" for i in range(12))
+    rows = {row["id"]: row for row in read_rows(tmp_path / "out")}
+    assert [rows[f"s/r{i}"]["answer"] for i in range(4)] == [ANSWERS[i % kinds] for i in range(4)]
+    run_recipe(Recipe.model_validate(recipe | {"tasks": 2}), say=lambda line: None)
+    assert len(list((tmp_path / "out").glob("rows-*"))) == 2

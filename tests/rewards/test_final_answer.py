@@ -25,6 +25,12 @@ def test_boxes_side_by_side_are_one_answer_of_several_parts() -> None:
     assert find_answer(r"not \boxed{4}") == "not 4"
 
 
+def test_statements_side_by_side_are_one_answer_of_several_parts() -> None:
+    assert find_answer("The answer is A. The answer is B.") == "A. B."
+    assert find_answer("The answer is A. Wait, that is the wrong row. The answer is B.") == "B."
+    assert find_answer("The final answer: the answer is B") == "B"
+
+
 def test_clauses_say_what_standing_and_what_is_open() -> None:
     assert [(c.text, c.denied, c.doubtful) for c in clauses("B, not A. Maybe C or D")] == [
         ("B,", False, False),

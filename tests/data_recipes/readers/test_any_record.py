@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -391,7 +392,7 @@ IN_JSON = [
 
 def place(media: Path, folder: Path) -> Path:
     for file in media.iterdir():
-        (folder / file.name).symlink_to(file)
+        shutil.copy(file, folder / file.name)
     return folder
 
 
@@ -442,7 +443,7 @@ def test_one_json_value(kind, indent, media, tmp_path):
     keyed = kind in ("mathvista", "tabmwp", "activitynet_captions")
     if kind == "tabmwp":
         for i in good:
-            (folder / "tables" / f"{i}.png").symlink_to(folder / "a.png")
+            shutil.copy(folder / "a.png", folder / "tables" / f"{i}.png")
         options = {"media": str(folder / "tables"), **options}
     entries = [f'"{i}": {text}' if keyed else text for i, text in enumerate(texts)]
     body = ("," if indent is None else ",\n").join(entries)
@@ -557,7 +558,7 @@ def test_a_json_file_for_each_record(kind, media, tmp_path):
         folder = tmp_path / "set" / f"{i:05}"
         (folder / "images").mkdir(parents=True)
         for name in ("img_diagram.png", "images/a.png"):
-            (folder / name).symlink_to(media / "a.png")
+            shutil.copy(media / "a.png", folder / name)
         (folder / "data.json").write_bytes(content)
         if i == len(contents):
             good.append(f"{folder / 'data.json'}:{f'{i:05}' if kind == 'geometry3k' else 1}")
