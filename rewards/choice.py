@@ -40,7 +40,7 @@ _AROUND = re.compile(  # signs and assurances around a choice
     r"|,?\s(?:i\s(?:think|believe|am\ssure)|for\ssure|of\scourse|obviously|clearly|definitely)\.?\Z",
     re.IGNORECASE,
 )
-_THEN_TEXT = re.compile(r"[(\[{<]{0,2}([A-Z])[\s.:,;)\]}>=→*\"'(\[–—-]{1,9}(\S.*)", re.DOTALL)
+_THEN_TEXT = re.compile(r"[(\[{<]{0,2}([A-Z])(?=\W)[)\]}>]{0,2}[\s.:,;=→–—-]{0,9}(\S.*)", re.DOTALL)
 _THEN_LETTER = re.compile(r"(.+\S)[\s,:(\[–—-]{1,5}([A-Z])[)\]]{0,2}[.!]?", re.DOTALL)
 _DASH_THEN_SENTENCE = re.compile(rf"\A({_OPEN}[A-Z]{_CLOSE})\s?(?:[–—:]|\s-)\s(?=\w)")
 _LETTER_AND_TEXT = re.compile(
@@ -144,7 +144,7 @@ def _lead_end(text: str) -> int:
 def _predicate(text: str) -> str:
     """What a sentence says of its subject ("a bus" of "The vehicle is a bus."); empty for a denial and other texts."""
     match = _SUBJECT_IS.fullmatch(text)
-    return match.group(1) if match and not is_negated(text) else ""
+    return match.group(1) if match and not is_negated(text[: match.start(1)]) else ""
 
 
 def _is_free_text(rest: str) -> bool:
@@ -212,7 +212,7 @@ def _same_options(text: str, options: Sequence[str] | None) -> list[str]:
         key, Fraction
     ):  # 140 for "140°": the number alone, where all options have the same unit
         parts = [_number_and_unit(option) for option in options[: len(LETTERS)]]
-        if len({unit for _, unit in parts}) == 1:
+        if len({unit for _, unit in parts}) == 1 and all(value is not None for value, _ in parts):
             same = [letter for letter, (value, _) in zip(LETTERS, parts, strict=False) if value == key]
     value, _ = _number_and_unit(text)
     if not same and value is not None and all(isinstance(option, Fraction) for option in keys):
@@ -233,7 +233,10 @@ def _key(text: str) -> str | Fraction | tuple[str, Fraction]:
     text = re.sub(r"(?<=[0-9])\s?degrees?\b", "°", without_markup(text))
     text = re.sub(r"(?<=[0-9])\s{1,3}(?=[A-Za-z])", "", text)  # 15cm is 15 cm
     if not re.search(r"[\\^_{}=/$<>+*]|[^\x00-\x7f]", text):
-        return plain_text(text)
+        words = plain_text(text)
+        return (
+            words if re.search(r"[^\W\d_]{2}", words) else "".join(words.split())
+        )  # x - 1 is x-1, (2, 1) is (2,1)
     latex = re.sub(r"\\[dtc]frac(?![a-z])", r"\\frac", latex_symbols(text))
     latex = re.sub(r"\\(?:left|right|displaystyle)(?![a-z])|\\[,;:! ]|[\s$]", "", latex).rstrip(".,;:!")
     latex = re.sub(r"\^\{?\\circ\}?|\\degree", "°", latex)
@@ -249,9 +252,14 @@ def _key(text: str) -> str | Fraction | tuple[str, Fraction]:
     )  # r/R is not R/r
 
 
+_UNIT = re.compile(
+    r"\s?\$?([-+]?[0-9.,]{1,40})\s?((?![b-fi-jn-rt-z]\Z)[A-Za-zµ°º%²³/]{1,12}|\^?\{?\\circ\}?)\$?\.?"
+)
+
+
 def _number_and_unit(text: str) -> tuple[Fraction | None, str]:
-    """(140, "°") of an option that is a number with a unit; (None, text) of others."""
-    match = re.fullmatch(r"\s?\$?([-+]?[0-9.,]{1,40})\s?([^\s0-9]{1,20})", without_markup(text))
+    """(140, "°") of a number with a unit; (None, text) of others (`2x`, `2\\pi`)."""
+    match = _UNIT.fullmatch(without_markup(text))
     plain = plain_number(match.group(1)) if match else None
     return (plain.value, match.group(2)) if match and plain else (None, text)
 

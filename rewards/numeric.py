@@ -18,7 +18,7 @@ MAX_WORDS_CHARS = 1_000
 # "Blue color", "the blue bar", "Blue line" answer "Blue": the noun is the question's.
 _NOUN = re.compile(r"\s(?:colou?r(?:ed)?|bar|line|slice|segment|category|group|year|one)\Z")
 _IS = re.compile(
-    r"\A(?:(?:it|this|that|he|she|they|the\s[a-z]{2,20}(?:\s[a-z]{2,20})?)\s(?:is|was|are|were|would\sbe)\s|(?:it|that)'s\s|the\s|an?\s)"
+    r"\A(?:(?:it|this|that|he|she|they|the\s[a-z]{2,20}(?:\s[a-z]{2,20})?)\s(?:is|was|are|were|would\sbe)\s|(?:it|that)'s\s)?(?:(?:the|an?)\s)?"
 )
 _CONFIRMS = re.compile(r"\A(?:yes|no)\Z")
 
@@ -44,8 +44,8 @@ def relaxed_numeric_reward(
     """1 if |predicted - true| <= tolerance * |true| (exactly equal where the truth is 0); for words, if equal. Else 0.
 
     The answer is found by the rule of `rewards.final_answer`; it must state one number (`about 12.5 cm`, `3 million`, `twelve`).
-    A percentage is a hundredth, and 50 answers 50 %; a percent sign stands for a decimal truth (57 % for 0.57), not for a whole
-    number (1200 % for 12). As in ChartQA the tolerance applies to years too: give tolerance 0 for those.
+    A percentage is a hundredth, and 50 answers 50 %; a percent sign stands for a decimal truth below 10 (57 % for 0.57), not for
+    a whole number (1200 % for 12). As in ChartQA the tolerance applies to years too: give tolerance 0 for those.
     """
     truth, true = gold_value(answer)
     text = find_answer(completion)
@@ -64,7 +64,7 @@ def _readings(predicted: Number, true: Number) -> list[Fraction]:
         return [predicted.value]
     if true.percent:
         return [predicted.value, predicted.value * 100]
-    return [predicted.value / 100] if true.value.denominator > 1 else []
+    return [predicted.value / 100] if true.value.denominator > 1 and abs(true.value) < 10 else []
 
 
 def _dashes(text: str) -> str:

@@ -39,7 +39,7 @@ _GROUPED = re.compile(r"(?<![0-9.,]\s)(?<![0-9.,])[0-9]{1,3}(?:\s[0-9]{3}){1,5}(
 
 _BOUND_BEFORE = re.compile(
     r"(?:\b(?:(?:more|less|fewer|greater|higher|lower|larger|smaller|other|later|earlier)\s(?:or\s\w{1,9}\s)?than|at\s(?:least|most)|over|under|above|below|beyond|"
-    r"exceed\w{0,3}|up\sto|before|after|until|out\sof|close\sto|nearer|hardly|barely|not\squite|plus|additional|another|no\s(?:more|less|fewer)\sthan|nearly|almost|minimum\sof|maximum\sof|half|twice|double)\s(?:an?\s|of\s)?|[<>≤≥!≠±]\s?=?\s?"
+    r"exceed\w{0,3}|up\sto|before|after|until|out\sof|close\sto|nearer|hardly|barely|not\squite|plus|additional|another|no\s(?:more|less|fewer)\sthan|nearly|almost|minimum\sof|maximum\sof|half|twice|double)\s(?:an?\s|of\s)?|[<>≤≥!≠±√]\s?=?\s?"
     r"|(?:超过|至少|至多|最多|最少|不到|多于|少于|大于|小于|近|将近|不足|超)\s?)\Z",
     re.IGNORECASE,
 )
@@ -178,6 +178,8 @@ def _mentions(text: str) -> Iterator[_Mention]:
         before, after = text[: match.start()][-40:], text[match.end() :][:60]
         token = match.group()
         core = token.lstrip("#~≈=:*").rstrip(".,:;!*=") or token
+        if re.fullmatch(r"\{[^{}]*\}", core):
+            core = core[1:-1]
         if token.endswith("+"):
             core, after = core.rstrip("+"), "+" + after
         core = re.sub(r"\A[x×](?=[0-9])", "", core)

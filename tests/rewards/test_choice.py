@@ -136,6 +136,12 @@ OPTIONS: list[tuple[list[str], str, list[str], list[str]]] = [
     (['Not enough information', 'True', 'False'], 'A', ['Not enough information', 'A. not enough information', '(A)'], ['True', 'enough information']),
     (['R/r', 'r/R'], 'B', ['r/R', 'B. r/R'], ['R/r']),
     (['red, green', 'red, blue'], 'A', ['red, green', 'A. red, green', 'Red, green.'], ['red', 'red, blue', 'green']),
+    (["$x+3$", "$x-3$"], "B", ["x-3", "x - 3", "$x-3$", "x−3", "B. $x-3$"], ["x+3", "3-x", "x"]),
+    ([r"6\pi", r"\pi", r"8\pi"], "A", [r"6\pi", "6π", r"\boxed{6\pi}"], ["6", "π", r"8\pi"]),
+    (["(4, 7)", "(7, 4)"], "B", ["(7,4)", "B. (7, 4)", r"\boxed{(7,4)}"], ["(4, 7)", "7", "B. (4,7)"]),
+    (["True", "False"], "B", ["False", "The statement is false.", "B. False"], ["True", "not false", "True or False"]),
+    (["10 m", "10 km", "10 cm"], "C", ["10cm", r"10\,\text{cm}", "C. 10 cm"], ["10", "10 m", "C. 10 m"]),
+    (["59", "135", "270"], "C", ["270°", r"\boxed{270^\circ}", "The angle is 270°."], ["27", "135°"]),
     (["90 g", "16 m"], "B", ["16 m", "B"], ["16", "90", "16 g"]),  # the number alone leaves the unit open
 ]  # fmt: skip
 

@@ -181,6 +181,12 @@ CASES: list[tuple[str, list[str], list[str]]] = [
             '2:1', '0.5', '12',
         ],
     ),
+    ("45", ["forty-five", "45 years old", "45岁", "45."], ["45%", "forty or five", "45/2", "45 million", "4 5"]),
+    ("8.5", ["approx. 8.5", "£8.5", "8.5 m/s", "The bar shows 8.5", "Germany: 8.5", "{8.5}", "约为8.5"], ["8.5 ± 1", "√8.5", "8.5²", "2*8.5", "12.5 is wrong", "8.5 dozen"]),
+    ("12.5", [], ["1250%", "12.5%"]),
+    ("2,500", ["2.5k", "2 500", "two thousand five hundred"], ["2,5", "2,500-3,000", "2.5 million", "250"]),
+    ("-0.4", ["−0.4", "minus 0.4", "-40%"], ["0.4", "40%", "-4"]),
+    ("United States", ["The United States", "The country is the United States"], ["United", "United Kingdom", "not the United States"]),
 ]  # fmt: skip
 
 
