@@ -55,7 +55,14 @@ def first_record(path: Path) -> Any:
 def guess(path: Path) -> list[Format]:
     """Formats that the file may be of, the likeliest (by the order of registration) first."""
     first = first_record(path)
-    return [f for f in FORMATS.values() if not f.generates and f.looks_like(path, first)]
+    return [f for f in FORMATS.values() if not f.generates and _may_be(f, path, first)]
+
+
+def _may_be(kind: Format, path: Path, first: Any) -> bool:
+    try:
+        return kind.looks_like(path, first)
+    except Exception:  # noqa: BLE001  values that do not belong there: a record of no known format
+        return False
 
 
 def inspect(

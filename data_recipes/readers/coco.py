@@ -22,9 +22,9 @@ from typing import Any, Literal
 import ijson
 
 from data_recipes import json_text
-from data_recipes.json_text import Piece
+from data_recipes.json_text import MAX_DEPTH, Piece
 from data_recipes.readers.chat import source
-from data_recipes.readers.files import need, opened, show
+from data_recipes.readers.files import BROKEN, kind_of, need, opened, show
 from data_recipes.readers.places import ObjectOptions, image_size, media_path, object_rows, xywh
 from data_recipes.records import Format, Record, Rejected
 from vlm.rows import Row
@@ -184,13 +184,18 @@ def looks_like(path: Path, first: Any) -> bool:
 def first_fields(path: Path, events: int = 20_000) -> set[str]:
     """Places (in ijson's notation) of the values in the beginning of a JSON file; none where it is no JSON."""
     found: set[str] = set()
-    if path.suffix != ".json" or not path.is_file():
+    if kind_of(path) != ".json" or not path.is_file():
         return found
-    with path.open("rb") as file:
+    with opened(path) as file:
         try:
-            for prefix, _, _ in islice(ijson.parse(file), events):
+            if file.peek(3)[:3] == b"\xef\xbb\xbf":  # type: ignore[attr-defined]  # all that `opened` gives can
+                file.read(3)
+            # Places grow with the depth, and the parser makes those of a whole buffer at once.
+            for prefix, _, _ in islice(ijson.parse(file, buf_size=1024), events):
+                if prefix.count(".") > MAX_DEPTH:
+                    break
                 found.add(prefix)
-        except (ijson.JSONError, UnicodeDecodeError):
+        except (ijson.JSONError, UnicodeDecodeError, *BROKEN):
             pass  # what came before the break tells enough
     return found
 

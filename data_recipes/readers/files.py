@@ -25,7 +25,7 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 HEAD = 1 << 20  # bytes by which the layout of a file is told
 _NO_VALUE = (ValueError, TypeError, ArithmeticError, LookupError, pa.ArrowException)
 """Of Arrow values that Python cannot hold: text that is no UTF-8, a date beyond the year 9999."""
-_BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException)  # of a file that breaks off or is damaged
+BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException)  # of a file that breaks off or is damaged
 
 
 def kind_of(path: Path) -> str:
@@ -54,7 +54,7 @@ def _pieces(path: Path, split: Callable[[IO[bytes]], Iterator[Piece]]) -> Iterat
             for piece in split(file):
                 last = piece.at
                 yield Record.piece(piece, path)
-        except _BROKEN as error:
+        except BROKEN as error:
             yield Record(
                 None, path, f"after {last}", f"expected a whole file, got one that is damaged: {error}"
             )
@@ -88,7 +88,7 @@ def json_records(path: Path) -> Iterator[Record]:
     with opened(path) as file:
         try:
             head = file.read(HEAD)
-        except _BROKEN as error:
+        except BROKEN as error:
             head = b""
             yield Record(None, path, 1, f"expected a whole file, got one that is damaged: {error}")
             return
@@ -139,7 +139,7 @@ def parquet_rows(path: Path) -> Iterator[Record]:
     with path.open("rb") as opened_file:
         try:
             file = pq.ParquetFile(opened_file)
-        except (*_BROKEN, ValueError) as error:
+        except (*BROKEN, ValueError) as error:
             yield Record(None, path, 1, f"expected a Parquet file, got one that does not open: {error}")
             return
         end = 0
@@ -149,7 +149,7 @@ def parquet_rows(path: Path) -> Iterator[Record]:
                 for batch in file.iter_batches(batch_size=64, row_groups=[group]):
                     yield from table_rows(batch, path, number)
                     number += batch.num_rows
-            except (*_BROKEN, ValueError) as error:
+            except (*BROKEN, ValueError) as error:
                 problem = f"expected row group {group + 1} to decode, got: {error}"
                 yield from (Record(None, path, lost, problem) for lost in range(number + 1, end + 1))
 

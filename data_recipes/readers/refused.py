@@ -120,4 +120,7 @@ REFUSED = (
 
 def refused(path: Path, first: Any) -> Refused | None:
     """What a path is, if it is none of the files that recipes read."""
-    return next((kind for kind in REFUSED if kind.looks_like(path, first)), None)
+    try:
+        return next((kind for kind in REFUSED if kind.looks_like(path, first)), None)
+    except OSError:
+        return None  # opening the path says what is wrong with it

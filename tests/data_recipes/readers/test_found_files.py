@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from data_recipes.config import Recipe
 from data_recipes.inspection import guess, inspect
 from data_recipes.readers import FORMATS
 from data_recipes.readers.folders import records
 from data_recipes.records import SourceError
+from data_recipes.runner import run_recipe
 
 CHAT = {"conversations": [{"from": "human", "value": "<image>Name it."}, {"from": "gpt", "value": "A cat."}]}
 
@@ -326,3 +328,39 @@ def test_folders_that_are_no_rows_are_called_by_their_name(folder):
     assert "LabelMe" in told(folder / "voc")
     (made,) = rows_of("voc", folder / "voc")
     assert "LabelMe" in str(made)
+
+
+@pytest.mark.parametrize("name", ["instances.json", "instances.json.gz"])
+def test_annotations_with_a_mark_or_compressed(folder, name):
+    image = {"id": 1, "file_name": "a.png", "width": 30, "height": 20}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 5, 6]}
+    content = json.dumps({"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "cat"}]})
+    content = ("\ufeff" + content).encode()
+    (folder / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert ": coco:" in told(folder / name) and "1 good rows (detection 1)" in told(folder / name)
+
+
+def test_what_a_recipe_wrote_is_recognised(folder):
+    row = {
+        "id": "a",
+        "task": "math",
+        "prompt": [{"role": "user", "content": "1 + 1?"}],
+        "answer": {"value": "2"},
+    }
+    write(folder / "rows.jsonl", row)
+    for output in ("jsonl", "parquet"):
+        sources = [{"name": "s", "format": "rows", "path": str(folder / "rows.jsonl")}]
+        out = {"path": str(folder / output), "format": output}
+        recipe = {"name": "t", "sources": sources, "output": out, "tasks": 2, "workers": 1}
+        run_recipe(Recipe.model_validate(recipe), say=lambda line: None)
+        assert ": rows: Onsight's own rows" in told(folder / output)
+        assert "1 records; 1 good rows (math 1)" in told(folder / output)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "", "nope", "\x00", '[{"conversations": [[]], "image": {}}]']
+)
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_any_first_record_can_be_looked_at(folder, name, text):
+    (folder / name).write_text(text)
+    assert told(folder / name)
