@@ -1,0 +1,317 @@
+"""Kill runs at random moments, start them again, and compare them with runs that nobody killed.
+
+    python -m benchmarks.crash_campaign      # 32 killed and 8 stopped runs: SFT and GRPO, 1 and 2 processes, every phase
+    python -m benchmarks.crash_campaign --kills 6 --stops 2 --processes 1          # what the tests run, for 1 process
+
+A tiny random model on a CPU in float32, the transformers engine, gloo. Every kill is a SIGKILL (of all processes, or of
+one, whose partner is then ended as a launcher does it) at a random moment of one phase at a random step. The same
+command is given until the run is finished. A stop is a SIGTERM to one process in the same way: all must leave with exit
+code 143 and a checkpoint of the last step that was logged. In the end metrics (but for times), rollouts and the final weights must be those of
+the unbroken run, bit for bit. Exit code 1 if one is not.
+
+Processes are forked from one that has imported everything: importing takes longer than these runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import rl.loop
+import rl.scoring
+import sft.data
+import sft.train
+from core.jsonl import read
+from core.run_folder import checkpoints
+from data_recipes.shapes.write import World, write_world
+from rl.config import GRPOConfig
+from sft.config import SFTConfig
+from vlm.tiny import build_tiny_vlm
+
+PLUGIN = """
+def share_of_digits(completion, answer, **row):
+    return sum(c.isdigit() for c in completion) / max(1, len(completion))
+"""
+PHASES: dict[str, dict[str, list[tuple[Any, str]]]] = {
+    "grpo": {
+        "generate": [(rl.loop, "generate")],
+        "reward": [(rl.scoring.Scoring, "finish")],
+        "update": [(rl.loop, "update")],
+        "sync": [(rl.loop, "sync")],
+        "log": [(rl.loop, "log")],
+        "save": [(rl.loop, "save")],
+        "resume": [(rl.loop, "begin"), (rl.loop, "start")],
+        "finish": [(rl.loop, "finish")],
+    },
+    "sft": {
+        "data": [(sft.data.Collator, "__call__")],
+        "loss": [(sft.train.TraceTrainer, "compute_loss")],
+        "update": [(sft.train.TraceTrainer, "_get_grad_norm")],
+        "log": [(sft.train.Metrics, "on_log")],
+        "save": [(sft.train.TraceTrainer, "_save_checkpoint")],
+        "resume": [(sft.train, "begin"), (sft.train.TraceTrainer, "_prepare_for_training")],
+        "finish": [(sft.train, "save_final")],
+    },
+}
+"""Functions in which each phase happens, by where they are looked up."""
+TIMING = ("seconds/", "tokens_per_second")
+
+
+@dataclass
+class Kill:
+    """At `delay` seconds into the `occurrence`-th time (from 1) of a phase, these ranks get the signal."""
+
+    phase: str
+    occurrence: int
+    delay: float
+    ranks: tuple[int, ...]
+    signal: int = signal.SIGKILL
+
+
+@dataclass
+class Watch:
+    """Counts and times the phases in one process, and kills it where the plan says."""
+
+    rank: int
+    kill: Kill | None
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def over(self, owner: Any, name: str, phase: str) -> None:
+        watched = getattr(owner, name)
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            plan = self.kill
+            times = len(self.seconds[phase]) + 1
+            if plan and (plan.phase, plan.occurrence) == (phase, times) and self.rank in plan.ranks:
+                threading.Timer(plan.delay, os.kill, (os.getpid(), plan.signal)).start()
+            try:
+                return watched(*args, **kwargs)
+            finally:
+                self.seconds[phase].append(time.perf_counter() - began)
+
+        setattr(owner, name, wrapper)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--kills", type=int, default=32, help="runs, dealt to kinds, processes and phases in turn"
+    )
+    parser.add_argument(
+        "--stops", type=int, default=8, help="runs that get SIGTERM, dealt to kinds and processes"
+    )
+    parser.add_argument("--kinds", nargs="+", default=["grpo", "sft"], choices=PHASES)
+    parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        campaign = Campaign(Path(name), random.Random(args.seed))
+        return campaign.run(args.kills, args.stops, args.kinds, args.processes)
+
+
+class Campaign:
+    """Worlds, unbroken runs and killed ones in one folder."""
+
+    def __init__(self, folder: Path, chance: random.Random):
+        self.folder, self.chance = folder, chance
+        world = World(sft_rows=40, rl_rows=16, test_rows=14)
+        write_world(folder / "data", world, progress=False)
+        corpus = (folder / "data/corpus.txt").read_text().split("\n")
+        build_tiny_vlm(folder / "model", corpus, hidden=64, layers=1)
+        (folder / "plugin.py").write_text(PLUGIN)
+
+    def run(self, kills: int, stops: int, kinds: list[str], processes: list[int]) -> int:
+        groups = [(kind, count) for kind in kinds for count in processes]
+        unbroken = {group: self.unbroken(*group) for group in groups}
+        turns = {group: [*PHASES[group[0]]] for group in groups}
+        for phases in turns.values():
+            self.chance.shuffle(phases)
+        died = wrong = 0
+        for number in range(kills + stops):
+            kind, count = group = groups[number % len(groups)]
+            phase = turns[group][number // len(groups) % len(turns[group])]
+            out = self.folder / f"{kind}-{count}-{number}"
+            if number < kills:
+                deaths, said = self.killed(kind, count, phase, out, unbroken[group][1])
+                died += deaths
+            else:
+                said = self.stopped(kind, count, out, unbroken[group][1])
+            self.finished(kind, count, out)
+            different = differences(unbroken[group][0], out)
+            wrong += bool(different)
+            print(f"{number + 1:3}  {kind:4} x{count}  {said}: {', '.join(different) or 'equal'}", flush=True)
+        print(
+            json.dumps({"runs": kills + stops, "kills": died, "stops": stops, "equal": kills + stops - wrong})
+        )
+        return 1 if wrong or died < kills else 0
+
+    def unbroken(self, kind: str, count: int) -> tuple[Path, dict[str, list[float]]]:
+        """An unbroken run, and how long each phase took in it, time by time."""
+        out = self.folder / f"{kind}-{count}-unbroken"
+        self.finished(kind, count, out)
+        return out, json.loads((self.folder / f"{out.name}.seconds").read_text())
+
+    def killed(
+        self, kind: str, count: int, phase: str, out: Path, seconds: dict[str, list[float]]
+    ) -> tuple[int, str]:
+        """A run that is killed; for the phase of resuming, killed again when it resumes."""
+        deaths, said = 0, []
+        for part in ("log", "resume") if phase == "resume" else (phase,):
+            ranks = range(count) if self.chance.random() < 0.5 else [self.chance.randrange(count)]
+            kill = self.plan(part, tuple(ranks), seconds[part])
+            deaths += any(self.start(kind, count, out, kill))
+            there = [p.name for p in checkpoints(out)]
+            said.append(f"{told(kill, count)} -> {there[-1] if there else 'from the start'}")
+        return deaths, "; ".join(said)
+
+    def stopped(self, kind: str, count: int, out: Path, seconds: dict[str, list[float]]) -> str:
+        """A run of which one process is asked to stop while it takes its steps."""
+        phase = self.chance.choice(["generate", "reward", "update"] if kind == "grpo" else ["data", "loss"])
+        times = seconds[phase][: len(seconds[phase]) * 3 // 4]
+        kill = self.plan(phase, (self.chance.randrange(count),), times, signal.SIGTERM)
+        statuses = self.start(kind, count, out, kill)
+        codes = [os.waitstatus_to_exitcode(status) for status in statuses]
+        metrics = out / "metrics.jsonl"
+        logged = [0, *(record["step"] for record in read(metrics))][-1] if metrics.exists() else 0
+        saved = [p.name for p in checkpoints(out)][-1:]
+        wanted = [f"checkpoint-{logged}"] if logged else []
+        if codes != [128 + signal.SIGTERM] * count or saved != wanted:
+            raise SystemExit(
+                f"SIGTERM in {told(kill, count)}: exit codes {codes}, {saved}, {logged}\n{self.log(out)}"
+            )
+        return f"SIGTERM in {told(kill, count)} -> {saved[0] if saved else 'from the start'}"
+
+    def plan(
+        self, phase: str, ranks: tuple[int, ...], times: list[float], number: int = signal.SIGKILL
+    ) -> Kill:
+        delay = self.chance.uniform(0, statistics.median(times))
+        return Kill(phase, self.chance.randint(1, len(times)), delay, ranks, number)
+
+    def finished(self, kind: str, count: int, out: Path) -> None:
+        if any(self.start(kind, count, out, None)):
+            raise SystemExit(self.log(out))
+
+    def log(self, out: Path) -> str:
+        return (self.folder / f"{out.name}.log").read_text()[-3000:]
+
+    def start(self, kind: str, count: int, out: Path, kill: Kill | None) -> list[int]:
+        """Give the command once; the processes' exit statuses."""
+        port = free_port()
+        children = [self.fork(kind, rank, count, port, out, kill) for rank in range(count)]
+        statuses: dict[int, int] = {}
+        while len(statuses) < count:
+            pid, status = os.wait()
+            statuses[pid] = status
+            if os.waitstatus_to_exitcode(status) not in (
+                0,
+                128 + signal.SIGTERM,
+            ):  # a launcher ends the others too
+                for other in set(children) - set(statuses):
+                    os.kill(other, signal.SIGKILL)
+        return [statuses[child] for child in children]
+
+    def fork(self, kind: str, rank: int, count: int, port: int, out: Path, kill: Kill | None) -> int:
+        if child := os.fork():
+            return child
+        try:
+            log = os.open(out.parent / f"{out.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.environ["ACCELERATE_USE_CPU"] = "true"
+            if count > 1:
+                places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+                places |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+                os.environ.update({name: str(value) for name, value in places.items()})
+            watch = Watch(rank, kill)
+            for phase, functions in PHASES[kind].items():
+                for owner, name in functions:
+                    watch.over(owner, name, phase)
+            self.train(kind, count, out)
+            if not kill and not rank:
+                (out.parent / f"{out.name}.seconds").write_text(json.dumps(watch.seconds))
+            os._exit(0)
+        except SystemExit as stop:
+            os._exit(int(stop.code or 0))
+        except BaseException:  # noqa: BLE001 whatever it is: the parent reads the log
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+
+    def train(self, kind: str, count: int, out: Path) -> None:
+        model, data = {"path": str(self.folder / "model")}, self.folder / "data"
+        if kind == "sft":
+            optim = {"max_steps": 5, "per_device_batch_size": 4 // count, "learning_rate": 1e-3}
+            values: dict[str, Any] = {
+                "model": model,
+                "data": {"train": str(data / "sft.jsonl")},
+                "optim": optim,
+            }
+            values |= {"save_steps": 2, "save_total_limit": 2, "logging_steps": 1, "resume": "auto"}
+            sft.train.run(SFTConfig.model_validate(values | {"output_dir": str(out)}))
+        else:
+            reward = {"function": f"{self.folder / 'plugin.py'}:share_of_digits", "isolate": False}
+            tasks = {row["task"]: [reward] for row in read(data / "rl.jsonl")}
+            values = {
+                "model": model,
+                "prompts": {"rows": str(data / "rl.jsonl")},
+                "rewards": {"grammar": "none", "tasks": tasks},
+                "engine": {"kind": "transformers", "max_model_len": 256},
+                "rollout": {"prompts_per_step": 4, "completions_per_prompt": 3, "max_tokens": 8},
+                "optimizer": {"learning_rate": 1e-3},
+                "sampling": {"easy_pool": 0.1},
+                "advantage": "task_std",
+                "steps": 5,
+                "save_every": 2,
+            }
+            rl.loop.train(GRPOConfig.model_validate(values | {"output_dir": str(out)}))
+
+
+def told(kill: Kill, count: int) -> str:
+    who = "" if len(kill.ranks) == count else f" of process {kill.ranks[0]}"
+    return f"{kill.phase} {kill.occurrence}{who}, {kill.delay * 1000:.1f} ms in"
+
+
+def differences(unbroken: Path, killed: Path) -> list[str]:
+    """What of the killed run is not as in the unbroken one."""
+    found = []
+    one, other = ([untimed(r) for r in read(run / "metrics.jsonl")] for run in (unbroken, killed))
+    if one != other:
+        found.append("metrics differ")
+    rollouts = [run / "rollouts.jsonl" for run in (unbroken, killed)]
+    if rollouts[0].exists() and rollouts[0].read_bytes() != rollouts[1].read_bytes():
+        found.append("rollouts differ")
+    weights = "final/model.safetensors"
+    if (unbroken / weights).read_bytes() != (killed / weights).read_bytes():
+        found.append("weights differ")
+    return found
+
+
+def untimed(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if not name.startswith(TIMING)}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
