@@ -108,9 +108,9 @@ def take_steps(run: Run) -> None:
                 save(run)
             stop_if_asked(run)
     except StopRequested:
-        bar.close()
         leave(run)
-    bar.close()
+    finally:
+        bar.close()
 
 
 def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout], list[Score], Batch]:

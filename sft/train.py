@@ -158,6 +158,16 @@ def record_of(config: SFTConfig, arguments: TRLConfig, rows: list[Row], model: P
     return Record(config, content | {"processes": f"{PartialState().num_processes}, {parallel}"}, FREE)
 
 
+class Arguments(TRLConfig):
+    """TRL's, with a device that torch can load a checkpoint onto: the processes of a run on CPUs are at "cpu:0", "cpu:1" by
+    accelerate's count, and transformers hands that to torch.load, which knows "cpu" alone."""
+
+    @property
+    def device(self) -> torch.device:
+        device = super().device
+        return torch.device("cpu") if device.type == "cpu" else device
+
+
 def training_arguments(config: SFTConfig) -> TRLConfig:
     """The configuration in TRL's words; precision and DeepSpeed's config are settled in it.
 
@@ -169,7 +179,7 @@ def training_arguments(config: SFTConfig) -> TRLConfig:
     on_cpu = (
         not torch.cuda.is_available() and not launch.deepspeed
     )  # accelerate's use_cpu leaves DeepSpeed out
-    arguments = TRLConfig(
+    arguments = Arguments(
         output_dir=config.output_dir,
         num_train_epochs=optim.epochs,
         max_steps=optim.max_steps or -1,
