@@ -1,7 +1,7 @@
 """Data recipes on the command line.
 
 python -m data_recipes run RECIPE.yaml [key=value ...] [--strict] [--fresh] [--machine I/N]   make a data set; goes on after a kill
-python -m data_recipes inspect FILE [--format NAME] [option=value ...]    what a file is, three rows, what is wrong
+python -m data_recipes inspect FILE [--format NAME] [--sheet OUT.png] [option=value ...]    what a file is, three rows, what is wrong
 python -m data_recipes formats [NAME]                                     readers, or one reader's options
 python -m data_recipes operations [NAME]                                  operations, or one's options
 """
@@ -16,11 +16,14 @@ from typing import Any
 import yaml
 
 from data_recipes.config import Recipe
+from data_recipes.contact_sheet import contact_sheet
 from data_recipes.inspection import inspect
 from data_recipes.operations import OPERATIONS
 from data_recipes.readers import FORMATS
 from data_recipes.runner import RecipeError, run_recipe
 from launch.config import ConfigError, describe, dump, parse_value, read_config
+from vlm.load import load_processor, pixel_limits
+from vlm.rows import Row
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,6 +47,11 @@ def main(argv: list[str] | None = None) -> None:
     look.add_argument("file", type=Path)
     look.add_argument("options", nargs="*", metavar="option=value")
     look.add_argument("--format", choices=sorted(FORMATS), metavar="NAME", help="in place of a guess")
+    look.add_argument(
+        "--sheet", type=Path, metavar="OUT.png", help="draw the first good rows as the model gets them"
+    )
+    look.add_argument("--sheet-rows", type=int, default=24, metavar="N", help="so many of them")
+    look.add_argument("--model", type=Path, help="a checkpoint, for the pixel limits that --sheet resizes by")
     look.add_argument("--limit", type=int, help="records to read")
     look.add_argument("--root", type=Path, help="a further folder that media may lie in")
     for name in ("formats", "operations"):
@@ -66,10 +74,18 @@ def main(argv: list[str] | None = None) -> None:
                 run_recipe(recipe, machine=arguments.machine, fresh=arguments.fresh)
         elif arguments.command == "inspect":
             options = dict(map(_option, arguments.options))
+            good: list[Row] | None = [] if arguments.sheet else None
             for line in inspect(
-                arguments.file, arguments.format, options, limit=arguments.limit, root=arguments.root
+                arguments.file,
+                arguments.format,
+                options,
+                limit=arguments.limit,
+                root=arguments.root,
+                good=good,
             ):
                 print(line.encode("utf-8", "backslashreplace").decode())
+            if good is not None:
+                _write_sheet(good[: arguments.sheet_rows], arguments.sheet, arguments.model)
         elif arguments.command == "formats":
             for line in _listed({f.name: (f.summary, f.options) for f in FORMATS.values()}, arguments.name):
                 print(line)
@@ -80,6 +96,15 @@ def main(argv: list[str] | None = None) -> None:
     except (ConfigError, RecipeError, ValueError, OSError) as error:
         print(str(error).encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _write_sheet(rows: list[Row], out: Path, model: Path | None) -> None:
+    if not rows:
+        raise ValueError(f"{out}: there is no good row to draw")
+    limits = pixel_limits(load_processor(model)) if model else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(rows, limits).save(out)
+    print(f"{out}: {len(rows)} rows as the model gets them")
 
 
 def _option(text: str) -> tuple[str, Any]:

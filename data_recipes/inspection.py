@@ -72,8 +72,11 @@ def inspect(
     *,
     limit: int | None = None,
     root: Path | None = None,
+    good: list[Row] | None = None,
 ) -> Iterator[str]:
     """Lines that tell what the file is: its format, three rows, counts by task, and the reasons of rejection.
+
+    good: takes in the good rows, with absolute media paths.
 
     Raises ValueError for a file that is not there, an unknown format, or wrong options.
     """
@@ -97,7 +100,7 @@ def inspect(
             "; ".join(f"option {'.'.join(map(str, m['loc']))}: {m['msg']}" for m in error.errors())
         ) from None
     roots = media_roots(path, getattr(typed, "media", None), root)
-    yield from _rows(kind, path, typed, limit, roots)
+    yield from _rows(kind, path, typed, limit, roots, good)
 
 
 def _unknown(path: Path) -> Iterator[str]:
@@ -112,7 +115,12 @@ def _unknown(path: Path) -> Iterator[str]:
 
 
 def _rows(
-    kind: Format, path: Path, options: Options, limit: int | None, roots: tuple[str, ...]
+    kind: Format,
+    path: Path,
+    options: Options,
+    limit: int | None,
+    roots: tuple[str, ...],
+    good: list[Row] | None,
 ) -> Iterator[str]:
     check = make_check(Validation())
     tasks: Counter[str] = Counter()
@@ -123,7 +131,7 @@ def _rows(
     for record in islice(kind.read(path, options), limit):
         read += 1
         for made in kind.rows(record, options):
-            problem = _problem(made, record, check, ids, roots)
+            problem = _problem(made, record, check, ids, roots, good)
             if not isinstance(made, Rejected):
                 tasks.update([made["task"]] if problem is None else [])
                 shown += 1
@@ -148,6 +156,7 @@ def _problem(
     check: Callable[[Row], None],
     ids: dict[str, str],
     roots: tuple[str, ...],
+    good: list[Row] | None,
 ) -> str | None:
     """What is wrong with a row, if anything; `ids` are those of the rows so far, with their places."""
     if isinstance(made, Rejected):
@@ -158,6 +167,8 @@ def _problem(
         if row["id"] in ids:
             raise Rejected(f"field 'id': {row['id']!r} stands at {ids[row['id']]} already")
         ids[row["id"]] = record.where
+        if good is not None:
+            good.append(row)
     except Rejected as error:
         return str(error)
     return None
