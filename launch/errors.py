@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from core.text import short_words
+from core.watchdog import end_soon
 
 
 @contextmanager
@@ -15,11 +17,14 @@ def explained() -> Iterator[None]:
     message, which says what was expected, what came, and where."""
     try:
         yield
-    except (ValueError, RuntimeError, OSError) as error:
-        if not isinstance(error, _for_users()):
+    except BaseException as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            end_soon()  # the others wait for this process, and its clean-up may wait for them
+        if not isinstance(error, (ValueError, RuntimeError, OSError)) or not isinstance(error, _for_users()):
             raise
         sys.stdout.flush()
-        sys.exit(f"error: {short_words(str(error))}")
+        notes = getattr(error, "__notes__", ())  # which rank, in which operation
+        sys.exit(f"error: {short_words(' '.join([str(error), *notes]))}")
 
 
 def _for_users() -> tuple[type[Exception], ...]:
