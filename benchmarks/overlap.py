@@ -104,7 +104,7 @@ def one_run(engine: Engine, scorer: Scorer, batch: list[Request], sampling: Samp
         generated = time.perf_counter()
         scores = scoring.finish()
         done = time.perf_counter()
-    total = scorer.pop_metrics()["seconds/reward_total"]
+    total = scorer.pop_metrics()["seconds/reward_total"].sum
     return Run(generated - began, done - generated, total, rollouts, scores)
 
 

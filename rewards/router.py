@@ -16,7 +16,6 @@ conclusion, without being shown to it.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from core.metrics import Metric, mean, total
 from rewards.calls import Failure, Item, Limits, Outcome
 from rewards.config import FunctionConfig, RewardsConfig
 from rewards.errors import PluginError, RewardDataError, RewardFailure
@@ -220,14 +220,13 @@ class Router:
             self._account(component, [one.row for one in shown], [one.outcomes[name] for one in shown])
         return [self._combine(one.row, one.parsed, one.outcomes) for one in unsettled]
 
-    def pop_metrics(self) -> dict[str, float]:
+    def pop_metrics(self) -> dict[str, Metric]:
         """Means of what functions returned or logged beside rewards (`component/name`), and counts of failures by
         kind (`failures/component/kind`) and of the reasons that functions gave (`reasons/component/reason`), since the
         last call."""
         with self._lock:
-            # fsum: whatever order they came in
-            means = {name: math.fsum(values) / len(values) for name, values in self._metrics.items()}
-            counts = {name: float(count) for name, count in self._counts.items()}
+            means = {name: mean(values) for name, values in self._metrics.items()}
+            counts = {name: total(count) for name, count in self._counts.items()}
             self._metrics, self._counts = {}, Counter()
         return means | counts
 

@@ -18,7 +18,7 @@ from vlm.rows import Row
 
 STATE = "trainer_state"
 FREE = (
-    *("steps", "output_dir", "save_every", "keep_checkpoints", "resume", "report_to", "checks"),
+    *("steps", "output_dir", "save_every", "keep_checkpoints", "resume", "report_to", "checks", "timeouts"),
     *(
         "prompts.limit",
         "prompts.bad_rows",

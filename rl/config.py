@@ -102,6 +102,16 @@ class ChecksConfig(_Section):
     """Tokens of each process on which the gap is measured where no group has a signal, and rounding in the first step."""
 
 
+class TimeoutsConfig(_Section):
+    """When a run that no longer goes on is ended, with an error that names rank and operation (core/watchdog.py)."""
+
+    exchange_s: float = Field(default=1800, gt=0)
+    """Longest wait of a process for the others: joining, an exchange, a micro-batch, a checkpoint. Processes also wait
+    for the one that generates longest."""
+    engine_s: float = Field(default=3600, gt=0)
+    """Longest call of the rollout engine: its start, a round of generation, a sync; also of scoring a round."""
+
+
 class GRPOConfig(_Section):
     """Fully on-policy GRPO: every step samples from the current weights and takes one gradient."""
 
@@ -133,6 +143,8 @@ class GRPOConfig(_Section):
     on it (gradients are added up in float32, whatever model.dtype), memory does."""
     checks: ChecksConfig = ChecksConfig()
     """When the run stops because engine and trainer no longer agree."""
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    """When the run stops because a process or the engine hangs."""
     steps: int = Field(ge=1)
     """Optimizer steps."""
     seed: int = 0

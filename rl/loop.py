@@ -32,6 +32,7 @@ from core.lock import locked
 from core.run_folder import begin
 from core.stop import StopRequested
 from core.trackers import check_installed
+from core.watchdog import renew
 from rewards.router import Score
 from rl.advantages import Group, group_advantages
 from rl.checkpoints import record_of
@@ -39,11 +40,11 @@ from rl.checks import check_fingerprint, check_gap, check_sampled
 from rl.config import GRPOConfig
 from rl.drawing import draw
 from rl.packing import fill, pack
-from rl.processes import collected, gathered_means, largest, seed_of, summed, timed
+from rl.processes import collected, gathered, largest, seed_of, summed
 from rl.rollouts.engine import OnRollout
 from rl.rollouts.types import Request, Rollout, Sampling
-from rl.run import Run, finish, leave, read, save, say, start, state_of, stop_if_asked
-from rl.run_files import rollout_record, step_metrics
+from rl.run import Run, finish, leave, phase, read, save, say, start, state_of, stop_if_asked
+from rl.run_files import rollout_record, seconds_metrics, step_metrics
 from rl.sampling import Batch, outcome_of
 from rl.setup import (
     correction,
@@ -70,7 +71,8 @@ def train(config: GRPOConfig) -> Path:
             router.close()
             return begun.finished
         with closing(start(config, accelerator, rows, bad_rows, router, record, begun.checkpoint)) as run:
-            sync(run)
+            with phase(run, "sync"):
+                sync(run)
             with run.stop:
                 take_steps(run)
             return finish(run)
@@ -92,21 +94,23 @@ def take_steps(run: Run) -> None:
             began = time.perf_counter()
 
             rows, rollouts, scores, batch = sample(run, seconds)
-            groups, total_tokens, metrics = advantages(run, rows, rollouts, scores, batch)
-            with timed(seconds, "update"):
+            with phase(run, "advantages"):
+                groups, total_tokens, metrics = advantages(run, rows, rollouts, scores, batch)
+            with phase(run, "update", seconds):
                 metrics |= update(run, groups, rollouts, total_tokens)
-            with timed(seconds, "sync"):
+            with phase(run, "sync", seconds):
                 sync(run)
             run.step += 1
 
-            means = step_metrics(rows, rollouts, scores) | run.scorer.pop_metrics()
-            metrics |= {"step": run.step} | gathered_means(means)
+            metrics |= {"step": run.step}
             total = time.perf_counter() - began
-            log(run, out, metrics, seconds, total, rows, rollouts, scores, groups, bar)
+            with phase(run, "log"):
+                log(run, out, metrics, seconds, total, rows, rollouts, scores, groups, bar)
             run.state = state_of(run)
             if run.step % config.save_every == 0 or run.step == config.steps:
                 save(run)
-            stop_if_asked(run)
+            with phase(run, "agree on going on"):
+                stop_if_asked(run)
     except StopRequested:
         leave(run)
     finally:
@@ -121,23 +125,24 @@ def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout
     scores: list[Score] = []
     size = run.config.rollout.completions_per_prompt
     while run.sampler.wanted:
-        with timed(seconds, "generate"):
+        with phase(run, "generate", seconds):
             mine, prompts = draw(run.sampler, run.accelerator, run.processor, run.config)
         repeated = [row for row in mine for _ in range(size)]
         with run.scorer.round(repeated) as scoring:
-            with timed(seconds, "generate"):
+            with phase(run, "generate", seconds):
                 try:
                     new = generate(run, prompts, scoring.add, already=len(rollouts))
                 except StopRequested:
                     pass  # the other processes are still generating: all leave together, at the next line
                 stop_if_asked(run)
                 check_sampled(new, run.version)
-            with timed(seconds, "reward"):  # of those that finished early it has been going on for a while
+            with phase(run, "reward", seconds):  # of those that finished early it goes on already
                 verdicts = scoring.finish()
-            stop_if_asked(run)
+                stop_if_asked(run)
         rewards = [verdict.reward for verdict in verdicts]
         outcomes = [outcome_of(rewards[i : i + size]) for i in range(0, len(rewards), size)]
-        run.sampler.accept(collected(outcomes, run.accelerator))
+        with phase(run, "exchange outcomes"):
+            run.sampler.accept(collected(outcomes, run.accelerator))
         rows, rollouts, scores = rows + repeated, rollouts + new, scores + verdicts
     return rows, rollouts, scores, run.sampler.finish()
 
@@ -224,6 +229,7 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
     sums, weights = StepSums(), correction(config)
     for i, batch in enumerate(batches):
         last = i == len(batches) - 1
+        renew(f"micro-batch {i + 1} of {len(batches)}")
         # gradients of the processes are added up once, after the last micro-batch
         with nullcontext() if last else accelerator.no_sync(run.policy):
             accelerator.sync_gradients = last
@@ -243,7 +249,9 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
                     run.gap.check(gap, lambda: sums.rounding(accelerator, run.policy, options))
                 else:
                     loss = loss_without_step(loss)
-            accelerator.backward(loss)
+            if loss.requires_grad:  # not if the vision tower trains alone, in one process, on text
+                accelerator.backward(loss)
+    renew("optimizer step")
     norm = apply_gradient(accelerator, run.optimizer, config.optimizer.max_grad_norm)
 
     numbers = {"learning rate": rate, "loss": means["loss"], "gradient norm": norm}
@@ -281,11 +289,10 @@ def log(
         rollout_record(run.step, row, rollout, score, by_rollout.get(id(rollout)))
         for row, rollout, score in zip(rows, rollouts, scores, strict=True)
     ]
-    sampled = summed(run.accelerator, [sum(sum(r.loss_mask) for r in rollouts)])[0]
-    metrics |= {f"seconds/{phase}": s for phase, s in seconds.items()}
-    metrics |= {"seconds/rest": total - sum(seconds.values()), "seconds/step": total}
+    mine = step_metrics(rows, rollouts, scores) | seconds_metrics(seconds, total) | run.scorer.pop_metrics()
+    metrics |= gathered(mine)
     metrics |= {
-        "tokens_per_second": sampled / seconds["generate"],
+        "tokens_per_second": metrics["tokens/sampled"] / metrics["seconds/generate"],
         "policy_version": run.version,
         "processes": run.ranks,
         "parallel": run.accelerator.distributed_type.value,

@@ -15,16 +15,18 @@ is a plain sum over tokens divided by one global number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rl.advantages import Group
 from rl.rollouts.types import Rollout
 from vlm.inputs import Encoded, collate_media
+from vlm.parts import part_of
+from vlm.rows import Row
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,22 @@ class DummyMedia:
             fields[f"{kind}_grid_thw"] = torch.tensor([[1, self.merge_size, self.merge_size]])
         positions = torch.arange(len(ids)).expand(3, -1)
         return Encoded(torch.tensor(ids), positions, engine_ids=(), **fields)
+
+
+def media_kinds(rows: Iterable[Row], model: nn.Module, distributed: bool) -> tuple[str, ...]:
+    """Kinds of media ("image", "video") that every micro-batch of a run on `rows` must hold, dummies included.
+
+    None where a process trains alone. Under DDP and DeepSpeed: those that any row has, because every process must run
+    the same modules; and one at least if the vision tower trains, because its gradients are waited for in every step.
+    """
+    if not distributed:
+        return ()
+    rows = list(rows)
+    kinds = tuple(kind for kind in ("image", "video") if any(row.get(f"{kind}s") for row in rows))
+    trains_vision = any(
+        p.requires_grad and part_of(name) != "language" for name, p in model.named_parameters()
+    )
+    return kinds or (("image",) if trains_vision else ())
 
 
 def pack(groups: Sequence[Group], *, max_tokens: int, count: int | None = None) -> list[PackedBatch]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
+
+from core.metrics import Metric, joined, values
 
 
 @contextmanager
@@ -34,11 +36,14 @@ def largest(accelerator: Accelerator, value: float) -> float:
     return values.max().item()
 
 
-def gathered_means(metrics: dict[str, float]) -> dict[str, float]:
-    """Means over the processes that have a value (each process has as many rollouts)."""
-    everyone = gather_object([metrics])
-    names = dict.fromkeys(name for one in everyone for name in one)
-    return {n: sum(v) / len(v) for n in names if (v := [one[n] for one in everyone if n in one])}
+def gathered(metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Every process's metrics joined into what is written."""
+    return values(joined(gather_object([dict(metrics)])))
+
+
+def alone(accelerator: Accelerator) -> bool:
+    """Whether no wrapper (DDP, DeepSpeed) stands around the model; a launcher may start one with a single process."""
+    return accelerator.distributed_type == DistributedType.NO
 
 
 def dealt(items: Sequence[Any], accelerator: Accelerator) -> list[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from core.record import Record
 from core.run_folder import checkpoints, mark_finished, writing_folder
 from core.stop import StopRequested, StopSignals
 from core.trackers import flat
+from core.watchdog import operation
 from rewards.config import check_pixel_limits
 from rewards.frames import with_model_limits
 from rewards.router import Router
@@ -29,6 +32,8 @@ from rl.checkpoints import load_checkpoint, save_checkpoint, save_model
 from rl.checks import GapCheck
 from rl.config import GRPOConfig
 from rl.drawing import look_before
+from rl.packing import media_kinds
+from rl.processes import alone, timed
 from rl.rollouts.config import build_engine
 from rl.rollouts.engine import Engine
 from rl.rollouts.tokens import suppressed_token_ids
@@ -76,8 +81,9 @@ class Run:
         return Path(self.config.output_dir)
 
     def close(self) -> None:
-        self.engine.close()
-        self.scorer.close()
+        with phase(self, "close"):
+            self.engine.close()
+            self.scorer.close()
 
 
 def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[str], Router]:
@@ -110,18 +116,19 @@ def start(
     """Load everything, restore the checkpoint if there is one, and bring the engine to the policy."""
     out = Path(config.output_dir)
     set_seed(config.seed)
-    model, processor = build_policy(config.model)
-    policy, optimizer = prepare(accelerator, model, optimizer_for(model, config.optimizer))
+    with operation("load the policy", config.timeouts.exchange_s):
+        model, processor = build_policy(config.model)
+        policy, optimizer = prepare(accelerator, model, optimizer_for(model, config.optimizer))
     say(accelerator, f"starting the rollout engine ({config.engine.kind})")
-    engine = build_engine(
-        config.engine,
-        config.model.path,
-        processor,
-        getattr(torch, config.model.dtype),
-        seed=config.seed + accelerator.process_index,
-        device=accelerator.device,
-    )
-    kinds = ("image", "video") if accelerator.num_processes > 1 else ()
+    with operation("start the rollout engine", config.timeouts.engine_s):
+        engine = build_engine(
+            config.engine,
+            config.model.path,
+            processor,
+            getattr(torch, config.model.dtype),
+            seed=config.seed + accelerator.process_index,
+            device=accelerator.device,
+        )
     run = Run(
         config=config,
         accelerator=accelerator,
@@ -140,13 +147,14 @@ def start(
             seed=config.seed,
         ),
         suppressed=suppressed_token_ids(processor, model.config.text_config.vocab_size),
-        media=tuple(k for k in kinds if any(row.get(f"{k}s") for row in rows)),
+        media=media_kinds(rows, model, not alone(accelerator)),
         skipped=SkippedSteps(config.optimizer.max_skipped_steps),
         gap=GapCheck(gap_limits(config)),
         record=record,
     )
     if checkpoint is not None:
-        restore(run, checkpoint)
+        with phase(run, "restore a checkpoint"):
+            restore(run, checkpoint)
     run.sampler.leave_out(bad_rows)
     run.state = state_of(run)
     for name in ("metrics.jsonl", "rollouts.jsonl"):
@@ -156,6 +164,15 @@ def start(
         project = os.environ.get("WANDB_PROJECT", "onsight-grpo")
         accelerator.init_trackers(project, flat(config.model_dump(mode="json")))
     return run
+
+
+@contextmanager
+def phase(run: Run, name: str, seconds: dict[str, float] | None = None) -> Iterator[None]:
+    """A part of the step: its time is added to `seconds`, and it may not take longer than the configured time-out."""
+    limits = run.config.timeouts
+    limit_s = limits.engine_s if name in ("generate", "reward", "sync") else limits.exchange_s
+    with operation(name, limit_s), timed({} if seconds is None else seconds, name):
+        yield
 
 
 def state_of(run: Run) -> dict[str, Any]:
@@ -183,9 +200,10 @@ def restore(run: Run, folder: Path) -> None:
 def save(run: Run) -> None:
     """A checkpoint of the last whole step."""
     keep = run.config.keep_checkpoints
-    save_checkpoint(
-        run.accelerator, run.policy, run.processor, run.out, run.step, run.state, run.record, keep
-    )
+    with phase(run, "save a checkpoint"):
+        save_checkpoint(
+            run.accelerator, run.policy, run.processor, run.out, run.step, run.state, run.record, keep
+        )
     run.saved = run.step
 
 
@@ -206,7 +224,7 @@ def leave(run: Run) -> NoReturn:
 def finish(run: Run) -> Path:
     """The last policy as `final/`."""
     final = run.out / "final"
-    with writing_folder(final) as folder:
+    with phase(run, "save the model"), writing_folder(final) as folder:
         save_model(run.accelerator, run.policy, run.processor, folder)
     on_main(lambda: mark_finished(run.out, run.step, final))
     run.accelerator.end_training()

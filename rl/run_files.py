@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.metrics import Metric, largest, mean, total
 from rewards.frames import LIMITS
 from rewards.router import Score
 from rl.rollouts.types import Rollout
@@ -60,26 +61,29 @@ def _reference(medium: Any) -> Any:
 
 def step_metrics(
     rows: Sequence[Row], rollouts: Sequence[Rollout], scores: Sequence[Score]
-) -> dict[str, float]:
-    """Means over the rollouts of a step, in all and by task: reward, component values, length, share in the grammar.
+) -> dict[str, Metric]:
+    """Of one process's rollouts, in all and by task: reward, component values, length, share in the grammar.
 
-    Rollouts without a reward are left out of the means and counted as `rollouts/unscored`.
+    Rollouts without a reward are left out of its mean and counted as `rollouts/unscored`.
     """
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Metric] = {}
     tasks = [row["task"] for row in rows]
     for task in (None, *dict.fromkeys(tasks)):
         chosen = [i for i in range(len(rollouts)) if task in (None, tasks[i])]
         suffix = task or "mean"
-        rewards = [r for i in chosen if (r := scores[i].reward) is not None]
-        if rewards:
-            metrics[f"reward/{suffix}"] = sum(rewards) / len(rewards)
-        metrics[f"length/{suffix}"] = sum(len(rollouts[i].completion_ids) for i in chosen) / len(chosen)
-        metrics[f"in_grammar/{suffix}"] = sum(scores[i].in_grammar for i in chosen) / len(chosen)
+        metrics[f"reward/{suffix}"] = mean(scores[i].reward for i in chosen)
+        metrics[f"length/{suffix}"] = mean(len(rollouts[i].completion_ids) for i in chosen)
+        metrics[f"in_grammar/{suffix}"] = mean(scores[i].in_grammar for i in chosen)
         if task is not None:
             for name in dict.fromkeys(name for i in chosen for name in scores[i].components):
-                values = [v for i in chosen if (v := scores[i].components.get(name)) is not None]
-                if values:
-                    metrics[f"component/{task}/{name}"] = sum(values) / len(values)
-    metrics["rollouts/cut_off"] = sum(r.finish == "length" for r in rollouts) / len(rollouts)
-    metrics["rollouts/unscored"] = float(sum(s.reward is None for s in scores))
+                metrics[f"component/{task}/{name}"] = mean(scores[i].components.get(name) for i in chosen)
+    metrics["tokens/sampled"] = total(sum(sum(r.loss_mask) for r in rollouts))
+    metrics["rollouts/cut_off"] = mean(r.finish == "length" for r in rollouts)
+    metrics["rollouts/unscored"] = total(sum(s.reward is None for s in scores))
     return metrics
+
+
+def seconds_metrics(seconds: Mapping[str, float], step: float) -> dict[str, Metric]:
+    """Wall-clock time of a step by phase, with `step` for all of it; over processes, that of the slowest."""
+    phases = {**seconds, "rest": step - sum(seconds.values()), "step": step}
+    return {f"seconds/{phase}": largest(s) for phase, s in phases.items()}

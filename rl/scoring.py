@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
+from core.metrics import Metric, largest
 from rewards.router import Router, Score, Unsettled
 from rl.rollouts.types import Rollout
 from vlm.rows import Row
@@ -54,12 +55,12 @@ class Scorer:
             self._seconds += time.perf_counter() - began
         return judged
 
-    def pop_metrics(self) -> dict[str, float]:
-        """The router's, and `seconds/reward_total`: time spent in scoring since the last call, whatever else went on
-        meanwhile (`seconds/reward` of the loop is what had to be waited for)."""
+    def pop_metrics(self) -> dict[str, Metric]:
+        """The router's, and `seconds/reward_total`: time spent in scoring since the last call (of the slowest process),
+        whatever else went on meanwhile (`seconds/reward` of the loop is what had to be waited for)."""
         with self._lock:
             seconds, self._seconds = self._seconds, 0.0
-        return self.router.pop_metrics() | {"seconds/reward_total": seconds}
+        return self.router.pop_metrics() | {"seconds/reward_total": largest(seconds)}
 
     def close(self) -> None:
         """End the thread and the router."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch import nn
 
+from core.build_locks import remove_stale_locks
+from core.launch import refuse_fsdp
+from core.watchdog import operation
 from rl.checks import GapLimits
 from rl.config import ADAM_EPSILON, GRPOConfig, OptimizerConfig
 from rl.correction import Correction
@@ -29,19 +33,25 @@ def join_processes(config: GRPOConfig) -> Accelerator:
     Call it before the model is loaded: under ZeRO-3 the weights are split in that precision while they are loaded.
     Raises LaunchError where launch and config contradict each other; refuses processes that would train alone.
     """
+    refuse_fsdp()
+    remove_stale_locks()
     launch = Launch.of_environment()
     precision = training_precision(config.model.dtype)
     check_launch(launch, precision, config.PRECISION_SETTING)
     plugin = deepspeed_plugin(launch, config.zero_values(launch.processes)) if launch.deepspeed else None
     on_cpus = launch.processes > 1 and not torch.cuda.is_available()
-    accelerator = Accelerator(
-        # Outside DeepSpeed it would mean autocast, in which some operations are more precise than in the engine.
-        mixed_precision="bf16" if plugin is not None and precision == "bfloat16" else "no",
-        deepspeed_plugin=plugin,
-        log_with=config.report_to or None,
-        project_dir=config.output_dir,
-        kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")] if on_cpus else None,
-    )
+    limit_s = config.timeouts.exchange_s
+    group: dict[str, Any] = {"backend": "gloo"} if on_cpus else {}
+    group["timeout"] = timedelta(seconds=limit_s + 60)  # the watchdog speaks first
+    with operation("join the other processes", limit_s):
+        accelerator = Accelerator(
+            # Outside DeepSpeed it would mean autocast, in which some operations are more precise than in the engine.
+            mixed_precision="bf16" if plugin is not None and precision == "bfloat16" else "no",
+            deepspeed_plugin=plugin,
+            log_with=config.report_to or None,
+            project_dir=config.output_dir,
+            kwargs_handlers=[InitProcessGroupKwargs(**group)] if launch.processes > 1 else None,
+        )
     if accelerator.num_processes != launch.processes:
         raise RuntimeError(
             f"{launch.processes} processes were launched, but accelerate joined {accelerator.num_processes}: each would train"

@@ -114,6 +114,7 @@ def apply_gradient(accelerator: Accelerator, optimizer: Any, max_norm: float) ->
     if isinstance(getattr(optimizer, "optimizer", None), MasterAdamW):
         optimizer.optimizer.average_gradients()
     stepped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    fill_gradients(accelerator, stepped)
     norm = float(accelerator.clip_grad_norm_(stepped, max_norm))
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         if not math.isfinite(norm) and not accelerator.optimizer_step_was_skipped:
@@ -125,3 +126,16 @@ def apply_gradient(accelerator: Accelerator, optimizer: Any, max_norm: float) ->
         optimizer.step()
     optimizer.zero_grad()
     return norm
+
+
+def fill_gradients(accelerator: Accelerator, parameters: Sequence[Tensor]) -> None:
+    """Zeros for trained parameters that no rollout of the step has touched (the vision tower in a step of text alone).
+
+    Their gradient is exactly zero, not absent: AdamW must decay its averages and count the step, as it does where
+    several processes reduce gradients of every parameter. DeepSpeed, which keeps gradients elsewhere, does it itself.
+    """
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        return
+    for parameter in parameters:
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)

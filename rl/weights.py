@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from core.finite import finite_weights
 from rl.rollouts.fingerprint import Fingerprint, weights_fingerprint
-
-_ADAPTER_PARTS = (
-    ".lora_A.",
-    ".lora_B.",
-    ".lora_embedding_A.",
-    ".lora_embedding_B.",
-    ".lora_magnitude_vector.",
-)
+from vlm.parts import is_adapter
 
 
 def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -25,23 +19,27 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     name too (an engine may keep a copy of it). FloatingPointError if one is not finite: no engine and no checkpoint gets
     it.
 
-    Under ZeRO-3 each weight is gathered when it is asked for and given back afterwards, so all processes must walk the
-    iterator together.
+    Each weight is valid until the next one is asked for. Under ZeRO-3 it is gathered for that time, so all processes
+    must walk the iterator together. The model itself is never changed: adapters are added to a copy of the weight they
+    adapt.
     """
     yield from finite_weights(_named_weights(model))
 
 
 def _named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    with _merged_adapters(model):
-        for name, parameter in model.named_parameters():
-            if any(part in name for part in _ADAPTER_PARTS):
-                continue
-            with _gathered(parameter):
-                yield _plain_name(name), parameter.detach()
-        if model.config.tie_word_embeddings:
-            embedding = model.get_input_embeddings().weight
-            with _gathered(embedding):
-                yield "lm_head.weight", embedding.detach()
+    adapted = _adapted_layers(model)
+    for name, parameter in model.named_parameters():
+        if is_adapter(name):
+            continue
+        layer = adapted.get(id(parameter))
+        adapters = [] if layer is None else _adapter_weights(layer)
+        with _gathered([parameter, *adapters]):
+            weight = parameter.detach()
+            yield _plain_name(name), weight if layer is None else _merged(layer, weight)
+    if model.config.tie_word_embeddings:
+        embedding = model.get_input_embeddings().weight
+        with _gathered([embedding]):
+            yield "lm_head.weight", embedding.detach()
 
 
 class FingerprintedWeights:
@@ -57,32 +55,32 @@ class FingerprintedWeights:
             yield name, weight
 
 
-@contextmanager
-def _merged_adapters(model: nn.Module) -> Iterator[None]:
-    """LoRA layers folded into the weights they adapt, for the time of the block."""
-    if not hasattr(model, "merge_adapter"):
-        yield
-        return
-    # float32 copies: merging and unmerging would otherwise leave rounding behind in the trained weights
-    kept = {n: p.detach().clone() for n, p in model.named_parameters() if ".base_layer." in n}
-    with torch.no_grad():
-        model.merge_adapter()
-        try:
-            yield
-        finally:
-            model.unmerge_adapter()
-            for name, parameter in model.named_parameters():
-                if name in kept:
-                    parameter.copy_(kept[name])
+def _adapted_layers(model: nn.Module) -> dict[int, nn.Module]:
+    """The LoRA layer around each adapted weight, by the weight's id."""
+    return {id(m.base_layer.weight): m for m in model.modules() if hasattr(m, "get_delta_weight")}
 
 
-def _gathered(parameter: Tensor):
-    """The whole parameter under ZeRO-3, where each process holds a part of it."""
-    if not hasattr(parameter, "ds_id"):
+def _adapter_weights(layer: Any) -> list[Tensor]:
+    return [part[name].weight for name in layer.active_adapters for part in (layer.lora_A, layer.lora_B)]
+
+
+@torch.no_grad()
+def _merged(layer: Any, weight: Tensor) -> Tensor:
+    """A copy of the base weight with the active adapters added, as PEFT's `merge` computes it."""
+    merged = weight.clone()
+    for name in layer.active_adapters:
+        merged += layer.get_delta_weight(name).to(merged.dtype)
+    return merged
+
+
+def _gathered(parameters: Sequence[Tensor]) -> AbstractContextManager:
+    """The whole parameters under ZeRO-3, where each process holds a part of them; only to be read."""
+    partitioned = [p for p in parameters if hasattr(p, "ds_id")]
+    if not partitioned:
         return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters([parameter])
+    return deepspeed.zero.GatheredParameters(partitioned)
 
 
 def _plain_name(name: str) -> str:

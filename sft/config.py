@@ -111,6 +111,9 @@ class SFTConfig(_Strict):
     """A line in metrics.jsonl every so many steps."""
     eval_steps: int = Field(500, ge=1)
     """Evaluation every so many steps, where `data.eval` is set."""
+    timeout_s: float = Field(1800, gt=0)
+    """Longest that a micro-batch, an evaluation batch or a checkpoint may take, waiting for other processes included; then
+    the run is ended, with an error that names rank and step (core/watchdog.py)."""
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
     """Where metrics go beside metrics.jsonl."""
     deepspeed: PathText | None = None

@@ -199,6 +199,10 @@ def row_length(processor: Any, row: Row, *, max_frames: int = 256) -> int:
 # -------------------------------------------------------------------------------------------------------------- batch
 
 
+BLANK = -1
+"""Index of a row without labels, which only makes the shares of all processes equal."""
+
+
 class Collator:
     """Indices of rows → a batch: encoded lazily, padded, with labels and stage ids; media kinds alike in all batches.
 
@@ -209,11 +213,19 @@ class Collator:
     A row that turns out to be unusable (its file has changed since the start) is left out and named, and its index stands
     in the batch's `left_out`, (k,) int64, which the trainer takes out, counts and reports.
 
+    The index BLANK is a short row without labels.
+    trains_vision: the vision tower has trained parameters, so every batch needs an image even where no row has media.
     cache: keep encoded rows in memory (per process, and per worker).
     """
 
     def __init__(
-        self, processor: Any, rows: Sequence[Row], *, max_frames: int = 256, cache: bool = False
+        self,
+        processor: Any,
+        rows: Sequence[Row],
+        *,
+        max_frames: int = 256,
+        cache: bool = False,
+        trains_vision: bool = False,
     ) -> None:
         check_end_token(processor)
         self.processor = processor
@@ -222,7 +234,7 @@ class Collator:
         self.pad_id = processor.tokenizer.pad_token_id
         if self.pad_id is None:
             self.pad_id = processor.tokenizer.eos_token_id
-        self.fillers = _fillers(processor, rows)
+        self.fillers = _fillers(processor, rows, trains_vision)
         self.blank = _without_labels(encode(processor, [{"role": "user", "content": "-"}]))
         self.palette = _palette(processor)
         self.cache: dict[int, Example] | None = {} if cache else None
@@ -241,6 +253,8 @@ class Collator:
 
     def example(self, index: int) -> Example:
         """Row `index` encoded, from the cache where that is on."""
+        if index == BLANK:
+            return self.blank
         if self.cache is None:
             return encode_example(self.processor, self.rows[index], max_frames=self.max_frames)
         if index not in self.cache:
@@ -264,13 +278,14 @@ class Collator:
         return batch
 
 
-def _fillers(processor: Any, rows: Sequence[Row]) -> dict[str, Example]:
+def _fillers(processor: Any, rows: Sequence[Row], trains_vision: bool) -> dict[str, Example]:
     """For each kind of media in the rows: its pixel field, and a row without labels that holds a smallest one."""
     fillers = {}
-    if any(row["images"] for row in rows):
+    videos = any(row["videos"] for row in rows)
+    if any(row["images"] for row in rows) or (trains_vision and not videos):
         prompt = [{"role": "user", "content": [{"type": "image"}]}]
         fillers["pixel_values"] = encode(processor, prompt, [Image.new("RGB", (28, 28))])
-    if any(row["videos"] for row in rows):
+    if videos:
         prompt = [{"role": "user", "content": [{"type": "video"}]}]
         clip = Video(frames=np.zeros((2, 28, 28, 3), np.uint8), fps=2.0)
         fillers["pixel_values_videos"] = encode(processor, prompt, [], [clip])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from core.disk import disk_explained
 from core.errors import RunError
 from core.jsonl import append
 from core.stop import StopSignals
+from core.watchdog import operation, renew
 
 
 def say(text: str) -> None:
@@ -43,6 +45,39 @@ class Progress(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+class Watch(TrainerCallback):
+    """Tells the watchdog which step this is; none of its parts may take longer than `limit_s`."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self.now = ExitStack()
+
+    def at(self, name: str) -> None:
+        self.now.close()
+        self.now.enter_context(operation(name, self.limit_s))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.at("start of training")
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.at(f"step {state.global_step + 1}")
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        renew("next micro-batch")
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        renew("optimizer step")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.at(f"logging, evaluation or checkpoint after step {state.global_step}")
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        renew("evaluation")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.now.close()
 
 
 class Metrics(TrainerCallback):

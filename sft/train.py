@@ -16,16 +16,19 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import ParallelMode
 from trl import SFTConfig as TRLConfig
 
+from core.build_locks import remove_stale_locks
 from core.jsonl import keep_until
+from core.launch import refuse_fsdp
 from core.lock import locked
 from core.ranks import on_main
 from core.record import Record, model_identity, rows_identity
 from core.run_folder import begin, mark_finished, writing_folder
 from core.stop import StopSignals
 from core.trackers import check_installed
+from core.watchdog import operation
 from sft.config import SFTConfig
-from sft.data import Collator, TraceError, encode_example, example_bytes, row_length
-from sft.progress import Metrics, Progress, StopWhenAsked, say
+from sft.data import BLANK, Collator, TraceError, encode_example, example_bytes, row_length
+from sft.progress import Metrics, Progress, StopWhenAsked, Watch, say
 from sft.trainer import TRAINED_BASE, TraceTrainer
 from vlm.load import check_checkpoint, context_length, load_model, load_processor, without_zero3
 from vlm.lora import lora_config, merge_lora
@@ -39,6 +42,7 @@ FREE = (
     *("optim.max_steps", "optim.epochs", "output_dir", "save_steps", "save_total_limit", "resume"),
     *(
         "logging_steps",
+        "timeout_s",
         "eval_steps",
         "report_to",
         "deepspeed",
@@ -65,7 +69,10 @@ def run(config: SFTConfig) -> Path:
     """Train as configured; returns the folder of the final checkpoint, which transformers and vLLM load as it is. A run
     that has nothing left to do is left as it is. SIGTERM and Ctrl-C save what is done and end in SystemExit."""
     check_installed([config.report_to] if config.report_to != "none" else [])
-    arguments = training_arguments(config)  # first: under ZeRO-3 it decides how weights are loaded
+    refuse_fsdp()
+    remove_stale_locks()
+    with operation("join the other processes", config.timeout_s):
+        arguments = training_arguments(config)  # first: under ZeRO-3 it decides how weights are loaded
     model = check_checkpoint(config.model.path)
     output = Path(config.output_dir)
     processor = load_processor(config.model)
@@ -86,19 +93,20 @@ def run(config: SFTConfig) -> Path:
         trainer = build_trainer(config, arguments, processor, rows, lengths, held_out, record)
         stop = StopSignals()
         stopping = StopWhenAsked(stop)
-        for callback in (Progress(), Metrics(output / "metrics.jsonl"), stopping):
+        for callback in (Progress(), Metrics(output / "metrics.jsonl"), stopping, Watch(config.timeout_s)):
             trainer.add_callback(callback)
         step = trainer.restore_logs(begun.checkpoint) if begun.checkpoint else 0
         if broken := on_main(partial(keep_until, output / "metrics.jsonl", step)):
             say(f"{output / 'metrics.jsonl'}: {broken} lines were cut off and are left out")
-        with stop:
+        with stop, operation("train", math.inf):
             trainer.train(resume_from_checkpoint=str(begun.checkpoint) if begun.checkpoint else None)
         if stopping.stopped:
             saved = f"checkpoint-{trainer.state.global_step}"
             say(f"{stop.name}: saved {output / saved}; the same command with resume=auto goes on from there")
             raise SystemExit(stop.exit_code)
         trainer.check_left_out()
-        return save_final(config, trainer, output)
+        with operation("save the model", config.timeout_s):
+            return save_final(config, trainer, output)
 
 
 def build_trainer(
@@ -116,13 +124,14 @@ def build_trainer(
         [*rows, *held_out],
         max_frames=config.data.max_frames,
         cache=cache_fits(config, processor, rows),
+        trains_vision=config.model.trainable != "language",
     )
     trainer = TraceTrainer(
         model=load_model(config.model),
         args=arguments,
         data_collator=collator,
         train_dataset=Dataset.from_dict({"row": range(len(rows))}),
-        eval_dataset=Dataset.from_dict({"row": range(len(rows), len(collator.rows))}) if held_out else None,
+        eval_dataset=held_out_indices(config, len(rows), len(collator.rows)) if held_out else None,
         processing_class=processor,
         peft_config=lora_config(config.model.lora) if config.model.lora else None,
         row_lengths=lengths_for_sorting(config, arguments, lengths),
@@ -208,6 +217,7 @@ def training_arguments(config: SFTConfig) -> TRLConfig:
         ddp_find_unused_parameters=False,
         # on CPUs, without use_cpu or a backend accelerate lets every process train alone
         use_cpu=on_cpu,
+        ddp_timeout=int(config.timeout_s) + 60,  # the watchdog speaks first
         ddp_backend="gloo" if launch.processes > 1 and not torch.cuda.is_available() else None,
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
@@ -251,6 +261,13 @@ def bring_deepspeed(config: SFTConfig) -> Launch:
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
     os.environ["ACCELERATE_DEEPSPEED_CONFIG_FILE"] = config.deepspeed
     return Launch.of_environment()
+
+
+def held_out_indices(config: SFTConfig, start: int, stop: int) -> Dataset:
+    """Places of the held-out rows, filled up to equal shares of whole batches: accelerate would fill up with rows that
+    then count twice in the loss."""
+    step = config.optim.per_device_batch_size * Launch.of_environment().processes
+    return Dataset.from_dict({"row": [*range(start, stop), *[BLANK] * (-(stop - start) % step)]})
 
 
 def load_rows(config: SFTConfig, processor: Any, path: str, limit: int | None) -> tuple[list[Row], list[int]]:

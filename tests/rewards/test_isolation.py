@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from core.metrics import values
 from rewards.config import RewardsConfig
 from rewards.errors import PluginError, RewardDataError, RewardFailure
 from rewards.router import Router
@@ -65,7 +66,7 @@ def test_a_bad_rollout_gets_none_and_a_reason_and_costs_no_other(
     assert [score.reward for score in scores] == [1.0, 1.0, None, 0.25, 1.0, 1.0]
     assert str(scores[2].reason).startswith(f"misbehaves: {BAD[what]}")
     assert f"reward 'misbehaves', row 'r2': {BAD[what].split(':')[0]}" in caplog.text
-    assert router.pop_metrics() == {f"failures/misbehaves/{BAD[what].split(':')[0]}": 1.0}
+    assert values(router.pop_metrics()) == {f"failures/misbehaves/{BAD[what].split(':')[0]}": 1.0}
 
 
 @pytest.mark.parametrize("what", ["raise", "die", "sleep"])

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from core.metrics import values
 from rewards.calls import Item
 from rewards.client import Remote
 from rewards.config import RewardsConfig
@@ -114,7 +115,7 @@ def test_columns_bytes_and_logged_values_travel(service: Service) -> None:
     with router(http(service, "columns_seen")) as remote:
         row = rows(1)[0] | {"images": [b"\x89PNG"], "level": 3}
         (score,) = remote.score([row], ["x"], completion_ids=[[1, 2]])
-        assert remote.pop_metrics()["columns_seen/rows"] == 1.0
+        assert values(remote.pop_metrics())["columns_seen/rows"] == 1.0
     assert score.extra["columns_seen/length"] == 2
     assert "images" in score.extra["columns_seen/columns"] and "level" in score.extra["columns_seen/columns"]
 

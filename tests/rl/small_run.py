@@ -18,6 +18,11 @@ def share_of_digits(completion: str, answer: dict, **row: object) -> float:
     return sum(c.isdigit() for c in completion) / max(1, len(completion))
 
 
+def digits_of_some(completion: str, answer: dict, **row: object) -> float | None:
+    """Like `share_of_digits`; None, does not apply, for completions of an odd length."""
+    return None if len(completion) % 2 else share_of_digits(completion, answer)
+
+
 def only_images_vary(completion: str, answer: dict, **row: object) -> float:
     """Like `share_of_digits` for rows with an image; a constant for the others, whose groups then have no signal."""
     return share_of_digits(completion, answer) if row["images"] else 1.0

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from tests.rl import small_run
 from tests.rl.small_run import metrics, rollouts, small_config, write_small_world
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,10 @@ def runs(tmp_path_factory) -> dict[str, Path]:
         folder,
         folder / "unused",
         engine=engine,
+        rewards={
+            "grammar": "none",
+            "tasks": {"digits": [{"function": f"{small_run.__file__}:digits_of_some", "isolate": False}]},
+        },
         steps=2,
         rollout={"prompts_per_step": 4, "completions_per_prompt": 4, "max_tokens": 12},
     )
@@ -73,6 +78,21 @@ def test_each_process_samples_its_own_prompts_on_policy(runs, kind):
         assert step["policy_version"] == step["step"] and step["processes"] == 2
         assert step["parallel"] == {"ddp": "MULTI_CPU", "zero3": "DEEPSPEED"}[kind]
         assert step["logprob_gap/mean"] < 1e-4 and step["logprob_gap/max"] < 5e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LAUNCHERS)
+def test_metrics_are_those_of_all_rollouts_of_both_processes(runs, kind):
+    kept = rollouts(runs[kind])
+    for step in metrics(runs[kind]):
+        mine = [r for r in kept if r["step"] == step["step"]]
+        scored = [r["reward"] for r in mine if r["reward"] is not None]
+        assert 0 < len(scored) < len(mine)
+        assert step["reward/mean"] == pytest.approx(sum(scored) / len(scored))
+        assert step["rollouts/unscored"] == len(mine) - len(scored)
+        assert step["length/mean"] == pytest.approx(sum(r["tokens"] for r in mine) / len(mine))
+        assert step["rollouts/cut_off"] == sum(r["finish"] == "length" for r in mine) / len(mine)
+        assert step["tokens/sampled"] == sum(r["tokens"] for r in mine)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from PIL import Image
 
 from rewards.stages import render
 from sft.data import (
+    BLANK,
     IGNORE,
     STAGE_NAMES,
     Collator,
@@ -86,7 +87,16 @@ def test_a_batch_without_media_gets_a_row_without_labels_that_has_them(processor
     text_only = collator([{"row": 1}, {"row": 5}])
     assert len(text_only["input_ids"]) == 4 and (text_only["labels"][2:] == IGNORE).all()
     assert len(text_only["image_grid_thw"]) == 1 and len(text_only["video_grid_thw"]) == 1
-    assert "pixel_values" not in Collator(processor, [rows[1], rows[5]])([{"row": 0}, {"row": 1}])
+    text_rows = [rows[1], rows[5]]
+    assert "pixel_values" not in Collator(processor, text_rows)([{"row": 0}, {"row": 1}])
+    trained = Collator(processor, text_rows, trains_vision=True)([{"row": 0}, {"row": 1}])
+    assert len(trained["image_grid_thw"]) == 1 and (trained["labels"][2:] == IGNORE).all()
+
+
+def test_the_blank_row_has_no_labels(processor, rows):
+    batch = Collator(processor, rows)([{"row": 1}, {"row": BLANK}])
+    assert (batch["labels"][0] != IGNORE).any() and (batch["labels"][1] == IGNORE).all()
+    assert not batch["stage_ids"][1].any()
 
 
 def test_cached_rows_are_the_same_and_small(processor, rows):

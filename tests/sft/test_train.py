@@ -165,10 +165,43 @@ def test_two_processes_train_as_one_with_twice_the_batch(tiny, rows_file, tmp_pa
     """gloo DDP through the entry point; with 2 rows per process, many rank batches lack images or videos."""
     single = train(tiny, rows_file, tmp_path / "one", **SMOOTH)
     config = settings(tiny, rows_file, tmp_path / "two", optim__per_device_batch_size=2, **SMOOTH)
-    (tmp_path / "two.yaml").write_text(yaml.safe_dump(config))
+    two_processes(config, tmp_path)
+    assert_same_weights(single, tmp_path / "two/final", atol=1e-5, rtol=1e-4)
+    losses = [[x["loss"] for x in metrics(tmp_path / run)] for run in ("one", "two")]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_train_everything_on_text_and_count_held_out_rows_once(tiny, rows_file, tmp_path):
+    rows = read_rows(rows_file)
+    text_rows = [row for row in rows if not row["images"] and not row["videos"]]
+    text = write_rows([*text_rows, text_rows[0] | {"id": "again"}], tmp_path / "text.jsonl")
+    held_out = write_rows([row for row in rows if row["images"]][:5], tmp_path / "held_out.jsonl")
+    changes = {"optim__max_steps": 2, "eval_steps": 2, "data__eval": str(held_out)} | SMOOTH
+    single = train(tiny, text, tmp_path / "one", **changes | {"optim__per_device_batch_size": 2})
+    config = settings(tiny, text, tmp_path / "two", **changes | {"optim__per_device_batch_size": 1})
+    two_processes(config, tmp_path)
+    assert_same_weights(single, tmp_path / "two/final", atol=1e-5, rtol=1e-4)
+    losses = [[x["eval_loss"] for x in metrics(tmp_path / run) if "eval_loss" in x] for run in ("one", "two")]
+    assert len(losses[0]) == 1 and losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("part", ["projector", "vision+projector"])
+def test_only_the_vision_side_may_train_on_text(tiny, rows_file, tmp_path, part):
+    """Its gradient is zero, and no error."""
+    text = write_rows(
+        [row for row in read_rows(rows_file) if not row["images"] and not row["videos"]], tmp_path / "t.jsonl"
+    )
+    final = train(tiny, text, tmp_path / "run", model__trainable=part, optim__max_steps=1)
+    assert moved_parts(tiny, final) == set()
+
+
+def two_processes(config: dict, folder: Path) -> None:
+    """Run `config` by the entry point in two processes with gloo."""
+    (folder / "two.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [*command, "sft.py", "--config", str(tmp_path / "two.yaml")],
+        [*command, "sft.py", "--config", str(folder / "two.yaml")],
         cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
@@ -177,9 +210,6 @@ def test_two_processes_train_as_one_with_twice_the_batch(tiny, rows_file, tmp_pa
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.count("SFT done:") + done.stderr.count("SFT done:") == 1
-    assert_same_weights(single, tmp_path / "two/final", atol=1e-5, rtol=1e-4)
-    losses = [[x["loss"] for x in metrics(tmp_path / run)] for run in ("one", "two")]
-    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
 
 
 def test_rows_that_cannot_be_trained_on_are_named_before_training(tiny, rows_file, tmp_path):

@@ -1,0 +1,129 @@
+"""Two processes take the steps of one, whatever trains, on whatever media, under every wrapper, and save its model.
+
+Each wrapper is started once and trains all cells one after another (process_matrix.py). Here run the cells in which
+processes or micro-batches differ in what they compute; all of them with ONSIGHT_MATRIX=all, which takes some 10 minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.rl.process_matrix import MEDIA, PARTS
+from tests.two_processes import REPOSITORY, run
+from vlm.parts import PRESETS, part_of
+from vlm.tiny import build_tiny_vlm
+
+WORKER = Path(__file__).with_name("process_matrix.py")
+EVERY_CELL = [f"{p}/{m}/{d}" for d in ("float32", "bfloat16") for p in PARTS for m in MEDIA]
+CELLS = (
+    EVERY_CELL
+    if os.environ.get("ONSIGHT_MATRIX") == "all"
+    else [f"{p}/text/float32" for p in ("all", "lora_all")]
+    + [f"{p}/mixed/float32" for p in ("all", "projector", "lora", "lora_all")]
+    + [f"{p}/one_rank/float32" for p in ("all", "language")]
+    + [f"{p}/mixed/bfloat16" for p in ("all", "lora")]
+)
+WRAPPERS = ("ddp", "zero2", "zero3")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A tiny model whose weights bfloat16 holds exactly."""
+    corpus = ["What is one and one?", "Compare the two pictures.", "Look closer at what happens."]
+    folder = build_tiny_vlm(tmp_path_factory.mktemp("matrix") / "model", corpus, hidden=64, layers=2)
+    file = folder / "model.safetensors"
+    save_file({n: w.bfloat16().float() for n, w in load_file(file).items()}, file, {"format": "pt"})
+    return folder
+
+
+def train(wrapper: str, model: Path) -> Path:
+    out = model.parent / wrapper
+    out.mkdir()
+    environment: dict[str, str] = {}
+    if wrapper.startswith("zero"):
+        settings = json.loads((REPOSITORY / "launch" / "deepspeed" / "zero3.json").read_text())
+        zero = {
+            "stage": int(wrapper[-1]),
+            "reduce_bucket_size": 100_000,
+        }  # several buckets, even at this size
+        if wrapper == "zero3":
+            zero["stage3_param_persistence_threshold"] = 0  # every weight is partitioned, small ones too
+        settings["zero_optimization"] = zero
+        config = model.parent / f"{wrapper}.json"
+        config.write_text(json.dumps(settings))
+        environment |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(config)}
+    else:
+        environment["ACCELERATE_USE_CPU"] = "true"
+    run(
+        WORKER,
+        [str(model), str(out), *CELLS],
+        out / "log",
+        environment,
+        ranks=1 if wrapper == "one" else 2,
+        timeout_s=3000,
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def one(model) -> Path:
+    return train("one", model)
+
+
+@pytest.fixture(scope="module", params=WRAPPERS)
+def two(request, model, one) -> Path:
+    if request.param.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    return train(request.param, model)
+
+
+def result(out: Path, cell: str) -> tuple[list[dict], dict[str, torch.Tensor]]:
+    name = cell.replace("/", "-")
+    return json.loads((out / f"{name}.json").read_text()), load_file(out / name / "model.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_process_moves_the_parts_that_train_and_no_others(model, one, cell):
+    parts, media, _ = cell.split("/")
+    before, (_, after) = load_file(model / "model.safetensors"), result(one, cell)
+    moved = {
+        part_of_saved(name) for name, weight in after.items() if not torch.equal(weight.float(), before[name])
+    }
+    trained = PRESETS[PARTS[parts]["trainable"]]
+    assert before.keys() == after.keys()
+    assert moved == set(trained) - ({"vision", "projector"} if media == "text" else set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
+def test_two_processes_take_the_steps_of_one(model, one, two, cell):
+    rounded = cell.endswith("bfloat16")
+    before = load_file(model / "model.safetensors")
+    (steps, weights), (steps_of_two, weights_of_two) = result(one, cell), result(two, cell)
+    for a, b in zip(steps, steps_of_two, strict=True):
+        for name in ("loss", "entropy", "grad_norm", "learning_rate"):
+            assert b[name] == pytest.approx(a[name], rel=5e-2 if rounded else 1e-5, abs=1e-6), name
+    assert weights.keys() == weights_of_two.keys()
+    step = distance(weights, before)
+    assert distance(weights, weights_of_two) <= (0.2 if rounded else 1e-3) * step
+    if (
+        not rounded
+    ):  # Adam turns rounding of a gradient near zero into a step of up to the learning rate, so: the mean
+        for name, weight in weights.items():
+            assert (weight - weights_of_two[name]).abs().mean() < 1e-6, name
+
+
+def part_of_saved(name: str) -> str:
+    """Part of a weight, under the names of published checkpoints."""
+    return part_of(name if name.startswith("visual.") else f"model.language_model.{name}")
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    return float(torch.stack([(w.float() - b[name].float()).norm() for name, w in a.items()]).norm())
