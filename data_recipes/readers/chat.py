@@ -14,7 +14,8 @@ from data_recipes.records import Options, Record, Rejected
 from rewards.stages import STAGES, parse
 from vlm.rows import Row, count_placeholders
 
-_PLACEHOLDER = re.compile(r"\n*<(image|video)>\n*")
+_PLACEHOLDER = re.compile(r"\n*(?<!\\)<(image|video)>\n*")
+_ESCAPED = re.compile(r"\\(<(?:image|video)>)")  # the words themselves, as in a text about HTML
 
 
 class SourceOptions(Options):
@@ -68,20 +69,24 @@ def options_text(choices: Sequence[str]) -> str:
 def split_media(text: str) -> str | list[dict[str, Any]]:
     """Message content of a text with `<image>` and `<video>`: parts in reading order, a string if there are none.
 
-    The line breaks that only set a placeholder apart from the text are dropped.
+    The line breaks that only set a placeholder apart from the text are dropped. `\\<image>` is the text `<image>`.
     """
     parts: list[dict[str, Any]] = []
     at = 0
     for match in _PLACEHOLDER.finditer(text):
         if text[at : match.start()]:
-            parts.append({"type": "text", "text": text[at : match.start()]})
+            parts.append({"type": "text", "text": _unescaped(text[at : match.start()])})
         parts.append({"type": match.group(1)})
         at = match.end()
     if not parts:
-        return text
+        return _unescaped(text)
     if text[at:]:
-        parts.append({"type": "text", "text": text[at:]})
+        parts.append({"type": "text", "text": _unescaped(text[at:])})
     return parts
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPED.sub(r"\1", text)
 
 
 def media_list(value: Any, field: str, folder: Path) -> list[Any]:
@@ -129,7 +134,7 @@ def locate(path: str, field: str, folder: Path) -> str:
     return os.path.abspath(os.path.join(folder, path))
 
 
-_INLINE = re.compile(r"<(img|image|video|audio)>([^<>\n]*?)</\1>|<(image|video)>")
+_INLINE = re.compile(r"(?<!\\)(?:<(img|image|video|audio)>([^<>\n]*?)</\1>|<(image|video)>)")
 
 
 def inline_media(
@@ -184,7 +189,7 @@ def front_placeholders(
     """The (role, text) turns, with the placeholders that they lack put in front of the first one that is no system text."""
     first = next((i for i, (role, _) in enumerate(turns) if role != "system"), None)
     for tag, media in (("<image>", images), ("<video>", videos)):
-        missing = len(media) - sum(text.count(tag) for _, text in turns)
+        missing = len(media) - sum(len(re.findall(rf"(?<!\\){tag}", text)) for _, text in turns)
         if missing > 0 and first is not None:
             role, text = turns[first]
             turns = [*turns[:first], (role, f"{tag * missing}\n{text}"), *turns[first + 1 :]]
@@ -213,7 +218,8 @@ def dialogue(turns: Sequence[tuple[str, str]], images: list[Any], videos: list[A
         wanted = count_placeholders(messages, kind)
         if wanted != len(media):
             raise Rejected(
-                f"field '{kind}s': expected {wanted} {kind}(s), one per <{kind}> in '{field}', got {len(media)}"
+                f"field '{kind}s': expected {wanted} {kind}(s), one per <{kind}> in '{field}', got {len(media)} (\\<{kind}> is"
+                " the text itself)"
             )
     return {"prompt": prompt, "trace": staged(trace), "images": images, "videos": videos}
 

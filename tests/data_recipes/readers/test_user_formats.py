@@ -167,6 +167,26 @@ def test_messages_of_several_turns_with_images_in_reading_order():
     assert "ms_swift" not in guesses(OPENAI)
 
 
+@pytest.mark.parametrize("name", ["sharegpt", "llava"])
+def test_an_escaped_placeholder_is_the_text_itself(name):
+    turns = [
+        {"from": "human", "value": "<image>\nWhich tag is \\<image> here?"},
+        {"from": "gpt", "value": "HTML has no \\<image>, but <img>; \\<video> it has."},
+    ]
+    row = convert(name, {"id": "1", "image": "a.png", "images": ["a.png"], "conversations": turns})
+    assert row["prompt"][-1]["content"] == [
+        {"type": "image"},
+        {"type": "text", "text": "Which tag is <image> here?"},
+    ]
+    assert row["trace"][0]["content"] == "HTML has no <image>, but <img>; <video> it has."
+    turns[1]["value"] = "HTML has no <image>."
+    with pytest.raises(
+        Rejected,
+        match=r"expected 2 image\(s\), one per <image> in .*, got 1 \(\\<image> is the text itself\)",
+    ):
+        convert(name, {"id": "1", "image": "a.png", "images": ["a.png"], "conversations": turns})
+
+
 def test_conversations_with_system_tools_calls_and_video():
     call = '{"name": "zoom", "arguments": {}}'
     data = {
