@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rewards.mathematics.grammar import Parser
@@ -61,7 +61,9 @@ def bare(text: str) -> str:
     for _ in range(3):
         quoted = re.fullmatch(r"([\"'])([^\"']*)\1\.?", text)
         text = quoted.group(2).strip() if quoted else text
-        text = re.sub(r"(?<!\\)[,;:]+\Z", "", text).rstrip()
+        text = re.sub(
+            r"(?<!\\)[,;:]+\Z|(?<!\\)\\\Z", "", text
+        ).rstrip()  # a lone backslash was `\\ `, a space
         if (
             text.endswith(".")
             and not text.endswith("..")
@@ -91,6 +93,7 @@ def _mathematics(text: str) -> list[Reading]:
             found.append(reading)
     hyphen = _HYPHENATED.fullmatch(text)
     if hyphen and int(hyphen[2]) < int(hyphen[3]):
+        found = [replace(reading, ambiguous=("a difference or a mixed number",)) for reading in found]
         found += _mathematics(f"{hyphen[1]} {hyphen[2]}/{hyphen[3]}")[:1]
     comma = _DECIMAL_COMMA.fullmatch(text)
     if comma:

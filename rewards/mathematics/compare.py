@@ -2,7 +2,7 @@ r"""Whether an answer's value is the truth's, by type.
 
 The result is a list of pairs of expressions that math-verify still has to find equal: empty where everything was decided here,
 None where the values differ. Exact arithmetic decides rational numbers, floating point refutes expressions that differ
-(variables at fixed points), and only what could be equal is asked.
+(variables at fixed points), exact values at points confirm rational functions, and only what is then still open is asked.
 """
 
 from __future__ import annotations
@@ -47,12 +47,10 @@ def compare(gold: Value, predicted: Value, strict: bool = True) -> Pairs | None:
     if isinstance(gold, Quantity):
         if isinstance(predicted, Ratio) and len(predicted.terms) == 2 and gold.expr.op == "/":
             predicted = Quantity(Expr("/", predicted.terms))
-        if (
-            isinstance(predicted, Sequence)
-            and not predicted.left
-            and len(set(predicted.items)) == len(predicted.items)
-        ):  # the same value twice: `3/4, or 75 %`
-            return both(compare(gold, item, strict) for item in predicted.items)
+        if isinstance(predicted, Sequence) and not predicted.left:
+            items = {item for item in predicted.items if not isinstance(item, Chain)}
+            if len(items) == len(predicted.items):  # one value written in different ways: `3/4, or 75 %`
+                return both(compare(gold, item, strict) for item in predicted.items)
         return _quantities(gold, predicted, strict) if isinstance(predicted, Quantity) else None
     if isinstance(gold, Words):
         return () if isinstance(predicted, Words) and _word(gold) == _word(predicted) else None
@@ -120,11 +118,25 @@ def expressions(gold: Expr, predicted: Expr, strict: bool) -> Pairs | None:
     else:
         if decimal and number and not symbols(predicted):
             return ()
+    if symbols(gold) and (identical := _identical(gold, predicted)) is not None:
+        return () if identical else None
     if (gold.op == "const") != (predicted.op == "const") and any(
         e.op == "const" and e.args[0] == "infty" for e in (gold, predicted)
     ):
         return None
     return ((gold, predicted),)
+
+
+def _identical(gold: Expr, predicted: Expr) -> bool | None:
+    """Whether two rational functions are the same one, by their exact values at points of 31 bits: different ones agree at such
+    a point with probability degree / 2^31 (Schwartz 1980, Zippel 1979). None for other expressions."""
+    for point in range(POINTS):
+        a, b = exact(gold, point), exact(predicted, point)
+        if a is None or b is None:
+            return None
+        if a != b:
+            return False
+    return True
 
 
 def equal_numbers(gold: Fraction, predicted: Fraction, decimal: bool) -> bool:

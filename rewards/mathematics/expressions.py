@@ -73,14 +73,19 @@ def has_decimal(expr: Expr) -> bool:
     return any(node.op == "num" and node.args[1] for node in expr.walk())
 
 
-def exact(expr: Expr) -> Fraction | None:
-    """The value of a rational number, None for anything else (a root, a variable, a division by zero, too large a power)."""
+def exact(expr: Expr, point: int | None = None) -> Fraction | None:
+    """The value of a rational number, None for anything else (a root, a variable, a division by zero, too large a power).
+
+    With a `point` variables have values too: 31-bit numbers fixed by their name and it.
+    """
     op, args = expr.op, expr.args
     if op == "num":
         return args[0]
+    if op == "sym" and point is not None:
+        return Fraction(1 + zlib.crc32(f"{point} {args[0]}".encode("utf-8", "replace")) % (2**31 - 1))
     if op not in ("neg", "+", "*", "/", "^", "root", "abs", "factorial"):
         return None
-    values = [exact(arg) for arg in args]
+    values = [exact(arg, point) for arg in args]
     if any(value is None for value in values):
         return None
     first: Fraction = values[0]  # type: ignore[assignment]
@@ -251,18 +256,23 @@ def latex(expr: Expr, names: Mapping[str, str]) -> str:
         )
         return rf"\{command}{scripts} {latex(body, names)}"
     parts = [latex(arg, names) for arg in args if isinstance(arg, Expr)]
-    grouped = [_bracketed(part) for part in parts]
+    grouped = [_bracketed(arg, part) for arg, part in zip(args, parts, strict=False)]
     if op == "+":
-        return "+".join(grouped)
+        terms = [part if arg.op == "neg" else f"+{part}" for arg, part in zip(args, parts, strict=True)]
+        return "".join(terms).removeprefix("+")
     if op == "*":
-        return r" \cdot ".join(grouped)
+        factors = (
+            part if arg.op in ("^", "call") else group
+            for arg, part, group in zip(args, parts, grouped, strict=True)
+        )
+        return r" \cdot ".join(factors)
     forms = {
         "/": lambda: rf"\frac{{{parts[0]}}}{{{parts[1]}}}",
-        "^": lambda: f"{grouped[0]}^{{{parts[1]}}}",
+        "^": lambda: f"{grouped[0] if args[0].op != '/' else _BRACKETS.format(parts[0])}^{{{parts[1]}}}",
         "root": lambda: rf"\sqrt[{parts[1]}]{{{parts[0]}}}" if args[1] != num(2) else rf"\sqrt{{{parts[0]}}}",
         "neg": lambda: f"-{grouped[0]}",
         "abs": lambda: rf"\left|{parts[0]}\right|",
-        "factorial": lambda: f"{grouped[0]}!",
+        "factorial": lambda: f"{_BRACKETS.format(parts[0])}!",
         "floor": lambda: rf"\lfloor {parts[0]} \rfloor",
         "ceil": lambda: rf"\lceil {parts[0]} \rceil",
         "pm": lambda: rf"\pm {grouped[0]}",
@@ -272,6 +282,20 @@ def latex(expr: Expr, names: Mapping[str, str]) -> str:
     return forms[op]()
 
 
+_BRACKETS = r"\left({}\right)"
+
+
+def _bracketed(expr: Expr, part: str) -> str:
+    """A factor, a base or what a minus stands before, in brackets where it is more than one symbol or a fraction of its own."""
+    single = (
+        expr.op in ("sym", "/")
+        or part in (r"\pi", "e")
+        or (expr.op == "num" and part.isdigit())
+        or expr.op in ("root", "abs")
+    )
+    return part if single else _BRACKETS.format(part)
+
+
 _CONSTANT_LATEX = {
     "pi": r"\pi",
     "e": "e",
@@ -279,11 +303,6 @@ _CONSTANT_LATEX = {
     "infty": r"\infty",
     "degree": r"\frac{\pi}{180}",
 }
-
-
-def _bracketed(part: str) -> str:
-    plain = part.isalnum() or part in (r"\pi",) or (part.startswith("x_{") and part[3:-1].isdigit())
-    return part if plain else rf"\left({part}\right)"
 
 
 def _call_latex(name: str, args: list[str]) -> str:

@@ -22,7 +22,7 @@ from rewards.unicode import latex_symbols, plain_characters
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[ap]\.m\.)\s+(?=[^\d\s])|\n+")
 _VERB = re.compile(
     r"\b(?:is|are|was|were|be|becomes?|equals?|equal\sto|has|have|had|gets?|gives?|got|finds?|obtains?|yields?|totals?|costs?|weighs?|leaves"
-    r"|need|needs|needed|makes?|remain|remains|so|hence|thus|therefore)\b[\s:,]{0,3}|(?<![<>!=:])[=:]\s{0,3}(?!=)|(?<=[\u3400-\u9fff])(?=[-0-9$\\])|[是为有得]",
+    r"|(?:it|that|this|answer)'s|need|needs|needed|makes?|remain|remains|so|hence|thus|therefore)\b[\s:,]{0,3}|(?<![<>!=:])[=:]\s{0,3}(?!=)|(?<=[\u3400-\u9fff])(?=[-0-9$\\])|[是为有得]",
     re.IGNORECASE,
 )
 _CONNECTIVE = re.compile(
@@ -35,6 +35,7 @@ _BOUND = re.compile(
     r"\b(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger|older|younger|longer|shorter|taller|other|rather|earlier|later)\s(?:\w+\s)?than\b"
     r"|\bat\s(?:least|most)\b|\bup\sto\b|\bno\smore\b|\b(?:over|under|above|below|beyond|exceed\w{0,3}|nearly|almost|between|half\sof|twice|double|triple"
     r"|minimum\sof|maximum\sof|from|unless|if|assum\w{1,4}|suppos\w{1,3})\s+[\\$€£]{0,2}[0-9]"
+    r"|\b(?:anything|everything|all|nothing)\s(?:but|except)\b|\b(?:but|except|excluding)\s+[\\$]{0,2}[0-9]"
     r"|[0-9]\s?\+(?![\s0-9])|\bor\s(?:more|less|fewer|so)\b|大于|小于|至少|至多|超过|不到",
     re.IGNORECASE,
 )
@@ -82,6 +83,9 @@ _BRACKETED = re.compile(
 def _without_remarks(text: str) -> str:
     """The text without bracketed remarks: reasons, and words that neither deny nor doubt (`42 (six times seven)`)."""
     text = _REASON.sub("", text)
+    text = re.sub(
+        r"(?<=[0-9])\s\(([A-Za-z]{1,20}(?:\^?[23]|[²³])?)\)\.?\Z", r" \1", text
+    )  # `5 (cm)`: the unit in brackets
     return _REMARK.sub(
         lambda match: match[0] if any(c.denied or c.doubtful for c in clauses(match[1])) else "", text
     )

@@ -131,7 +131,11 @@ def tokens(text: str) -> list[Token]:
         "\\\\" in text and "\\begin" not in text
     ):  # escaped twice, as in a JSON string that was read once too little
         text = re.sub(r"\\\\(?=[A-Za-z{}()\[\]%$,;!])", r"\\", text)
-    text = _MERIDIEM.sub(lambda m: m[1].lower() + "m ", text).replace("o'clock", "oclock")
+    text = (
+        _MERIDIEM.sub(lambda m: m[1].lower() + "m ", text)
+        .replace("o'clock", "oclock")
+        .replace("per cent", "percent")
+    )
     found: list[Token] = []
     _scan(without_delimiters(text), found, in_text=False)
     return found
@@ -255,7 +259,7 @@ def _letters(run: str, spaced: bool, found: list[Token], in_text: bool) -> None:
     after_number = before is not None and (
         before.kind == "num" or before.text in (")", "}", "pi", "/") or spaced
     )
-    if run in _SPELLED and not (in_text and len(run) < 3):
+    if run in _SPELLED and not (after_number and is_unit(run)) and not (in_text and len(run) < 3):
         found.append(Token("command", _SPELLED[run], spaced))
     elif in_text or _is_word(run, spaced, after_number, before is not None and before.kind == "num"):
         found.append(Token("word", run, spaced))
