@@ -137,8 +137,8 @@ class Recipe(Options):
     strict: bool = False
     """Bad rows end the run with an error, in place of going to rejected.jsonl."""
     tasks: int = Field(default=8, ge=1)
-    """Parts into which the work is cut, and files of the output. Part of what is made: another number makes other files
-    of the same rows."""
+    """Parts into which the work is cut, and most files of the output (JSONL files have at least 1,000 rows, if there are as
+    many). Part of what is made: another number makes other files of the same rows."""
     workers: int = Field(default=0, ge=0)
     """Processes on this machine; 0: as many as cores, at most `tasks`. Changes nothing in the output."""
 

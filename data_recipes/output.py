@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,17 +57,12 @@ class WriteOutput(PipelineStep):
                     count(row)
                     yield row
 
-            name = SHARD.format(rank=rank, tasks=world_size, suffix=output.format)
             if output.format == "jsonl":
-                write_rows(rows(), output.path / name)
+                write_rows(rows(), task_file(output.path, rank, world_size))
             else:
                 spool = spool_file(self.work, self.last, rank)
                 spool.parent.mkdir(parents=True, exist_ok=True)
                 write_json(spool.with_suffix(".types.json"), types_to_json(spool_rows(rows(), spool)))
-        if not any(key.startswith("output/") for key in counts):
-            (output.path / name).unlink(
-                missing_ok=True
-            )  # without rows it has no columns, and readers fall over it
         write_notes(seen_file(self.work, f"output-{rank:05d}"), notes)
         write_json(folder / "counts" / part(rank, "json"), dict(counts))
         yield from ()
@@ -90,6 +86,53 @@ class WriteOutput(PipelineStep):
                     yield row if n == 1 else row | {"id": f"{row['id']}#{n}"}
 
 
+MIN_ROWS = 1000
+"""Fewest rows of a JSONL file of the output, if there are as many: readers that tell the columns' types by the first file
+(`datasets`) need to see rows of all kinds in it."""
+
+
+def task_file(out: Path, rank: int, tasks: int) -> Path:
+    """A task's rows as JSONL, until they are joined to files of the output."""
+    return out / (SHARD.format(rank=rank, tasks=tasks, suffix="jsonl") + ".task")
+
+
+def rows_written(work: Path, number: int, rank: int) -> int:
+    """Rows of a task's part of the output."""
+    counts = json.loads(
+        (stage_folder(work, number) / "counts" / part(rank, "json")).read_text(encoding="utf-8")
+    )
+    return sum(n for key, n in counts.items() if key.startswith("output/"))
+
+
+def join_tasks(out: Path, rows: list[int]) -> list[str]:
+    """Make files of the output of the tasks' files, of at least MIN_ROWS rows each; returns their names.
+
+    rows: of each task. May be called again after it was interrupted.
+    """
+    groups: list[list[int]] = []
+    gathered = MIN_ROWS
+    for rank, count in enumerate(rows):
+        if gathered >= MIN_ROWS and sum(rows[rank:]) >= min(MIN_ROWS, sum(rows)):
+            groups.append([])
+            gathered = 0
+        if count:
+            groups[-1].append(rank)
+            gathered += count
+    groups = [group for group in groups if group]
+    names = [SHARD.format(rank=i, tasks=len(groups), suffix="jsonl") for i in range(len(groups))]
+    for name, group in zip(names, groups, strict=True):
+        parts = [task_file(out, rank, len(rows)) for rank in group]
+        if not all(path.is_file() for path in parts):
+            continue  # joined before the interruption
+        with whole_file(out / name) as file:
+            for path in parts:
+                with path.open(encoding="utf-8") as lines:
+                    shutil.copyfileobj(lines, file)
+        for path in parts:
+            path.unlink()
+    return names
+
+
 def spool_file(work: Path, last: int, rank: int) -> Path:
     return stage_folder(work, last + 1) / "spool" / part(rank)
 
@@ -108,8 +151,9 @@ class WriteParquet(PipelineStep):
         spools = [spool_file(self.work, self.last, r) for r in range(world_size)]
         found = (json.loads(s.with_suffix(".types.json").read_text(encoding="utf-8")) for s in spools)
         output = self.recipe.output
-        if spools[rank].stat().st_size:
-            path = output.path / SHARD.format(rank=rank, tasks=world_size, suffix="parquet")
+        path = output.path / SHARD.format(rank=rank, tasks=world_size, suffix="parquet")
+        path.unlink(missing_ok=True)
+        if spools[rank].stat().st_size:  # else it would have no columns, and readers fall over it
             path.parent.mkdir(parents=True, exist_ok=True)
             encode(spools[rank], unify(map(types_from_json, found)), path, embed=output.media == "embed")
         yield from ()

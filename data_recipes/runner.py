@@ -43,7 +43,7 @@ from data_recipes.inputs import (
     write_notes,
 )
 from data_recipes.mixture import allot
-from data_recipes.output import SHARD, WriteOutput, WriteParquet
+from data_recipes.output import SHARD, WriteOutput, WriteParquet, join_tasks, rows_written
 from data_recipes.records import Context, Signature
 from data_recipes.stages import (
     Segment,
@@ -310,10 +310,11 @@ def refuse_rejected(work: Path, tasks: int) -> None:
 def finish(recipe: Recipe, work: Path, last: int) -> None:
     """Collect what was rejected and removed, write the card, and clear the work folder but for the caches."""
     out = recipe.output.path
-    names = [
-        SHARD.format(rank=r, tasks=recipe.tasks, suffix=recipe.output.format) for r in range(recipe.tasks)
-    ]
-    shards = [name for name in names if (out / name).is_file()]
+    if recipe.output.format == "jsonl":
+        shards = join_tasks(out, [rows_written(work, last + 1, rank) for rank in range(recipe.tasks)])
+    else:
+        names = [SHARD.format(rank=r, tasks=recipe.tasks, suffix="parquet") for r in range(recipe.tasks)]
+        shards = [name for name in names if (out / name).is_file()]
     for name, stages in (("rejected", [0]), ("removed", range(last + 2))):
         with whole_file(out / f"{name}.jsonl") as file:
             for number in stages:

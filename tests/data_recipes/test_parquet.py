@@ -81,15 +81,15 @@ def test_more_shards_than_rows_are_read_by_datasets(output, tmp_path):
     """Every shard has the same columns with the same types, none is empty, and the reports beside them are no rows."""
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
     prompt = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "1 + 1?"}]}]
-    kinds = 4 if output == "parquet" else 1  # JSON has no columns to keep apart what differs in type
+    kinds = [0, 1, 2, 3] if output == "parquet" else [0, 2, 3]  # in JSON "4,656" and 3 cannot be one column
     with (tmp_path / "rows.jsonl").open("w") as file:
         for i in range(12):
             row = {
                 "id": f"r{i}",
-                "task": TASKS[i % kinds],
+                "task": TASKS[kinds[i % len(kinds)]],
                 "prompt": prompt,
                 "images": ["a.png"],
-                "answer": ANSWERS[i % kinds],
+                "answer": ANSWERS[kinds[i % len(kinds)]],
             }
             more = {"score": i} if i % 3 else {"note": "x", "score": 0.5}
             file.write(json.dumps(row | (more if output == "parquet" else {})) + "\n")
@@ -97,7 +97,7 @@ def test_more_shards_than_rows_are_read_by_datasets(output, tmp_path):
     out = {"path": str(tmp_path / "out"), "format": output}
     recipe = {"name": "t", "sources": sources, "output": out, "tasks": 16, "workers": 1}
     run_recipe(Recipe.model_validate(recipe), say=lambda line: None)
-    assert len(list((tmp_path / "out").glob("rows-*"))) == 12
+    assert len(list((tmp_path / "out").glob("rows-*"))) == (12 if output == "parquet" else 1)
     for name in (str(tmp_path / "out"), None):
         files = None if name else {"train": str(tmp_path / "out" / "rows-*")}
         kind = name or ("parquet" if output == "parquet" else "json")
@@ -106,6 +106,6 @@ def test_more_shards_than_rows_are_read_by_datasets(output, tmp_path):
         )
         assert sorted(found["id"]) == sorted(f"s/r{i}" for i in range(12))
     rows = {row["id"]: row for row in read_rows(tmp_path / "out")}
-    assert [rows[f"s/r{i}"]["answer"] for i in range(4)] == [ANSWERS[i % kinds] for i in range(4)]
+    assert [rows[f"s/r{i}"]["answer"] for i in range(4)] == [ANSWERS[kinds[i % len(kinds)]] for i in range(4)]
     run_recipe(Recipe.model_validate(recipe | {"tasks": 2}), say=lambda line: None)
-    assert len(list((tmp_path / "out").glob("rows-*"))) == 2
+    assert len(list((tmp_path / "out").glob("rows-*"))) == (2 if output == "parquet" else 1)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from data_recipes.config import Recipe
+from data_recipes.output import join_tasks, task_file
 from data_recipes.runner import RecipeError, run_recipe
 from tests.data_recipes.conftest import write_source
 from vlm.rows import read_rows
@@ -120,7 +121,22 @@ def test_tasks_change_files_but_not_rows(source, tmp_path):
         return sorted(read_rows(out), key=lambda row: row["id"])
 
     assert by_id(tmp_path / "one") == by_id(tmp_path / "five")
-    assert len(list((tmp_path / "five").glob("rows-*.jsonl"))) == 5
+    assert [p.name for p in (tmp_path / "five").glob("rows-*")] == ["rows-00000-of-00001.jsonl"]
+
+
+def test_files_of_the_output_have_rows_of_all_kinds(tmp_path):
+    for rows, sizes in (
+        ([], []), ([0, 0], []), ([3, 0, 4], [7]), ([600] * 4, [1200, 1200]), ([600] * 5, [1200, 1800]),
+        ([2000, 0, 2000, 1], [2000, 2001]), ([0, 5000], [5000]), ([400, 400], [800]),
+    ):  # fmt: skip
+        out = tmp_path / "-".join(map(str, ["out", *rows]))
+        out.mkdir()
+        for rank, count in enumerate(rows):
+            task_file(out, rank, len(rows)).write_text(f"{rank}\n" * count)
+        names = join_tasks(out, rows)
+        assert [len((out / name).read_text().split()) for name in names] == sizes
+        assert names == join_tasks(out, rows)  # after an interruption
+        assert [len((out / name).read_text().split()) for name in names] == sizes
 
 
 def test_a_finished_recipe_is_not_made_again_until_its_source_changes(source, tmp_path):
