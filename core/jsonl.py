@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from core.disk import disk_explained
+
 
 def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Add records to a JSONL file; not-a-number and infinities, which JSON lacks, become null."""
@@ -56,10 +58,11 @@ def keep_until(path: Path, step: int) -> int:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` when the block ends, and is gone where it fails."""
+    """A file to write that takes the place of `path` when the block ends, and is gone where it fails. RunError where the
+    disk is full."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with disk_explained(path), partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

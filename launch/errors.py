@@ -13,10 +13,14 @@ from core.watchdog import end_soon
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Within the block, errors in rows, media, checkpoints, rewards and the on-policy checks exit with code 1 and their
-    message, which says what was expected, what came, and where."""
+    """Within the block, errors in rows, media, checkpoints, rewards, the run folder and the on-policy checks exit with code
+    1 and their message, which says what was expected, what came, and where; Ctrl-C outside the training loop, with 130."""
     try:
         yield
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        print("interrupted; nothing had to be saved", file=sys.stderr)
+        sys.exit(130)
     except BaseException as error:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             end_soon()  # the others wait for this process, and its clean-up may wait for them

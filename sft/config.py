@@ -106,7 +106,8 @@ class SFTConfig(_Strict):
     save_total_limit: int | None = Field(None, ge=1)
     """Checkpoints kept, the newest ones; null: all."""
     resume: Literal["auto"] | PathText | Literal[False] = False
-    """false: a fresh run; auto: from the newest checkpoint in `output_dir`, if there is one; or a checkpoint's path."""
+    """false: a fresh run (an old one in `output_dir` is then an error); auto: from the newest whole checkpoint in
+    `output_dir`, if there is one; or a checkpoint's path. Settings that decide the numbers must be as they were."""
     logging_steps: int = Field(10, ge=1)
     """A line in metrics.jsonl every so many steps."""
     eval_steps: int = Field(500, ge=1)
