@@ -36,6 +36,7 @@ from rewards.reading import last_boxed
 GEOMETRY_TARGET = 20_000.0
 MATH_TARGET = 200.0
 DISTINCT = 400
+PAIRS = "the reward, Math-Verify's distinct pairs"
 DISTINCT_TARGET = 250.0
 
 TRACE = "<SUMMARY>Count.</SUMMARY><CAPTION>Three red squares.</CAPTION><REASONING>1 + 1 + 1</REASONING><CONCLUSION>3</CONCLUSION>"
@@ -92,6 +93,13 @@ def real_answers(data: Path) -> list[tuple[str, str]]:
     return pairs
 
 
+def distinct_pairs(data: Path) -> list[tuple[str, str]]:
+    """(truth, answer) of Math-Verify's own test pairs, no two alike."""
+    with (data / "answer_equivalence" / "pairs.jsonl").open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return list(dict.fromkeys((row["gold"], row["pred"]) for row in rows))
+
+
 def real_math_items(data: Path) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """The same as LaTeX for math-verify: (truth, content of the last box)."""
     boxed = ((truth, last_boxed(response)) for truth, response in real_answers(data))
@@ -136,7 +144,7 @@ def reward_rate(pairs: list[tuple[str, str]]) -> float:
     """Answers per CPU second of the math reward and its one worker, in batches of 64, from an empty cache."""
     with MathPool(workers=1, seconds=30.0) as pool:
         use_pool(pool)
-        math_many([r"\boxed{x+x}"], [{"value": "2x"}], [{}])  # the worker is up
+        math_many([r"\boxed{2\sin x\cos x}"], [{"value": r"\sin 2x"}], [{}])  # the worker is up
         pid = pool._idle[0].child.process.pid
         start = time.process_time() + cpu_seconds(pid)
         for at in range(0, len(pairs), 64):
@@ -156,7 +164,10 @@ def math_rates(data: Path) -> dict[str, float]:
     logging.disable(logging.CRITICAL)
     items = real_math_items(data)
     result = {
-        f"the reward, {DISTINCT} distinct answers": reward_rate(distinct_answers(DISTINCT)),
+        PAIRS: reward_rate(distinct_pairs(data)),
+        f"the reward, {DISTINCT} distinct answers made to need math-verify": reward_rate(
+            distinct_answers(DISTINCT)
+        ),
         "the reward, real answers (they repeat)": reward_rate(real_answers(data)),
     }
     with MathPool(workers=1, seconds=30.0) as pool:
@@ -244,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
         not math
         or (
             math["in the pool"] >= min(MATH_TARGET, math["math-verify alone"])
-            and math[f"the reward, {DISTINCT} distinct answers"] >= DISTINCT_TARGET
+            and math[PAIRS] >= DISTINCT_TARGET
         )
     )
     print(json.dumps({"passed": passed, "geometry_slowest_per_s": slowest, "rates_per_s": rates, "math_per_s": math, "hung_item_s": hung,
