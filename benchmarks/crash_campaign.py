@@ -130,11 +130,16 @@ class Campaign:
 
     def __init__(self, folder: Path, chance: random.Random):
         self.folder, self.chance = folder, chance
-        world = World(sft_rows=40, rl_rows=16, test_rows=14)
-        write_world(folder / "data", world, progress=False)
-        corpus = (folder / "data/corpus.txt").read_text().split("\n")
-        build_tiny_vlm(folder / "model", corpus, hidden=64, layers=1)
         (folder / "plugin.py").write_text(PLUGIN)
+        # tqdm's lock is shared with forks: had this process made one, a fork killed with it would block all later ones
+        child = os.fork()
+        if not child:
+            write_world(folder / "data", World(sft_rows=40, rl_rows=16, test_rows=14), progress=False)
+            corpus = (folder / "data/corpus.txt").read_text().split("\n")
+            build_tiny_vlm(folder / "model", corpus, hidden=64, layers=1)
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit("the tiny model and its rows could not be made")
 
     def run(self, kills: int, stops: int, kinds: list[str], processes: list[int]) -> int:
         groups = [(kind, count) for kind in kinds for count in processes]

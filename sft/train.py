@@ -43,6 +43,7 @@ FREE = (
     *(
         "logging_steps",
         "timeout_s",
+        "timeout_s",
         "eval_steps",
         "report_to",
         "deepspeed",
