@@ -223,7 +223,8 @@ class Parser:
             return clock
         if self.kind() == "word" and self.text() not in _SIGN_WORDS and self.half() is None:
             prefix = money(self.text())
-            if prefix is None or self.kind(1) != "num":
+            letter = len(self.text()) == 1 and self.text().isascii() and self.kind(1) != "word"  # \text{E}
+            if not letter and (prefix is None or self.kind(1) != "num"):
                 return self.words()
         unit = self.prefix()
         expr = self.sum()

@@ -670,6 +670,7 @@ def test_a_truth_that_reads_in_two_ways_or_not_at_all_is_refused_when_data_is_lo
         r"x \ne 2",
         r"\pm 3",
         "4t",
+        r"$\text{E}$",
         "1 000",
         "Route 66",
     ],
