@@ -34,7 +34,8 @@ from PIL import Image
 
 from benchmarks.dedup_set import bases, copies
 from data_recipes.operations import dedup, image_hashes, text_hashes
-from data_recipes.operations.image_hashes import ImageHash, image_hash, likeness
+from data_recipes.operations.image_hashes import ImageHash, image_hash
+from data_recipes.operations.image_likeness import likeness
 from data_recipes.operations.media_hashes import texts_alike
 from data_recipes.records import Context, Signature
 
@@ -45,7 +46,9 @@ REAL = (
     "tabmwp",
     "cookbook_traces",
 )  # screens of one session are often the same: left out
-SWEEP = tuple((c, w) for c in (0.9, 0.93, 0.95, 0.97, 0.98) for w in (0.6, 0.7, 0.8, 0.85, 0.9, 0.94))
+SWEEP = tuple(
+    (c, w, d) for c in (0.93, 0.95, 0.97) for w in (0.7, 0.8, 0.85) for d in (-1, 0.55, 0.6, 0.65, 0.7, 0.75)
+)
 
 
 def real_images(data: Path) -> Iterator[tuple[str, Image.Image]]:
@@ -98,7 +101,7 @@ def run(part: Part, options: dedup.DedupOptions) -> tuple[list[int], Counter[str
             str(no),
             "made",
             "made",
-            {"media": [{"kind": "image", "frames": [image_hashes.pack(h)]}], "text": text},
+            {"media": [{"kind": "image", "frames": [image_hashes.pack(h)]}], "text": text, "answer": ""},
         )
         for no, h in enumerate(part.hashes)
     ]
@@ -164,15 +167,15 @@ def sweep(part: Part) -> None:
             base = no
         else:
             rows.append((kind.startswith("look"), likeness(part.hashes[base], part.hashes[no])))
-    for bits in (10, 14, 18):
+    for bits in (48, 64, 80):
         print(f"\nthresholds, pairs within {bits} bits: recall of copies / look-alikes taken for copies")
-        for correlation, patch in SWEEP:
+        for correlation, patch, detail in SWEEP:
             passed: dict[bool, list[bool]] = {True: [], False: []}
             for look, like in rows:
                 ok = like.bits <= bits and like.correlation >= correlation and like.worst_patch >= patch
-                passed[look].append(ok)
+                passed[look].append(ok and like.detail >= detail)
             print(
-                f"  correlation {correlation:.2f} worst patch {patch:.2f}: "
+                f"  correlation {correlation:.2f} worst patch {patch:.2f} detail {detail:.2f}: "
                 f"{np.mean(passed[False]):.4f} / {np.mean(passed[True]):.4f}"
             )
 
@@ -214,7 +217,8 @@ def measure_texts(data: Path) -> dict[str, Any]:
     for no, question in enumerate(asked):
         for what, edited in edits(question, random.Random(no)):
             copy = text_hashes.text_hash(edited)
-            in_band = bool(set(text_hashes.bands(copy)) & set(text_hashes.bands(hashes[no])))
+            keys = [set(text_hashes.bands(text, numbers=True)) for text in (copy, hashes[no])]
+            in_band = bool(keys[0] & keys[1])
             found[what].append(in_band and texts_alike(copy, hashes[no], limits) is not None)
     pairs = [(i, j) for i in range(len(asked)) for j in range(i)]
     taken = [(i, j) for i, j in pairs if texts_alike(hashes[i], hashes[j], limits)]

@@ -168,10 +168,12 @@ class Context:
 
     folder: of this operation alone; lasts over interrupted runs and is shared by all workers (caches).
     counts: figures for the report; those of all workers are added up.
+    workers: processes that a set operation may use while it decides.
     """
 
     folder: Path
     seed: int = 0
+    workers: int = 1
     counts: Counter[str] = field(default_factory=Counter)
 
 

@@ -281,7 +281,8 @@ def decide(recipe: Recipe, segment: Segment, work: Path) -> None:
                 verdicts.add(position, verdict)
         else:
             index, name, operation, options = segment.ends
-            context = Context(operation_folder(work, recipe, index), recipe.seed)
+            workers = recipe.workers or os.cpu_count() or 1
+            context = Context(operation_folder(work, recipe, index), recipe.seed, workers)
             for decision in operation.decide(signatures, options, context):
                 verdicts.remove(decision, name)
             counts = {f"{name}/{key}": value for key, value in context.counts.items()}

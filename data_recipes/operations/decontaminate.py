@@ -26,7 +26,7 @@ from data_recipes.records import Context, Decision, Options, Rejected, SetOperat
 from vlm.rows import BrokenRow, Row, check_row
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-INDEX_VERSION = 1  # of what is stored; raise it when hashes change
+INDEX_VERSION = 2  # of what is stored; raise it when hashes change
 
 
 class Benchmark(Options):
@@ -58,7 +58,7 @@ def decide(
     signatures: Callable[[], Iterator[Signature]], options: DecontaminateOptions, context: Context
 ) -> Iterator[Decision]:
     context.folder.mkdir(parents=True, exist_ok=True)
-    paths = [_index(benchmark, context) for benchmark in options.benchmarks]
+    paths = [_index(benchmark, options, context) for benchmark in options.benchmarks]
     indices = [NearIndex(path) for path in paths]
     limits = options.thresholds()
     try:
@@ -82,19 +82,17 @@ def _too_close(
 ) -> tuple[int, str, str] | None:
     """(number of the first benchmark row that is too close, "image", "video" or "text", why)"""
     if options.mode == "text" or not hashed.media:
-        for no in index.texts_near(hashed.text):
-            if reason := media_hashes.texts_alike(hashed.text, index.text(no), limits):
+        for no in sorted(index.texts_near(hashed.text, numbers=limits.numbers)):
+            if reason := media_hashes.texts_alike(hashed.text, index.text(no)[0], limits):
                 return no, "text", reason
         return None
     for medium in hashed.media:
-        candidates = sorted(
-            {found for frame in medium.frames for found in index.images_near(frame, limits.bits)}
-        )
-        for no, at in candidates:
-            text = media_hashes.texts_alike(hashed.text, index.text(no), limits)
+        for no, at in sorted(index.entries_near([f.hashes for f in medium.frames], limits.bits)):
+            text = media_hashes.texts_alike(hashed.text, index.text(no)[0], limits)
             if options.mode == "both" and text is None:
                 continue
-            if reason := media_hashes.media_alike(medium, index.media(no)[at], limits):
+            (theirs,) = media_hashes.unpack_media([index.packed(index.media(no)[at])])
+            if reason := media_hashes.media_alike(medium, theirs, limits):
                 return no, medium.kind, reason + (f"; {text}" if text else "")
     return None
 
@@ -102,9 +100,9 @@ def _too_close(
 # -------------------------------------------------------------------------------------------------------- benchmarks
 
 
-def _index(benchmark: Benchmark, context: Context) -> Path:
+def _index(benchmark: Benchmark, options: DecontaminateOptions, context: Context) -> Path:
     """The index of a benchmark, made now or by an earlier run."""
-    path = context.folder / f"benchmark-{_content(benchmark)}.sqlite"
+    path = context.folder / f"benchmark-{_content(benchmark, options.numbers)}.sqlite"
     seen = path.with_suffix(".seen.jsonl")
     if path.exists() and seen.exists() and not inputs.changes(inputs.read_notes(seen)):
         inputs.note_all(dict(inputs.read_notes(seen)))
@@ -123,8 +121,10 @@ def _index(benchmark: Benchmark, context: Context) -> Path:
                 media=None,
                 windows=True,
                 text=bool(question(row).strip()),
+                numbers=options.numbers,
             )
             count += 1
+        index.save()
     if not count:
         part.unlink()
         raise ValueError(f"benchmark {benchmark.path}: expected rows or images, got none")
@@ -135,13 +135,13 @@ def _index(benchmark: Benchmark, context: Context) -> Path:
     return path
 
 
-def _content(benchmark: Benchmark) -> str:
+def _content(benchmark: Benchmark, numbers: bool) -> str:
     """Name of a benchmark's content: that of its files and their names, its reader, our hashing."""
     path = Path(benchmark.path)
     if not path.exists():
         raise ValueError(f"benchmark {benchmark.path}: expected an existing file or folder, got none")
     states = {str(p.relative_to(path)): inputs.state_of(p) for p in inputs.files_of(path, media=True)}
-    content = f"{INDEX_VERSION} {version('datasketch')} {benchmark.model_dump_json()} {inputs.digest_of({'': states})}"
+    content = f"{INDEX_VERSION} {version('datasketch')} {version('usearch')} {numbers} {benchmark.model_dump_json()} {inputs.digest_of({'': states})}"
     return blake2b(content.encode(), digest_size=12).hexdigest()
 
 

@@ -1,34 +1,33 @@
 """Near-duplicates within a mixture: grouped, and of each group one kept, which is named in every removal.
 
-Two rows are compared by their media (perceptual hashes, then aligned thumbnails: image_hashes.py) and by their text
-(MinHash and numbers: text_hashes.py). Thresholds were chosen on one half of `python -m benchmarks.data_dedup` and
-checked on the other: of 3,514 re-encoded, resized, cropped (up to 10 % at each side) and recoloured copies 98.8 % are in
-the group of their base, 99.3 % of the pairs in one group belong there. Of look-alikes, 1 of 20 tables with other numbers
-is taken for a copy and no chart, scene or page, but half of the geometry figures with other labels: what a thumbnail of
-96 x 96 pixels hardly shows is beyond the media check. The mode `both` asks for the same question with the same numbers
-too.
+Two rows are compared by their media (image_hashes.py finds, image_likeness.py judges) and by their text (text_hashes.py), and
+rows with different true answers are different questions. Thresholds were chosen on one half of `python -m
+benchmarks.data_dedup` and checked on the other; data_recipes/README.md has the figures.
 
-Groups are the unions of pairs, whichever way they chain. The rows of a group do not depend on their order; which one is
-kept does: the one of the source named first in `prefer`, then the first.
+Groups are the unions of pairs, whichever way they chain. Which row of a group is kept depends on the order: the one of the
+source named first in `prefer`, then the first.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
 from data_recipes.operations import media_hashes
 from data_recipes.operations.media_hashes import Hashed, Thresholds
+from data_recipes.operations.media_judge import MediaJudge, batched
 from data_recipes.operations.near import NearIndex
 from data_recipes.operations.text_hashes import answer, question
 from data_recipes.records import Context, Decision, Options, SetOperation, Signature
 from vlm.rows import Row
 
-FEW_TEXTS = 64
-"""In mode `both`, rows whose text is near that of so many others are looked up by their media."""
+ROWS_AT_ONCE = 256
+"""Rows whose candidates are judged together, by all workers."""
 
 Signatures = Callable[[], Iterator[Signature]]
 
@@ -36,20 +35,24 @@ Signatures = Callable[[], Iterator[Signature]]
 class NearOptions(Options):
     """When two rows are near-duplicates."""
 
-    bits: int = Field(14, ge=0, le=24)
-    """Perceptual hashes may differ in so many of 64 bits. All pairs within 7 are looked at; farther ones are where one
-    of four bands differs in at most one bit."""
+    bits: int = Field(64, ge=0, le=96)
+    """Perceptual hashes may differ in so many of 256 bits; of the images within them, the nearest 24 are compared."""
     correlation: float = Field(0.95, ge=-1, le=1)
     """Least correlation of the aligned thumbnails' fine structure."""
     worst_patch: float = Field(0.8, ge=-1, le=1)
     """Least correlation in any patch of a tenth of width and height: one thing moved or one number changed is seen here."""
+    detail: float = Field(0.7, ge=-1, le=1)
+    """Least correlation in any patch of 16 pixels of images on flat ground (tables, charts, screens), which are compared at up
+    to 512 pixels a side: another number or label is seen here."""
     similarity: float = Field(0.7, ge=0, le=1)
     """Least Jaccard similarity of the texts' word 3-grams."""
     numbers: bool = True
-    """Texts that name different numbers are different questions."""
+    """Texts with different numbers, signs, operators or formulas are different questions."""
 
     def thresholds(self) -> Thresholds:
-        return Thresholds(self.bits, self.correlation, self.worst_patch, self.similarity, self.numbers)
+        return Thresholds(
+            self.bits, self.correlation, self.worst_patch, self.detail, self.similarity, self.numbers
+        )
 
 
 class DedupOptions(NearOptions):
@@ -61,6 +64,9 @@ class DedupOptions(NearOptions):
     compared by text, with each other, in every mode."""
     text: Literal["question", "question_and_answer"] = "question"
     """What text is compared; with the answer and trace, several solutions of one question may stay."""
+    answers: bool = True
+    """Rows whose true answers are different values are different questions, in the modes `both` and `text`. Places and times
+    are not compared: they depend on the size of the medium."""
     prefer: tuple[str, ...] = ()
     """Names of sources whose rows are kept before those of others, in this order."""
 
@@ -71,14 +77,17 @@ def sign(row: Row, options: DedupOptions) -> Mapping[str, Any]:
 
 
 def decide(signatures: Signatures, options: DedupOptions, context: Context) -> Iterator[Decision]:
-    """Memory: 12 bytes a row beside SQLite's cache."""
+    """Memory: 12 bytes a row and 0.2 KB an image, beside SQLite's cache."""
     path = context.folder / "near.sqlite"
     context.folder.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     index = NearIndex(path)
     try:
         groups = _store(signatures, options, index)
-        _join(signatures, options, index, groups, context)
+        with MediaJudge(index, options.thresholds(), context.workers) as judge:
+            for some in batched(_rows_with_candidates(signatures, options, index, groups), ROWS_AT_ONCE):
+                _join(some, index, groups, judge)
+            context.counts["pairs_of_media"] += judge.judged
         yield from _verdicts(signatures, options, index, groups, context)
     finally:
         index.close()
@@ -90,80 +99,106 @@ def _by_text(hashed: Hashed, options: DedupOptions) -> bool:
     return options.mode == "text" or not hashed.media
 
 
+def _by_answer(hashed: Hashed, options: DedupOptions) -> bool:
+    """Whether rows with another true answer are another question."""
+    return options.answers and (options.mode == "both" or _by_text(hashed, options))
+
+
 def _store(signatures: Signatures, options: DedupOptions, index: NearIndex) -> array[int]:
     """All rows into the index; the forest of groups, in which rows that need no comparison are joined already."""
     groups = array("q")
     for no, signature in enumerate(signatures()):
         hashed = media_hashes.unpack(signature.data)
         by_text = _by_text(hashed, options)
-        digest = media_hashes.digest(hashed, media=not by_text, text=by_text or options.mode == "both")
+        digest = media_hashes.digest(
+            hashed,
+            media=not by_text,
+            text=by_text or options.mode == "both",
+            answer=_by_answer(hashed, options),
+        )
         index.add_name(no, signature.id)
         first = index.same(f"{'text' if by_text else 'media'} {digest}", no)
         groups.append(first)
         if first == no:
-            index.add(no, signature.data, hashed, media=0 if by_text else 1, text=by_text)
-            if options.mode == "both" and not by_text:
-                index.add_text_of_media(no, hashed.text)
+            index.add(
+                no,
+                signature.data,
+                hashed,
+                media=0 if by_text else 1,
+                text=by_text,
+                numbers=options.numbers,
+            )
         else:
             index.remember(no, first, "the same")
     return groups
 
 
-def _join(
-    signatures: Signatures, options: DedupOptions, index: NearIndex, groups: array[int], context: Context
-) -> None:
-    """Join the groups of all pairs that are near-duplicates."""
+@dataclass
+class _Candidates:
+    """A row, and the earlier ones that may be near-duplicates of it: (number, what their texts have in common)."""
+
+    no: int
+    media: list[tuple[str, tuple[int, ...]]] | None  # None: the texts alone are compared
+    others: deque[tuple[int, str | None]]
+
+
+def _rows_with_candidates(
+    signatures: Signatures, options: DedupOptions, index: NearIndex, groups: array[int]
+) -> Iterator[_Candidates]:
+    """Rows whose candidates have passed all that is quickly compared: their texts, answers and numbers of media."""
     limits = options.thresholds()
     for no, signature in enumerate(signatures()):
-        if groups[no] != no and not index.has(no):
+        if groups[no] != no:
             continue  # the same as an earlier row
         hashed = media_hashes.unpack(signature.data)
-        candidates: list[int] | None = None
-        if _by_text(hashed, options):
-            candidates = index.texts_near(hashed.text)
-        elif options.mode == "both":  # texts are looked up several times as fast as images and their windows
-            candidates = index.media_with_text_near(hashed.text, FEW_TEXTS)
-        if candidates is None:
+        by_text = _by_text(hashed, options)
+        if by_text:
+            near = index.texts_near(hashed.text, numbers=limits.numbers, before=no)
+        else:
             numbers = hashed.text.numbers if options.mode == "both" and limits.numbers else None
-            frames = hashed.media[0].frames
-            candidates = sorted({n for f in frames for n, _ in index.images_near(f, limits.bits, numbers)})
-        for other in candidates:
-            if root(groups, other) == root(groups, no) or not index.first_time(no, other):
+            frames = [frame.hashes for frame in hashed.media[0].frames]
+            near = [other for other, _ in index.entries_near(frames, limits.bits, numbers, before=no)]
+        media = None if by_text else index.media(no)
+        others: deque[tuple[int, str | None]] = deque()
+        for other in near:
+            reason = None
+            if by_text or options.mode == "both":
+                text, answer = index.text(other)
+                if _by_answer(hashed, options) and hashed.answer and answer and hashed.answer != answer:
+                    continue
+                reason = media_hashes.texts_alike(hashed.text, text, limits)
+                if reason is None:
+                    continue
+            if media is None or len(index.media(other)) == len(media):
+                others.append((other, reason))
+        if others:
+            yield _Candidates(no, media, others)
+
+
+def _join(rows: Sequence[_Candidates], index: NearIndex, groups: array[int], judge: MediaJudge) -> None:
+    """Join the groups of these rows with those of their near-duplicates.
+
+    In rounds, so that media are judged many at a time: in each, the next candidate of every row that is not in its group yet.
+    """
+    while True:
+        asked: list[tuple[_Candidates, int, str | None]] = []
+        for row in rows:
+            while row.others and root(groups, row.others[0][0]) == root(groups, row.no):
+                row.others.popleft()
+            if row.others:
+                asked.append((row, *row.others.popleft()))
+        if not asked:
+            return
+        pairs = [
+            list(zip(row.media, index.media(other))) if row.media is not None else []
+            for row, other, _ in asked
+        ]
+        for (row, other, text), found in zip(asked, judge(pairs)):
+            if found is None:
                 continue
-            reason = _alike(hashed, other, index, options, limits, context)
-            if reason is not None:
-                index.remember(no, other, reason)
-                a, b = sorted((root(groups, no), root(groups, other)))
-                groups[b] = a
-
-
-def _alike(
-    hashed: Hashed,
-    other: int,
-    index: NearIndex,
-    options: DedupOptions,
-    limits: Thresholds,
-    context: Context,
-) -> str | None:
-    """The figures in words if two rows are near-duplicates; texts first, as they are quickly compared."""
-    by_text = _by_text(hashed, options)
-    context.counts["pairs_of_texts" if by_text or options.mode == "both" else "pairs_of_media"] += 1
-    reasons = []
-    if by_text or options.mode == "both":
-        reason = media_hashes.texts_alike(hashed.text, index.text(other), limits)
-        if reason is None or by_text:
-            return reason
-        reasons.append(reason)
-        context.counts["pairs_of_media"] += 1
-    media = index.media(other)
-    if len(media) != len(hashed.media):
-        return None
-    for ours, theirs in zip(hashed.media, media):
-        reason = media_hashes.media_alike(ours, theirs, limits)
-        if reason is None:
-            return None
-        reasons.insert(0, reason)
-    return "; ".join(reasons)
+            index.remember(row.no, other, "; ".join([*found, *([text] if text else [])]))
+            a, b = sorted((root(groups, row.no), root(groups, other)))
+            groups[b] = a
 
 
 def root(groups: array[int], no: int) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 from PIL import Image
 
 from data_recipes.operations import image_hashes, text_hashes
-from data_recipes.operations.image_hashes import ImageHash, Likeness
+from data_recipes.operations.image_hashes import ImageHash
+from data_recipes.operations.image_likeness import Likeness, likeness
 from data_recipes.operations.text_hashes import TextHash
 from vlm.media import MediaError, frames_at, load_image
 from vlm.rows import Row
@@ -31,10 +32,11 @@ class Medium:
 
 @dataclass(frozen=True)
 class Hashed:
-    """What is compared of a row."""
+    """What is compared of a row. answer: digest of its gold answer, "" where that is no value."""
 
     media: tuple[Medium, ...]
     text: TextHash
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Thresholds:
     bits: int
     correlation: float
     worst_patch: float
+    detail: float
     text: float
     numbers: bool
 
@@ -60,7 +63,8 @@ def hash_row(row: Row, *, media: bool, text: str) -> dict[str, Any]:
                 found.append({"kind": "video", "frames": frames})
     except MediaError as error:
         raise ValueError(f"row {row['id']!r}: expected media that open, got: {error}") from error
-    return {"media": found, "text": text_hashes.pack(text_hashes.text_hash(text))}
+    packed = text_hashes.pack(text_hashes.text_hash(text))
+    return {"media": found, "text": packed, "answer": text_hashes.answer_digest(row)}
 
 
 def opened_hash(image: Image.Image) -> dict[str, str]:
@@ -68,21 +72,27 @@ def opened_hash(image: Image.Image) -> dict[str, str]:
 
 
 def unpack(data: Mapping[str, Any]) -> Hashed:
-    return Hashed(unpack_media(data["media"]), text_hashes.unpack(data["text"]))
+    return Hashed(unpack_media(data["media"]), text_hashes.unpack(data["text"]), data["answer"])
 
 
 def unpack_media(media: Sequence[Mapping[str, Any]]) -> tuple[Medium, ...]:
     return tuple(Medium(m["kind"], tuple(image_hashes.unpack(frame) for frame in m["frames"])) for m in media)
 
 
-def digest(hashed: Hashed, *, media: bool, text: bool) -> str:
-    """Equal for rows that need no comparison: same thumbnails and hashes, same words."""
+def digest(hashed: Hashed, *, media: bool, text: bool, answer: bool) -> str:
+    """Equal for rows that need no comparison: same thumbnails, details and hashes, same words, same answer."""
     parts = blake2b(digest_size=16)
     for medium in hashed.media if media else ():
         parts.update(medium.kind.encode())
         for frame in medium.frames:
-            parts.update(frame.hashes.tobytes() + frame.thumbnail.tobytes())
-    return parts.hexdigest() + (hashed.text.digest if text else "")
+            parts.update(image_digest(frame))
+    return parts.hexdigest() + (hashed.text.digest if text else "") + (hashed.answer if answer else "")
+
+
+def image_digest(image: ImageHash) -> bytes:
+    """Equal for images of which everything that is compared is the same."""
+    detail = b"" if image.detail is None else image.detail.tobytes()
+    return blake2b(image.hashes.tobytes() + image.thumbnail.tobytes() + detail, digest_size=16).digest()
 
 
 def media_alike(a: Medium, b: Medium, limits: Thresholds) -> str | None:
@@ -95,17 +105,18 @@ def media_alike(a: Medium, b: Medium, limits: Thresholds) -> str | None:
     for done, (x, y) in enumerate(pairs):
         if len(alike) + len(pairs) - done < needed:
             return None
-        likeness = image_hashes.likeness(x, y, limits.bits)
+        found = likeness(x, y, limits.bits)
         if (
-            likeness.bits <= limits.bits
-            and likeness.correlation >= limits.correlation
-            and likeness.worst_patch >= limits.worst_patch
+            found.bits <= limits.bits
+            and found.correlation >= limits.correlation
+            and found.worst_patch >= limits.worst_patch
+            and found.detail >= limits.detail
         ):
-            alike.append(likeness)
+            alike.append(found)
     if len(alike) < needed:
         return None
-    worst = min(alike, key=lambda found: found.worst_patch)
-    figures = f"{worst.bits} of 64 bits differ, correlation {worst.correlation:.3f}, worst patch {worst.worst_patch:.3f}"
+    worst = min(alike, key=lambda one: one.worst_patch)
+    figures = f"{worst.bits} of {image_hashes.BITS} bits differ, correlation {worst.correlation:.3f}, worst patch {worst.worst_patch:.3f}"
     return f"{a.kind}s alike ({figures})"
 
 
@@ -114,7 +125,11 @@ def texts_alike(a: TextHash, b: TextHash, limits: Thresholds) -> str | None:
     if limits.numbers and a.numbers != b.numbers:
         return None
     found = text_hashes.similarity(a, b)
-    return f"texts alike (similarity {found:.2f})" if found >= limits.text else None
+    if found < limits.text or not (
+        a.words == b.words or text_hashes.same_words(a, b, numbers=limits.numbers)
+    ):
+        return None
+    return f"texts alike (similarity {found:.2f})"
 
 
 def frames_of(video: Any) -> list[Image.Image]:

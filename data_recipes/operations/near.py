@@ -1,8 +1,7 @@
 """An index on disk in which near-duplicates are found by parts of their hashes that agree, not by comparing all pairs.
 
-A 64-bit hash is stored under its four 16-bit bands and looked up under each band and all its 16 neighbours at one bit
-(multi-index hashing, Norouzi et al. 2012, arXiv 1307.2982). By the pigeonhole principle every pair that differs in at
-most 7 bits is found; farther ones are found where one band differs in at most one bit, and are then judged like all.
+Images by an HNSW graph of their hashes (`image_index.py`), texts by bands of their MinHash (Broder 1997). What is found for one
+entry is bounded, so the time for each does not grow with their number.
 """
 
 from __future__ import annotations
@@ -10,38 +9,34 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data_recipes.operations import media_hashes, text_hashes
-from data_recipes.operations.image_hashes import ImageHash
-from data_recipes.operations.media_hashes import Hashed, Medium
+from data_recipes.operations import image_hashes, media_hashes, text_hashes
+from data_recipes.operations.image_index import ImageIndex
+from data_recipes.operations.media_hashes import Hashed
 from data_recipes.operations.text_hashes import TextHash
 
-BANDS = 4
-CERTAIN_BITS = 2 * BANDS - 1
-"""Pairs of hashes that differ in so many bits are found for certain."""
-
-_NEIGHBOURS = np.array([0] + [1 << bit for bit in range(16)], np.int64)
-_SHIFTS = np.arange(BANDS, dtype=np.uint64) * np.uint64(16)
-_BAND_PREFIX = (np.arange(BANDS, dtype=np.int64) << 16)[None, :, None]
+OF_A_BAND = 8
+"""Texts before this one, nearest in the order of the rows, that are looked at under each band that it shares with them."""
+OF_AN_IMAGE = 64
+"""Rows of one image, as many questions about it with the same numbers, that are looked at."""
 
 _TABLES = """
 CREATE TABLE names (no INTEGER PRIMARY KEY, id TEXT NOT NULL);
-CREATE TABLE entries (no INTEGER PRIMARY KEY, numbers TEXT NOT NULL, text TEXT NOT NULL, media TEXT NOT NULL);
-CREATE TABLE image_bands (key INTEGER, no INTEGER, slot INTEGER, hash INTEGER, PRIMARY KEY (key, no, slot, hash)) WITHOUT ROWID;
+CREATE TABLE entries (no INTEGER PRIMARY KEY, numbers TEXT NOT NULL, answer TEXT NOT NULL, text TEXT NOT NULL, media TEXT NOT NULL);
+CREATE TABLE images (image INTEGER PRIMARY KEY, digest BLOB UNIQUE NOT NULL, data TEXT NOT NULL);
+CREATE TABLE places (image INTEGER, no INTEGER, at INTEGER, PRIMARY KEY (image, no, at)) WITHOUT ROWID;
 CREATE TABLE text_bands (key INTEGER, no INTEGER, PRIMARY KEY (key, no)) WITHOUT ROWID;
-CREATE TABLE media_text_bands (key INTEGER, no INTEGER, PRIMARY KEY (key, no)) WITHOUT ROWID;
 CREATE TABLE exact (digest TEXT PRIMARY KEY, no INTEGER) WITHOUT ROWID;
-CREATE TABLE judged (no INTEGER, other INTEGER, PRIMARY KEY (no, other)) WITHOUT ROWID;
 CREATE TABLE pairs (no INTEGER PRIMARY KEY, other INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE vectors (saved BLOB NOT NULL);
 """
 
 
 class NearIndex:
-    """Entries by number, with what is needed to judge a pair. Memory: SQLite's cache, 8 MB, whatever the size."""
+    """Entries by number, with what is needed to judge a pair. Memory: SQLite's cache, 8 MB, and 0.2 KB for each image."""
 
     def __init__(self, path: Path) -> None:
         new = not path.exists()
@@ -52,7 +47,15 @@ class NearIndex:
         )
         if new:
             self.db.executescript(_TABLES)
+        saved = self.db.execute("SELECT saved FROM vectors").fetchone()
+        self._images = ImageIndex(saved[0] if saved else None)
+        self._near = lru_cache(maxsize=4096)(self._images_near)  # many rows may share an image
         self.db.execute("BEGIN")
+
+    def save(self) -> None:
+        """Keep the graph of images in the file, for an index that is used again."""
+        self.db.execute("DELETE FROM vectors")
+        self.db.execute("INSERT INTO vectors VALUES (?)", (self._images.saved(),))
 
     def close(self) -> None:
         self.db.execute("COMMIT")
@@ -71,93 +74,100 @@ class NearIndex:
         hashed: Hashed,
         *,
         media: int | None,
-        windows: bool = False,
         text: bool,
+        numbers: bool,
+        windows: bool = False,
     ) -> None:
-        """Store an entry; it can be found by its first `media` media (None: by all) and by its text if `text`.
+        """Store an entry; it can be found by its first `media` media (None: by all), and by its text if `text`.
 
-        windows: also by the windows of its images, which crops of them are alike. Not needed where all pairs are looked
-        up from both sides.
+        numbers: texts must have the same numbers, signs and operators to be found. windows: images are also found by their
+        windows, which crops of them are alike; not needed where all pairs are looked up from both sides.
         """
+        kinds = [
+            [medium["kind"], [self._image(frame, windows) for frame in medium["frames"]]]
+            for medium in data["media"]
+        ]
         self.db.execute(
-            "INSERT INTO entries VALUES (?, ?, ?, ?)",
-            (no, hashed.text.numbers, json.dumps(data["text"]), json.dumps(data["media"])),
+            "INSERT INTO entries VALUES (?, ?, ?, ?, ?)",
+            (no, hashed.text.numbers, hashed.answer, json.dumps(data["text"]), json.dumps(kinds)),
         )
-        for at, medium in enumerate(hashed.media[:media]):
-            for place, frame in enumerate(medium.frames):
-                slot = at * 100 + place
-                for window, stored in enumerate(frame.hashes.tolist() if windows else [int(frame.hashes[0])]):
-                    rows = ((key, no, slot, _signed(stored)) for key in stored_keys(stored, window > 0))
-                    self.db.executemany("INSERT OR IGNORE INTO image_bands VALUES (?, ?, ?, ?)", rows)
+        rows = [(image, no, at) for at, (_, images) in enumerate(kinds[:media]) for image in images]
+        self.db.executemany("INSERT OR IGNORE INTO places VALUES (?, ?, ?)", rows)
         if text:
-            self._add_text("text_bands", no, hashed.text)
+            keys = ((key, no) for key in text_hashes.bands(hashed.text, numbers=numbers))
+            self.db.executemany("INSERT OR IGNORE INTO text_bands VALUES (?, ?)", keys)
 
-    def add_text_of_media(self, no: int, text: TextHash) -> None:
-        """Let an entry with media be found by its text, too, apart from those without."""
-        self._add_text("media_text_bands", no, text)
-
-    def _add_text(self, table: str, no: int, text: TextHash) -> None:
-        keys = ((key, no) for key in text_hashes.bands(text))
-        self.db.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", keys)
+    def _image(self, packed: Mapping[str, str], windows: bool) -> int:
+        """Number of an image; equal images have one."""
+        image = image_hashes.unpack(dict(packed))
+        digest = media_hashes.image_digest(image)
+        found = self.db.execute("SELECT image FROM images WHERE digest = ?", (digest,)).fetchone()
+        if found:
+            return int(found[0])
+        row = (None, digest, json.dumps(packed))
+        number = int(self.db.execute("INSERT INTO images VALUES (?, ?, ?)", row).lastrowid or 0)
+        self._images.add(number, image.hashes, windows=windows)
+        return number
 
     def same(self, digest: str, no: int) -> int:
         """The number of the first entry with this digest; `no` becomes it if there is none."""
         self.db.execute("INSERT OR IGNORE INTO exact VALUES (?, ?)", (digest, no))
         return int(self.db.execute("SELECT no FROM exact WHERE digest = ?", (digest,)).fetchone()[0])
 
-    def has(self, no: int) -> bool:
-        """Whether there is an entry of this number: rows that are the same as an earlier one have none."""
-        return self.db.execute("SELECT 1 FROM entries WHERE no = ?", (no,)).fetchone() is not None
+    def text(self, no: int) -> tuple[TextHash, str]:
+        """The text of an entry, and the digest of its answer."""
+        text, answer = self.db.execute("SELECT text, answer FROM entries WHERE no = ?", (no,)).fetchone()
+        return text_hashes.unpack(json.loads(text)), answer
 
-    def text(self, no: int) -> TextHash:
-        (text,) = self.db.execute("SELECT text FROM entries WHERE no = ?", (no,)).fetchone()
-        return text_hashes.unpack(json.loads(text))
-
-    def media(self, no: int) -> tuple[Medium, ...]:
+    def media(self, no: int) -> list[tuple[str, tuple[int, ...]]]:
+        """(kind, numbers of its frames' images) of each medium of an entry."""
         (media,) = self.db.execute("SELECT media FROM entries WHERE no = ?", (no,)).fetchone()
-        return media_hashes.unpack_media(json.loads(media))
+        return [(kind, tuple(images)) for kind, images in json.loads(media)]
 
-    def first_time(self, no: int, other: int) -> bool:
-        """Whether this pair is asked for the first time: most are found from both sides, and judging takes longest."""
-        pair = (min(no, other), max(no, other))
-        return self.db.execute("INSERT OR IGNORE INTO judged VALUES (?, ?)", pair).rowcount == 1
+    def packed(self, medium: tuple[str, tuple[int, ...]]) -> dict[str, Any]:
+        """A medium as `media_hashes.unpack_media` takes it."""
+        kind, images = medium
+        found = [
+            self.db.execute("SELECT data FROM images WHERE image = ?", (i,)).fetchone()[0] for i in images
+        ]
+        return {"kind": kind, "frames": [json.loads(data) for data in found]}
 
-    def images_near(self, image: ImageHash, bits: int, numbers: str | None = None) -> list[tuple[int, int]]:
-        """(number, medium) of the images that have, or of which a window has, a hash within `bits`, in order.
+    def entries_near(
+        self, hashes: list[Any], bits: int, numbers: str | None = None, before: int | None = None
+    ) -> list[tuple[int, int]]:
+        """(number, medium) of the entries with an image near one of these (hashes of the frames of a medium), nearest first.
 
-        Whole images are compared with this image's windows, windows with this whole image. numbers: only of entries
-        whose text has these numbers.
+        numbers: only of entries whose text has these numbers. before: only entries of lower numbers.
         """
-        near: set[tuple[int, int]] = set()
-        for windows, hashes in ((False, image.hashes), (True, image.hashes[:1])):
-            found = self.db.execute(
-                "SELECT b.no, b.slot, b.hash FROM json_each(?1) AS k"
-                " CROSS JOIN image_bands AS b ON b.key = k.value"
-                " WHERE ?2 IS NULL OR (SELECT numbers FROM entries AS e WHERE e.no = b.no) = ?2",
-                (json.dumps(probes(hashes, windows)), numbers),
-            ).fetchall()
-            if found:
-                stored = np.array([row[2] for row in found], np.int64).view(np.uint64)
-                close = np.bitwise_count(hashes[:, None] ^ stored[None]).min(axis=0) <= bits
-                near.update((no, slot // 100) for (no, slot, _), ok in zip(found, close) if ok)
-        return sorted(near)
+        found: dict[tuple[int, int], None] = {}
+        for frame in hashes:
+            for image in self._near(frame.tobytes(), bits):
+                rows = self.db.execute(
+                    "SELECT p.no, p.at FROM places AS p JOIN entries AS e ON e.no = p.no"
+                    " WHERE p.image = ?1 AND (?2 IS NULL OR e.numbers = ?2) AND (?3 IS NULL OR p.no < ?3)"
+                    " ORDER BY p.no DESC LIMIT ?4",
+                    (image, numbers, before, OF_AN_IMAGE),
+                )
+                found.update(dict.fromkeys((no, at) for no, at in rows))
+        return list(found)
 
-    def texts_near(self, text: TextHash) -> list[int]:
-        """Numbers of the entries whose text shares a band with this one, in order."""
-        found = self.db.execute(
-            "SELECT DISTINCT b.no FROM json_each(?) AS k CROSS JOIN text_bands AS b ON b.key = k.value",
-            (json.dumps(text_hashes.bands(text)),),
-        )
-        return sorted(no for (no,) in found)
+    def _images_near(self, hashes: bytes, bits: int) -> list[int]:
+        return self._images.near(image_hashes.hashes_of(hashes), bits)
 
-    def media_with_text_near(self, text: TextHash, at_most: int) -> list[int] | None:
-        """Numbers of the entries with media whose text shares a band with this one, in order; None if they are more than
-        `at_most`, as with a question that many images are asked about."""
-        found = self.db.execute(
-            "SELECT DISTINCT b.no FROM json_each(?) AS k CROSS JOIN media_text_bands AS b ON b.key = k.value LIMIT ?",
-            (json.dumps(text_hashes.bands(text)), at_most + 1),
-        ).fetchall()
-        return sorted(no for (no,) in found) if len(found) <= at_most else None
+    def texts_near(self, text: TextHash, *, numbers: bool, before: int | None = None) -> list[int]:
+        """Numbers of the entries whose text shares bands with this one, those that share most first.
+
+        before: only entries of lower numbers.
+        """
+        shared: dict[int, int] = {}
+        for key in text_hashes.bands(text, numbers=numbers):
+            rows = self.db.execute(
+                "SELECT no FROM text_bands WHERE key = ?1 AND (?2 IS NULL OR no < ?2) ORDER BY no DESC LIMIT ?3",
+                (key, before, OF_A_BAND),
+            )
+            for (no,) in rows:
+                shared[no] = shared.get(no, 0) + 1
+        return sorted(shared, key=lambda no: (-shared[no], no))
 
     def remember(self, no: int, other: int, reason: str) -> None:
         """Why two entries are near-duplicates, for each the first time that it is one."""
@@ -168,20 +178,3 @@ class NearIndex:
         """(the other one, why)"""
         other, reason = self.db.execute("SELECT other, reason FROM pairs WHERE no = ?", (no,)).fetchone()
         return int(other), str(reason)
-
-
-def stored_keys(stored: int, window: bool) -> list[int]:
-    """Keys of a hash: number of the band (from 4 on for windows), then its 16 bits."""
-    return [(band + BANDS * window) << 16 | (stored >> 16 * band) & 0xFFFF for band in range(BANDS)]
-
-
-def probes(hashes: np.ndarray, windows: bool) -> list[int]:
-    """Keys under which the neighbours of hashes (n,) are stored, among whole images or among windows."""
-    values = ((hashes[:, None] >> _SHIFTS) & np.uint64(0xFFFF)).astype(np.int64)
-    keys = _BAND_PREFIX + (BANDS << 16) * windows + (values[:, :, None] ^ _NEIGHBOURS)
-    return [int(key) for key in np.unique(keys)]
-
-
-def _signed(value: int) -> int:
-    """SQLite's integers are signed."""
-    return value - (1 << 64) if value >> 63 else value

@@ -138,10 +138,10 @@ def verified_trace(data: Mapping[str, Any], row: Row) -> dict[str, str]:
         if not reaches(last, answer["value"]):
             raise Rejected(f"field 'solution': expected it to end with {answer['value']!r}, got {show(last)}")
         conclusion = with_unit(answer["value"], data.get("unit"))
-        score = math_reward(conclusion, answer)
+        score = math_reward(conclusion, answer) or 0.0
         if score != 1.0:  # a unit that keeps the reward from reading the number, as in -$3 per year
             conclusion = answer["value"]
-            score = math_reward(conclusion, answer)
+            score = math_reward(conclusion, answer) or 0.0
     if score != 1.0:
         raise Rejected(
             f"field 'answer': expected a conclusion that scores 1, got {conclusion!r} with {score}"

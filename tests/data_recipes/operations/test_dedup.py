@@ -14,7 +14,8 @@ from PIL import Image
 
 from benchmarks.dedup_set import bases, copies
 from data_recipes.operations import OPERATIONS
-from data_recipes.operations.image_hashes import image_hash, likeness
+from data_recipes.operations.image_hashes import image_hash
+from data_recipes.operations.image_likeness import likeness
 from data_recipes.records import Context, Decision, Options, Signature
 
 Row = dict[str, Any]
@@ -152,7 +153,7 @@ def test_a_removal_says_its_rule_and_figures(pictures, tmp_path):
     ]
     (same, near), context = decisions("dedup", rows, tmp_path)
     assert (same.rule, same.reason) == ("image_and_text_duplicate", "near-duplicate: the same")
-    assert "of 64 bits differ, correlation" in near.reason and "texts alike (similarity 1.00)" in near.reason
+    assert "of 256 bits differ, correlation" in near.reason and "texts alike (similarity 1.00)" in near.reason
     assert context.counts["removed"] == 2
 
 
