@@ -35,13 +35,13 @@ Signatures = Callable[[], Iterator[Signature]]
 class NearOptions(Options):
     """When two rows are near-duplicates."""
 
-    bits: int = Field(64, ge=0, le=96)
+    bits: int = Field(80, ge=0, le=96)
     """Perceptual hashes may differ in so many of 256 bits; of the images within them, the nearest 24 are compared."""
     correlation: float = Field(0.95, ge=-1, le=1)
     """Least correlation of the aligned thumbnails' fine structure."""
-    worst_patch: float = Field(0.8, ge=-1, le=1)
+    worst_patch: float = Field(0.7, ge=-1, le=1)
     """Least correlation in any patch of a tenth of width and height: one thing moved or one number changed is seen here."""
-    detail: float = Field(0.7, ge=-1, le=1)
+    detail: float = Field(0.6, ge=-1, le=1)
     """Least correlation in any patch of 16 pixels of images on flat ground (tables, charts, screens), which are compared at up
     to 512 pixels a side: another number or label is seen here."""
     similarity: float = Field(0.7, ge=0, le=1)

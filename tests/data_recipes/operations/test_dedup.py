@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.dedup_set import bases, copies
-from data_recipes.operations import OPERATIONS
+from data_recipes.operations import OPERATIONS, media_judge
 from data_recipes.operations.image_hashes import image_hash
 from data_recipes.operations.image_likeness import likeness
 from data_recipes.records import Context, Decision, Options, Signature
@@ -166,6 +167,66 @@ def test_all_images_of_a_row_are_compared_in_order(pictures, tmp_path):
         for i, images in enumerate([[one, two], [two, one], [copy, two], [one]])
     ]
     assert kept("dedup", rows, tmp_path) == {"2": "0"}
+
+
+def drawn(path: Path, lines: list[str], size: int = 16) -> Path:
+    """Lines of text in a frame, as a table or a window of settings is."""
+    image = Image.new("RGB", (380, 24 * len(lines) + 20), "white")
+    draw = ImageDraw.Draw(image)
+    for i, line in enumerate(lines):
+        draw.rectangle((6, 8 + 24 * i, 373, 32 + 24 * i), outline="#999999")
+        draw.text((14, 11 + 24 * i), line, fill="black", font=ImageFont.load_default(size))
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["both", "media"])
+def test_tables_of_which_only_the_numbers_differ_stay(tmp_path, mode):
+    r = random.Random(0)
+    names = ["apples", "pears", "plums", "figs", "dates"]
+    rows = []
+    for i in range(20):
+        lines = [f"{name}   {r.randint(100, 999)}" for name in names]
+        rows.append(row(f"table {i}", drawn(tmp_path / f"table{i}.png", lines), "How many apples are there?"))
+        lines = [f"{name}   {'on' if r.random() < 0.5 else 'off'}" for name in names] + [f"volume {i}"]
+        rows.append(row(f"window {i}", drawn(tmp_path / f"window{i}.png", lines), "Is pears on?"))
+        jpeg = tmp_path / f"table{i}.jpg"
+        Image.open(tmp_path / f"table{i}.png").save(jpeg, quality=60)
+        rows.append(row(f"copy {i}", jpeg, "How many apples are there?"))
+    expected = {f"copy {i}": f"table {i}" for i in range(20)}
+    assert kept("dedup", rows, tmp_path / "work", mode=mode) == expected
+
+
+def test_rows_with_other_true_answers_stay_unless_they_are_not_to_be_compared(pictures, tmp_path):
+    base, copy = pictures["photo base"], pictures["photo jpeg"]
+    rows = [
+        row("a", base, answer={"value": "4,656"}),
+        row("same value", copy, answer={"value": 4656}),
+        row("other value", copy, answer={"value": "4,657"}),
+        row("other case", copy, answer={"value": "4,656 "}),
+        row("text a", None, "Which one is it?", answer={"value": "red"}),
+        row("text b", None, "Which one is it?", answer={"value": "blue"}),
+        row("text c", None, "Which one is it", answer={"value": "Red"}),
+    ]
+    expected = {"same value": "a", "other case": "a", "text c": "text a"}
+    assert kept("dedup", rows, tmp_path) == expected
+    all_of_them = kept("dedup", rows, tmp_path, answers=False)
+    assert set(all_of_them) == {*expected, "other value", "text b"}
+
+
+def test_decisions_do_not_depend_on_the_number_of_workers(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(media_judge, "FEW", 1)  # so that the processes are used
+    rows = [row(name, path) for name, path in pictures.items()]
+    operation = OPERATIONS["dedup"]
+    chosen = operation.options(mode="media")
+    signed = [
+        Signature(r["id"], r["task"], "set", json.loads(json.dumps(operation.sign(r, chosen)))) for r in rows
+    ]
+    one, two = (
+        list(operation.decide(lambda: iter(signed), chosen, Context(tmp_path / str(n), workers=n)))
+        for n in (1, 2)
+    )
+    assert one == two and len(one) > 20
 
 
 def test_real_tables_are_not_merged(shared_data, tmp_path):
