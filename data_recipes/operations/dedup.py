@@ -41,7 +41,7 @@ class NearOptions(Options):
     """Least correlation of the aligned thumbnails' fine structure."""
     worst_patch: float = Field(0.7, ge=-1, le=1)
     """Least correlation in any patch of a tenth of width and height: one thing moved or one number changed is seen here."""
-    detail: float = Field(0.6, ge=-1, le=1)
+    detail: float = Field(0.65, ge=-1, le=1)
     """Least correlation in any patch of 16 pixels of images on flat ground (tables, charts, screens), which are compared at up
     to 512 pixels a side: another number or label is seen here."""
     similarity: float = Field(0.7, ge=0, le=1)

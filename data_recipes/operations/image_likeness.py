@@ -28,6 +28,9 @@ MARGIN = 2  # pixels at each side that are not compared
 PATCH, PATCHES = 9, 19  # the worst patch: pixels of its side, positions along an axis
 STRUCTURE = 0.35  # patches with less than this share of the image's own contrast do not count
 DETAIL_PATCH, DETAIL_BLUR = 16, 0.8  # pixels of the details: side of a patch, sigma of smoothing
+DETAIL_STRUCTURE = (
+    0.6  # as STRUCTURE: text has its image's full contrast, edges that clipping takes away have less
+)
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ def _compare_details(image: np.ndarray, target: np.ndarray, placed: np.ndarray) 
         if best is None:
             best = correlation
             contrast = np.maximum(variance_a / max(a.var(), 1.0), variance_b / max(b.var(), 1.0))
-            structured = contrast > STRUCTURE**2
+            structured = contrast > DETAIL_STRUCTURE**2
         best = np.maximum(best, correlation)
     assert best is not None
     return float(best[structured].min(initial=1.0))
