@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.distributed
@@ -43,8 +44,8 @@ class LogprobGap:
 class GapLimits:
     """Largest gap that is still rounding: ceilings for any model, and how often the noise floor of this one.
 
-    mean, max: of |trainer - engine|, nats. kl, ess: as in `LogprobGap`. noise: kl as a multiple of the floor that is
-    measured in the run (`GapCheck`).
+    mean, max: of |trainer - engine|, nats. kl, ess: as in `LogprobGap`. noise: KL as a multiple of the floor that is
+    measured in the run (`GapCheck`); its root is that of the mean.
 
     Ceilings. In float32 a right set-up measures a mean of 4e-7 to 1.4e-5, and up to 7e-3 on single rare tokens of a
     trained model; a temperature off by 0.1 % or pixels off by 1 % give 5e-5. Half precision rounds far more and
@@ -71,40 +72,64 @@ class GapLimits:
 class GapCheck:
     """The gap of each step against the ceilings and against the noise floor.
 
-    floor: KL of rounding alone in nats per token, from the run's first step; None before it. Part of a checkpoint.
+    floor: the gap that rounding alone makes, from the run's first step; None before it. Part of a checkpoint.
     """
 
     limits: GapLimits
-    floor: float | None = None
+    floor: LogprobGap | None = None
 
-    def first(self, gap: LogprobGap, noise: float) -> None:
-        """Set the floor: `noise`, the KL of rounding on the tokens of `gap` (`rl.rounding`), or where the engine rounds
+    def first(self, gap: LogprobGap, noise: LogprobGap) -> None:
+        """Set the floor: `noise`, what rounding does on the tokens of `gap` (`rl.rounding`), or where the engine rounds
         more than that, but within the limit, what it does. Raises OffPolicyError above the limit."""
         check_gap(gap, self.limits)
         self._check_noise(gap, noise)
-        self.floor = max(noise, gap.kl)
+        self.floor = _larger(noise, gap)
 
-    def check(self, gap: LogprobGap, noise: Callable[[], float]) -> None:
+    def check(self, gap: LogprobGap, noise: Callable[[], LogprobGap]) -> None:
         """Raises OffPolicyError above the limits. The noise of rounding changes as the policy learns, and with rare
         tokens: before the run stops for it, it is measured anew, on the tokens of `gap`. Call `first` before."""
         check_gap(gap, self.limits)
         assert self.floor is not None
-        if not gap.kl <= self.limits.noise * self.floor:
-            self.floor = max(self.floor, noise())
+        if self._is_above(gap, self.floor):
+            self.floor = _larger(self.floor, noise())
             self._check_noise(gap, self.floor)
 
     def metrics(self, gap: LogprobGap) -> dict[str, float]:
-        """For the log: `logprob_gap/mean`, `…/max`, `…/kl`, `…/ess`, and the floor as `…/noise`."""
-        values = asdict(gap) | {"noise": math.nan if self.floor is None else self.floor}
+        """For the log: `logprob_gap/mean`, `…/max`, `…/kl`, `…/ess`, and the floor's KL as `…/noise`."""
+        values = asdict(gap) | {"noise": math.nan if self.floor is None else self.floor.kl}
         return {f"logprob_gap/{name}": value for name, value in values.items() if name != "tokens"}
 
-    def _check_noise(self, gap: LogprobGap, noise: float) -> None:
-        if not gap.kl <= self.limits.noise * noise:
+    def state_dict(self) -> dict[str, Any] | None:
+        return None if self.floor is None else asdict(self.floor)
+
+    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
+        self.floor = None if state is None else LogprobGap(**state)
+
+    def _is_above(self, gap: LogprobGap, noise: LogprobGap) -> bool:
+        """In KL and in the mean alike: the KL of a confident policy hangs on one or two rare tokens, and the luck of their
+        rounding is no fault; a fault moves them all."""
+        factor = self.limits.noise
+        kl, mean = max(noise.kl, FLOAT_KL), max(noise.mean, FLOAT_MEAN)
+        return not (gap.kl <= factor * kl or gap.mean <= math.sqrt(factor) * mean)
+
+    def _check_noise(self, gap: LogprobGap, noise: LogprobGap) -> None:
+        if self._is_above(gap, noise):
             raise OffPolicyError(
-                f"off-policy: the KL between engine and trainer is {gap.kl:.1e} over {gap.tokens} tokens, which is"
-                f" {gap.kl / noise if noise else math.inf:.3g} times what rounding does to this model ({noise:.1e}); the limit"
-                f" is {self.limits.noise:g} times (mean difference {gap.mean:.1e}, ESS {gap.ess:.3f}). {_CAUSES}"
+                f"off-policy: the gap between the log-probs of engine and trainer is more than rounding: KL {gap.kl:.1e} and"
+                f" mean difference {gap.mean:.1e} over {gap.tokens} tokens; rounding makes {noise.kl:.1e} and"
+                f" {noise.mean:.1e} in this model, and the limits are {self.limits.noise:g} and"
+                f" {math.sqrt(self.limits.noise):.2g} times that (ESS {gap.ess:.3f}). {_CAUSES}"
             )
+
+
+FLOAT_KL, FLOAT_MEAN = 1e-13, 3e-7
+"""Least noise there is: log-probs are differences of float32 logits, however sure the policy is."""
+
+
+def _larger(a: LogprobGap, b: LogprobGap) -> LogprobGap:
+    return LogprobGap(
+        max(a.mean, b.mean), max(a.max, b.max), max(a.kl, b.kl), min(a.ess, b.ess), max(a.tokens, b.tokens)
+    )
 
 
 def logprob_gap(engine_logprobs: Tensor, trainer_logprobs: Tensor, mask: Tensor | None = None) -> LogprobGap:

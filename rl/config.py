@@ -97,7 +97,8 @@ class ChecksConfig(_Section):
     min_ess: float | None = Field(default=None, gt=0, le=1)
     """Limit of the effective sample size, as a share."""
     max_noise: float | None = Field(default=None, gt=1)
-    """Limit of the KL as a multiple of what rounding alone does to this model, which is measured in the first step."""
+    """Limit of the KL as a multiple of what rounding alone does to this model, which is measured in the first step; the
+    mean must be above the root of this multiple too."""
     sample_tokens: int = Field(default=4096, ge=1)
     """Tokens of each process on which the gap is measured where no group has a signal, and rounding in the first step."""
 

@@ -182,7 +182,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "sampler": run.sampler.state_dict(),
         "task_std": run.task_std.state_dict(),
         "skipped": run.skipped.state_dict(),
-        "gap_floor": run.gap.floor,
+        "gap_floor": run.gap.state_dict(),
     }
 
 
@@ -194,7 +194,7 @@ def restore(run: Run, folder: Path) -> None:
     run.sampler.load_state_dict(state["sampler"])
     run.task_std.load_state_dict(state["task_std"])
     run.skipped.load_state_dict(state["skipped"])
-    run.gap.floor = state["gap_floor"]
+    run.gap.load_state_dict(state["gap_floor"])
 
 
 def save(run: Run) -> None:

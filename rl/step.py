@@ -60,10 +60,10 @@ class StepSums:
             "correction/truncated": truncated / max(1.0, tokens),
         }
 
-    def rounding(self, accelerator: Accelerator, policy: nn.Module, options: Mapping[str, Any]) -> float:
-        """KL of rounding on the tokens of the step (`rl.rounding`). All processes must call it."""
+    def rounding(self, accelerator: Accelerator, policy: nn.Module, options: Mapping[str, Any]) -> LogprobGap:
+        """What rounding does on the tokens of the step (`rl.rounding`). All processes must call it."""
         moments = rounding_gap(policy, self.batches, self.logprobs, options)
-        return gap_over_processes(accelerator, moments).kl
+        return gap_over_processes(accelerator, moments)
 
 
 def gap_over_processes(accelerator: Accelerator, moments: Tensor) -> LogprobGap:
@@ -87,8 +87,8 @@ def sampled_gap(
     trainer = logprobs_of(policy, batches, options)
     gap = gap_over_processes(accelerator, engine_gap(batches, trainer))
 
-    def noise() -> float:
-        return gap_over_processes(accelerator, rounding_gap(policy, batches, trainer, options)).kl
+    def noise() -> LogprobGap:
+        return gap_over_processes(accelerator, rounding_gap(policy, batches, trainer, options))
 
     if not math.isfinite(gap.kl):
         return gap

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,7 +89,7 @@ def test_a_gap_of_rounding_passes():
 
 
 def gap_of_kl(kl):
-    return LogprobGap(mean=0.0, max=0.0, kl=kl, ess=1.0, tokens=10)
+    return LogprobGap(mean=math.sqrt(kl), max=0.0, kl=kl, ess=1.0, tokens=10)
 
 
 def test_kl_and_sample_size_have_ceilings():
@@ -99,28 +101,44 @@ def test_kl_and_sample_size_have_ceilings():
 
 def test_the_first_gap_is_judged_by_rounding_and_sets_the_floor():
     check = GapCheck(GapLimits(noise=4.0))
-    with pytest.raises(OffPolicyError, match="5 times what rounding does to this model"):
-        check.first(gap_of_kl(5e-12), noise=1e-12)
-    check.first(gap_of_kl(3e-12), noise=1e-12)
-    assert check.floor == 3e-12
-    check.first(gap_of_kl(1e-13), noise=1e-12)
-    assert check.floor == 1e-12
+    with pytest.raises(OffPolicyError, match=r"more than rounding: KL 5\.0e-12 .* rounding makes 1\.0e-12"):
+        check.first(gap_of_kl(5e-12), noise=gap_of_kl(1e-12))
+    check.first(gap_of_kl(3e-12), noise=gap_of_kl(1e-12))
+    assert check.floor.kl == 3e-12
+    check.first(gap_of_kl(1e-13), noise=gap_of_kl(1e-12))
+    assert check.floor.kl == 1e-12
 
 
 def test_a_later_gap_above_the_floor_is_judged_by_rounding_on_its_own_tokens():
-    check, measured = GapCheck(GapLimits(noise=4.0), floor=1e-12), []
+    check, measured = GapCheck(GapLimits(noise=4.0), floor=gap_of_kl(1e-12)), []
 
     def noise(value):
-        return lambda: measured.append(value) or value
+        return lambda: measured.append(value) or gap_of_kl(value)
 
     check.check(gap_of_kl(4e-12), noise(0.0))
     assert not measured  # below the limit nothing is measured
     check.check(gap_of_kl(5e-12), noise(2e-12))
-    assert measured == [2e-12] and check.floor == 2e-12
-    with pytest.raises(OffPolicyError, match="10 times what rounding does"):
+    assert measured == [2e-12] and check.floor.kl == 2e-12
+    with pytest.raises(OffPolicyError, match="more than rounding"):
         check.check(gap_of_kl(2e-11), noise(2e-12))
     with pytest.raises(OffPolicyError, match="KL between"):
-        check.check(gap_of_kl(float("nan")), noise(1.0))
+        check.check(replace(gap_of_kl(0.0), kl=float("nan")), noise(1.0))
+
+
+def test_one_unlucky_token_is_not_more_than_rounding():
+    check = GapCheck(GapLimits(noise=4.0), floor=gap_of_kl(1e-10))
+    check.check(replace(gap_of_kl(1e-10), kl=1e-8), lambda: gap_of_kl(1e-10))
+
+
+def test_the_noise_of_a_sure_policy_is_never_below_that_of_float32_log_probs():
+    GapCheck(GapLimits()).first(gap_of_kl(5e-14), noise=gap_of_kl(0.0))
+
+
+def test_the_floor_survives_as_json():
+    check = GapCheck(GapLimits(), floor=gap_of_kl(1e-12))
+    other = GapCheck(GapLimits())
+    other.load_state_dict(json.loads(json.dumps(check.state_dict())))
+    assert other.floor == check.floor
 
 
 def test_a_rollout_of_another_version_stops_the_run():

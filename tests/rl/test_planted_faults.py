@@ -155,9 +155,9 @@ def test_the_noise_floor_survives_a_resume(world, tmp_path, monkeypatch):
     """A fault that begins with the resume is not taken for the run's own noise."""
     train(config(world, tmp_path, "bfloat16", steps=2, save_every=1))
     state = json.loads((tmp_path / "checkpoint-2" / "trainer_state" / "loop.json").read_text())
-    assert 0 < state["gap_floor"] < 5e-4
+    assert 0 < state["gap_floor"]["kl"] < 5e-4
     measured = []
     monkeypatch.setattr(rl.loop, "sampled_gap", lambda *_: measured.append(1))
     train(config(world, tmp_path, "bfloat16", steps=3))
     assert not measured
-    assert metrics(tmp_path)[2]["logprob_gap/noise"] == state["gap_floor"]
+    assert metrics(tmp_path)[2]["logprob_gap/noise"] == state["gap_floor"]["kl"]
