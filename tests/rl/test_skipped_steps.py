@@ -173,7 +173,7 @@ def test_under_zero_all_processes_skip_a_step_that_is_broken_on_one(world, tmp_p
             command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            status = process.wait(timeout=300)
+            status = process.wait(timeout=900)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
