@@ -101,10 +101,17 @@ def test_weights_that_are_not_finite_reach_neither_a_checkpoint_nor_the_engine(w
     original = rl.loop.apply_gradient
     synced = []
 
-    def overflow(accelerator, policy, *args):
-        norm = original(accelerator, policy, *args)
+    policies = []
+    update = rl.loop.update
+
+    def with_policy(run, *args):
+        policies[:] = [run.policy]
+        return update(run, *args)
+
+    def overflow(*args):
+        norm = original(*args)
         with torch.no_grad():
-            dict(policy.named_parameters())["model.language_model.norm.weight"][3] = torch.inf
+            dict(policies[0].named_parameters())["model.language_model.norm.weight"][3] = torch.inf
         return norm
 
     load = TransformersEngine._load_weights
@@ -112,6 +119,7 @@ def test_weights_that_are_not_finite_reach_neither_a_checkpoint_nor_the_engine(w
     def record(engine, named_weights):
         load(engine, ((name, synced.append(w.isfinite().all()) or w) for name, w in named_weights))
 
+    monkeypatch.setattr(rl.loop, "update", with_policy)
     monkeypatch.setattr(rl.loop, "apply_gradient", overflow)
     monkeypatch.setattr(TransformersEngine, "_load_weights", record)
     with pytest.raises(
