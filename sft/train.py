@@ -189,6 +189,7 @@ def training_arguments(config: SFTConfig) -> TRLConfig:
     on_cpu = (
         not torch.cuda.is_available() and not launch.deepspeed
     )  # accelerate's use_cpu leaves DeepSpeed out
+    plugin = deepspeed_plugin(launch, config.zero_values(launch.processes)) if launch.deepspeed else None
     arguments = Arguments(
         output_dir=config.output_dir,
         num_train_epochs=optim.epochs,
@@ -236,13 +237,12 @@ def training_arguments(config: SFTConfig) -> TRLConfig:
     )
     # not what ACCELERATE_MIXED_PRECISION says, which TRLConfig would take up
     arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
-    if launch.deepspeed:
+    if plugin is not None:
         arguments.bf16 = precision == "bfloat16"
         arguments.mixed_precision = "bf16" if arguments.bf16 else "no"
-        values = config.zero_values(launch.processes)
-        arguments.deepspeed_plugin = deepspeed_plugin(launch, values)
-        arguments.deepspeed_plugin.set_mixed_precision(arguments.mixed_precision)
-        arguments.deepspeed_plugin.set_deepspeed_weakref()  # from_pretrained splits the weights by it
+        arguments.deepspeed_plugin = plugin
+        plugin.set_mixed_precision(arguments.mixed_precision)
+        plugin.set_deepspeed_weakref()  # from_pretrained splits the weights by it
     return arguments
 
 

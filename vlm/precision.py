@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,12 @@ def deepspeed_plugin(launch: Launch, values: ZeroValues) -> DeepSpeedPlugin:
     """
     from accelerate import DeepSpeedPlugin
 
+    if "RANK" not in os.environ:  # plain `python`: DeepSpeed would ask MPI what torchrun sets
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return DeepSpeedPlugin(hf_ds_config=deepspeed_settings(launch, values))
 
 

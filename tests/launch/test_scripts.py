@@ -44,11 +44,9 @@ GRPO_SIZES = (
     "max_tokens_per_microbatch=80",
     "optimizer.learning_rate=1e-4",
     "rewards.workers=1",
-    # a reward that untrained completions earn more or less of; those of the other tasks keep their functions
+    # a reward that untrained completions earn more or less of
     "rewards.grammar=none",
     f"rewards.tasks.counting=[{{function: '{ROOT}/tests/rl/small_run.py:share_of_digits', isolate: false}}]",
-    "rewards.tasks.grounding=giou",
-    "rewards.tasks.pointing=point_in_box",
 )
 
 
