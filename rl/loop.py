@@ -40,7 +40,7 @@ from rl.checks import check_fingerprint, check_gap, check_sampled
 from rl.config import GRPOConfig
 from rl.drawing import draw
 from rl.packing import fill, pack
-from rl.processes import collected, gathered, largest, seed_of, summed
+from rl.processes import collected, gathered, largest, seed_of, summed, timed
 from rl.rollouts.engine import OnRollout
 from rl.rollouts.types import Request, Rollout, Sampling
 from rl.run import Run, finish, leave, phase, read, save, say, start, state_of, stop_if_asked
@@ -125,7 +125,7 @@ def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout
     scores: list[Score] = []
     size = run.config.rollout.completions_per_prompt
     while run.sampler.wanted:
-        with phase(run, "generate", seconds):
+        with phase(run, "draw prompts"), timed(seconds, "generate"):
             mine, prompts = draw(run.sampler, run.accelerator, run.processor, run.config)
         repeated = [row for row in mine for _ in range(size)]
         with run.scorer.round(repeated) as scoring:

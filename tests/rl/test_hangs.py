@@ -27,7 +27,10 @@ def test_a_stopped_rank_ends_the_run_with_rank_and_operation(tmp_path):
             assert all(p.poll() is None for p in processes), output(log, 0).read_text()[-2000:]
             time.sleep(0.2)
         processes[1].send_signal(signal.SIGSTOP)
-        assert processes[0].wait(timeout=300) == STALLED
+        status = processes[0].wait(timeout=300)
     text = output(log, 0).read_text()
-    assert "error: rank 0 of 2: '" in text and "took longer than its limit of 30 s" in text
+    assert "error: rank 0 of 2: '" in text
+    # the watchdog's limit; or, in an exchange within an engine's longer phase, that of the process group
+    late = status == STALLED and "took longer than its limit of 30 s" in text
+    assert late or (status == 1 and "Timed out waiting" in text), text[-2000:]
     assert "rank 1: no sign of life (stopped or dead), in '" in text
