@@ -222,11 +222,10 @@ def run_ours(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
 def run_trl(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
     """`GRPOTrainer.train`, stopped for the other's turn at the end of each step."""
     import torch
-
-    import vlm  # noqa: F401  adapts torch's companions before transformers imports them
     from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
+    import vlm  # noqa: F401  adapts torch's companions before transformers imports them
     from rl.rollouts.tokens import suppressed_token_ids
 
     torch.set_num_threads(args.threads)

@@ -210,9 +210,12 @@ class Answering:
         return self._read(length)
 
     def answer(self, message: bytes) -> None:
-        """Answer the last request; there may be several answers."""
+        """Answer the last request; there may be several answers. Ends the process if the parent is gone."""
         self._leave_if_forked()
-        self._socket.sendall(_HEAD.pack(self._number, len(message)) + message)
+        try:
+            self._socket.sendall(_HEAD.pack(self._number, len(message)) + message)
+        except (BrokenPipeError, ConnectionResetError):  # the parent is gone, and needs no answer
+            os._exit(0)
 
     def _leave_if_forked(self) -> None:
         if os.getpid() != self._pid:  # a function forked, and the copy returned from it

@@ -226,8 +226,8 @@ def test_what_is_not_judged_is_none_and_what_is_too_expensive_is_zero_with_a_cou
     )
     with Router(config) as router:
         monkeypatch.setattr(MathPool, "judge_many", lambda self, items: [judged for _ in items])
-        row = {"id": "r", "task": "math", "prompt": [], "answer": {"value": "$x^2 - 1$"}}
-        (score,) = router.score([row], [r"\boxed{(x - 1)(x + 1)}"])
+        row = {"id": "r", "task": "math", "prompt": [], "answer": {"value": "$\\sin(2x)$"}}
+        (score,) = router.score([row], [r"\boxed{2 \sin(x) \cos(x)}"])
         metrics = router.pop_metrics()
     assert score.reward == reward
     assert (score.reason is None) == (reason is None) and (reason or "") in (score.reason or "")
