@@ -204,8 +204,8 @@ def run_ours(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
     )
     started, logged = loop.start, loop.log
 
-    def start(config: GRPOConfig) -> Any:
-        run = started(config)
+    def start(*given: Any) -> Any:
+        run = started(*given)
         turns.wait()
         return run
 

@@ -115,7 +115,7 @@ class Child:
         self._dump.seek(0)
         self._dump.truncate()
         self.process.send_signal(signal.SIGUSR1)
-        for _ in range(20):
+        for _ in range(200):  # a busy machine takes its time to deliver the signal
             time.sleep(0.01)
             if os.fstat(self._dump.fileno()).st_size:
                 time.sleep(0.01)
