@@ -109,7 +109,9 @@ def test_two_processes_take_the_steps_of_one(model, one, two, cell):
     (steps, weights), (steps_of_two, weights_of_two) = result(one, cell), result(two, cell)
     for a, b in zip(steps, steps_of_two, strict=True):
         for name in ("loss", "entropy", "grad_norm", "learning_rate"):
-            assert b[name] == pytest.approx(a[name], rel=5e-2 if rounded else 1e-5, abs=1e-6), name
+            # the loss is a sum of terms of both signs, so its own size says little about rounding
+            least = 5e-2 if rounded and name == "loss" else 1e-6
+            assert b[name] == pytest.approx(a[name], rel=5e-2 if rounded else 1e-5, abs=least), name
     assert weights.keys() == weights_of_two.keys()
     step = distance(weights, before)
     assert distance(weights, weights_of_two) <= (0.2 if rounded else 1e-3) * step
