@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import vlm  # noqa: F401  adapts torch's companions before anything imports them
+from core.config import load_config
+from core.processes.explained import explained
 from evaluation.config import EvaluationConfig
-from launch.config import load_config
-from launch.errors import explained
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; see `launch.config.load_config` for overrides."""
+    """Command line; see `core.config.load_config` for overrides."""
     config, dry_run = load_config(EvaluationConfig, argv)
     if dry_run:
         return

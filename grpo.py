@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from launch.config import load_config
-from launch.errors import explained
+from core.config import load_config
+from core.processes.explained import explained
 from rl.config import GRPOConfig
 
 

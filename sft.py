@@ -5,8 +5,8 @@ accelerate launch sft.py --config launch/configs/….yaml [key=value …] [--dry
 
 from __future__ import annotations
 
-from launch.config import load_config
-from launch.errors import explained
+from core.config import load_config
+from core.processes.explained import explained
 from sft.config import SFTConfig
 
 

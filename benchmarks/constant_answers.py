@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewards.geometry import Box
-from rewards.grounding import giou_reward, iou_above_centre_reward, iou_reward
+from rewards.functions.grounding import giou_reward, iou_above_centre_reward, iou_reward
+from rewards.geometry.overlap import Box
 
 REWARDS: dict[str, Callable[..., float | None]] = {
     "giou": giou_reward,

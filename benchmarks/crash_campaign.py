@@ -36,9 +36,9 @@ import rl.loop
 import rl.scoring
 import sft.data
 import sft.train
-from core.jsonl import read
-from core.run_folder import checkpoints
-from data_recipes.shapes.write import World, write_world
+from core.files.jsonl import read
+from core.files.run_folder import checkpoints
+from data_recipes.synthetic.shapes.write import World, write_world
 from rl.config import GRPOConfig
 from sft.config import SFTConfig
 from vlm.tiny import build_tiny_vlm

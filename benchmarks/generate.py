@@ -25,9 +25,9 @@ import torch
 from PIL import Image
 
 import vlm  # noqa: F401
-from rl.rollouts.config import EngineConfig, build_engine
-from rl.rollouts.engine import Engine
-from rl.rollouts.types import Request, Sampling
+from engines.config import EngineConfig, build_engine
+from engines.engine import Engine
+from engines.rollout import Request, Sampling
 from vlm.inputs import encode
 from vlm.load import load_model, load_processor
 from vlm.tiny import build_tiny_vlm

@@ -31,8 +31,8 @@ import vlm  # noqa: F401  before transformers' models
 from benchmarks.random_vlm import NO_SPECIAL_TOKENS, image_prompt, media_tokens, processor, random_group
 from benchmarks.rivals import trl_inputs, trl_trainer
 from rl.advantages import Group
-from rl.packing import pack
-from rl.update import policy_gradient
+from rl.update.packing import pack
+from rl.update.policy_gradient import policy_gradient
 from vlm.inputs import collate, extend
 
 TEXT: dict[str, dict[str, Any]] = {

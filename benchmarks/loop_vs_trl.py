@@ -91,7 +91,7 @@ def main() -> None:
 
 def write_task(folder: Path, args: argparse.Namespace) -> None:
     """The random model in `folder/model` and one row for each prompt of the run in `folder/rows.jsonl`."""
-    from vlm.rows import write_rows
+    from core.rows import write_rows
     from vlm.tiny import build_tiny_vlm
 
     build_tiny_vlm(
@@ -226,7 +226,7 @@ def run_trl(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
     from trl import GRPOConfig, GRPOTrainer
 
     import vlm  # noqa: F401  adapts torch's companions before transformers imports them
-    from rl.rollouts.tokens import suppressed_token_ids
+    from engines.tokens import suppressed_token_ids
 
     torch.set_num_threads(args.threads)
     processor = AutoProcessor.from_pretrained(folder / "model", padding_side="left")
@@ -292,7 +292,7 @@ def trl_rows(folder: Path) -> Any:
     from datasets import Dataset, Features, List, Value
     from datasets import Image as ImageColumn
 
-    from vlm.rows import read_rows
+    from core.rows import read_rows
 
     features = Features(
         {

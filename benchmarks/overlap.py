@@ -27,11 +27,11 @@ import torch
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from benchmarks.generate import QUESTION, requests
 from benchmarks.reward_isolation import Service
+from engines.config import EngineConfig, build_engine
+from engines.engine import Engine
+from engines.rollout import Request, Rollout, Sampling
 from rewards.config import RewardsConfig
 from rewards.router import Router, Score
-from rl.rollouts.config import EngineConfig, build_engine
-from rl.rollouts.engine import Engine
-from rl.rollouts.types import Request, Rollout, Sampling
 from rl.scoring import Scorer
 from vlm.load import load_processor
 from vlm.tiny import build_tiny_vlm

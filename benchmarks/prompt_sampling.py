@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 
-from rl.sampling import PromptSampler
+from rl.prompts.sampling import PromptSampler
 
 STEPS, PROMPTS = 30, 128
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from engines.rollout import Rollout
 from rl.advantages import Group
-from rl.rollouts.types import Rollout
 from vlm.inputs import Encoded, encode
 from vlm.tiny import SPECIAL_TOKENS, build_processor, build_tokenizer
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rewards.math_answer import math_many, math_reward, pool
-from rewards.pointing import point_in_box_reward
-from rewards.temporal import recall_at_1, temporal_iou_reward
+from rewards.functions.math_answer import math_many, math_reward, pool
+from rewards.functions.pointing import point_in_box_reward
+from rewards.functions.temporal import recall_at_1, temporal_iou_reward
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rewards.builtins import BUILTINS
-from rewards.math_answer import pool
+from rewards.functions.builtins import BUILTINS
+from rewards.functions.math_answer import pool
 
 LIMIT = 0.97
 """Least share of all cases that must be decided as expected; checked only when no reward is left out."""

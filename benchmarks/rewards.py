@@ -28,10 +28,10 @@ if (
 ):  # run as a file: its own folder, first on the path, would hide the package of the same name
     sys.path[0] = str(Path(__file__).parents[1])
 
-from rewards.builtins import BUILTINS
-from rewards.math_answer import math_many, use_pool
-from rewards.math_pool import MathPool
-from rewards.reading import last_boxed
+from rewards.functions.builtins import BUILTINS
+from rewards.functions.math_answer import math_many, use_pool
+from rewards.reading.text import last_boxed
+from rewards.serving.math_pool import MathPool
 
 GEOMETRY_TARGET = 20_000.0
 MATH_TARGET = 200.0

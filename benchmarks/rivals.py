@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from rl.advantages import Group
-from rl.log_probs import linear_policy_gradient
+from vlm.packed.head import linear_policy_gradient
 
 
 def trl_inputs(group: Group, image_id: int, pad_id: int = 0) -> dict:

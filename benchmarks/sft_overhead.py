@@ -27,13 +27,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from core.jsonl import read
+from core.files.jsonl import read
+from core.rows import read_rows, write_rows
 from sft.config import SFTConfig
 from sft.data import IGNORE, Collator
 from sft.train import run
 from sft.trainer import StepSampler, TraceTrainer
 from vlm.load import load_model, load_processor
-from vlm.rows import read_rows, write_rows
 from vlm.tiny import build_tiny_vlm
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (40, 70, 220), "yellow": (230, 200, 40)}

@@ -29,8 +29,8 @@ from typing import Any
 import torch
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
-from core.jsonl import read
-from data_recipes.shapes.write import World, write_world
+from core.files.jsonl import read
+from data_recipes.synthetic.shapes.write import World, write_world
 from rl.config import GRPOConfig
 from rl.loop import train
 from vlm.tiny import build_tiny_vlm

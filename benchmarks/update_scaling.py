@@ -24,8 +24,8 @@ from benchmarks.measure import interleaved_medians
 from benchmarks.random_vlm import image_prompt, processor, random_group, random_model
 from benchmarks.rivals import compact_head, prefix_grouper_loss, trl_inputs, trl_trainer
 from rl.advantages import Group
-from rl.packing import pack
-from rl.update import policy_gradient
+from rl.update.packing import pack
+from rl.update.policy_gradient import policy_gradient
 
 GROUPS = (4, 8, 16, 32)
 IMAGE_SIDE = {64: 112, 320: 448, 1024: 448}  # prompt tokens -> pixels

@@ -1,8 +1,16 @@
-"""The error of a run folder, for users."""
+"""Errors that a user can mend. Entry points end with their message alone; every other error keeps its traceback."""
 
 from __future__ import annotations
 
 
-class RunError(RuntimeError):
+class UserError(Exception):
+    """The base of all of them. The message says what was expected, what came, and where."""
+
+
+class RunError(UserError, RuntimeError):
     """A run cannot start or go on, and the user can mend it: another run holds the folder, its checkpoints are damaged,
     its config differs, the disk is full. The message says what was expected, what was found, and what to do."""
+
+
+class LaunchError(UserError, ValueError):
+    """What the launch asks for and what the run's config asks for do not fit each other."""

@@ -24,7 +24,7 @@ def short_words(text: str, limit: int = QUOTED) -> str:
 
 
 def dump(config: BaseModel) -> str:
-    """A resolved config as YAML, from which `launch.config.read_config` reads an equal config."""
+    """A resolved config as YAML, from which `core.config.read_config` reads an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
 
 

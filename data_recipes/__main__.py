@@ -15,15 +15,15 @@ from typing import Any
 
 import yaml
 
+from core.config import ConfigError, describe, dump, parse_value, read_config
+from core.rows import Row
 from data_recipes.config import Recipe
 from data_recipes.contact_sheet import contact_sheet
 from data_recipes.inspection import inspect
 from data_recipes.operations import OPERATIONS
 from data_recipes.readers import FORMATS
 from data_recipes.runner import RecipeError, run_recipe
-from launch.config import ConfigError, describe, dump, parse_value, read_config
 from vlm.load import load_processor, pixel_limits
-from vlm.rows import Row
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -22,10 +22,10 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from data_recipes.checks.validate import Validation
 from data_recipes.operations import OPERATIONS
 from data_recipes.readers import FORMATS
 from data_recipes.records import Format, Options, RowOperation, SetOperation
-from data_recipes.validate import Validation
 
 
 class Source(Options):

@@ -12,13 +12,13 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from rewards.frames import convert, frames_of, sizes_of, smart_resize
-from rewards.geometry import Box, Point
-from rewards.gold import numbers
-from rewards.grounding import gold_boxes
-from rewards.temporal import gold_spans
+from core.rows import Row
+from rewards.functions.grounding import gold_boxes
+from rewards.functions.temporal import gold_spans
+from rewards.geometry.frames import convert, frames_of, sizes_of, smart_resize
+from rewards.geometry.overlap import Box, Point
+from rewards.reading.gold import numbers
 from vlm.media import MediaError, load_image, load_video
-from vlm.rows import Row
 
 WIDTH, HEIGHT, TEXT = 460, 340, 76  # of a picture, and of the text under it, in pixels
 COLUMNS, FRAMES, FRAMES_ACROSS = 4, 12, 4

@@ -11,14 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from data_recipes.accept import accept, media_roots
+from core.rows import Row
+from data_recipes.checks.accept import accept, media_roots
+from data_recipes.checks.validate import Validation, make_check
 from data_recipes.readers import FORMATS
 from data_recipes.readers.files import kind_of, text_lines
 from data_recipes.readers.folders import records
 from data_recipes.readers.refused import refused
 from data_recipes.records import Format, Options, Record, Rejected, SourceError
-from data_recipes.validate import Validation, make_check
-from vlm.rows import Row
 
 SHOWN = 3
 LISTED = 10

@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from data_recipes.json_text import Piece, parse_json
-from vlm.rows import Row
+from core.rows import Row
+from data_recipes.files.json_text import Piece, parse_json
 
 
 class Rejected(ValueError):

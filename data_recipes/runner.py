@@ -30,9 +30,9 @@ from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
 from data_recipes.bars import bar
-from data_recipes.card import write_card
 from data_recipes.config import Recipe
-from data_recipes.inputs import (
+from data_recipes.files.card import write_card
+from data_recipes.files.inputs import (
     changes,
     differences,
     digest_of,
@@ -42,8 +42,8 @@ from data_recipes.inputs import (
     read_notes,
     write_notes,
 )
+from data_recipes.files.output import SHARD, WriteOutput, WriteParquet, join_tasks, rows_written
 from data_recipes.mixture import allot
-from data_recipes.output import SHARD, WriteOutput, WriteParquet, join_tasks, rows_written
 from data_recipes.records import Context, Signature
 from data_recipes.stages import (
     Segment,

@@ -23,14 +23,14 @@ from typing import IO, Any
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
-from data_recipes.accept import accept, media_roots
+from core.rows import Row
 from data_recipes.bars import bar
+from data_recipes.checks.accept import accept, media_roots
+from data_recipes.checks.validate import make_check
 from data_recipes.config import Recipe, Source
-from data_recipes.inputs import note_media, noting, write_notes
+from data_recipes.files.inputs import note_media, noting, write_notes
 from data_recipes.records import Context, Record, Rejected, Removed, RowOperation, SetOperation, SourceError
-from data_recipes.validate import make_check
 from data_recipes.verdicts import Position, Verdicts
-from vlm.rows import Row
 
 logger.disable("datatrove")  # its progress lines; ours say the same in fewer words
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.paths import PathText
+from core.files.paths import PathText
+from engines.config import EngineConfig
 from rewards.config import RewardsConfig
-from rl.rollouts.config import EngineConfig
 
 
 class EvaluationConfig(BaseModel):
@@ -20,7 +20,7 @@ class EvaluationConfig(BaseModel):
     """Folders (or Hub ids in the local cache) of the checkpoints by the name they get in tables. The order matters:
     differences are taken of each against those before it. `untrained`, `sft` and `rl` are the names the report knows."""
     rows: PathText
-    """Held-out rows with answers (vlm/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder."""
+    """Held-out rows with answers (core/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many rows; null: all."""
     rewards: RewardsConfig

@@ -17,23 +17,23 @@ import torch
 from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
-from core.jsonl import append
+from core.files.jsonl import append
+from core.rows import Row, read_rows
+from engines.config import build_engine
+from engines.engine import Engine
+from engines.rollout import Request, Rollout, Sampling
+from engines.weights import FingerprintedWeights
 from evaluation.config import EvaluationConfig
 from evaluation.metrics import Scored, by_task, differences, summarise
 from evaluation.tables import print_table
 from evaluation.weights import named_weights, same_architecture
 from rewards.config import check_pixel_limits
-from rewards.frames import with_model_limits
+from rewards.geometry.frames import with_model_limits
 from rewards.router import Router, Score
 from rl.checks import check_fingerprint
-from rl.rollouts.config import build_engine
-from rl.rollouts.engine import Engine
-from rl.rollouts.types import Request, Rollout, Sampling
 from rl.run_files import rollout_record
-from rl.weights import FingerprintedWeights
 from vlm.inputs import Encoded, encode_row
 from vlm.load import check_checkpoint, load_processor, pixel_limits
-from vlm.rows import Row, read_rows
 
 
 def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:

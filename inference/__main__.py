@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import vlm  # noqa: F401  adapts torch's companions before anything imports them
+from core.config import load_config
 from inference.config import InferenceConfig
-from launch.config import load_config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; see `launch.config.load_config` for overrides."""
+    """Command line; see `core.config.load_config` for overrides."""
     config, dry_run = load_config(InferenceConfig, argv)
     if dry_run:
         return

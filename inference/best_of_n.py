@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core.rows import Row
+from engines.engine import Engine
+from engines.rollout import Request, Rollout, Sampling
 from inference.types import Answer, Selector, choose
-from rl.rollouts.engine import Engine
-from rl.rollouts.types import Request, Rollout, Sampling
 from vlm.inputs import Encoded
-from vlm.rows import Row
 
 
 def best_of_n(

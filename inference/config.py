@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.paths import PathText
+from core.files.paths import PathText
+from engines.config import EngineConfig
 from rewards.config import RewardsConfig
-from rl.rollouts.config import EngineConfig
 
 
 class InferenceConfig(BaseModel):
@@ -20,7 +20,7 @@ class InferenceConfig(BaseModel):
     model: PathText
     """Folder (or Hub id in the local cache) of the checkpoint."""
     rows: PathText
-    """Rows to answer (vlm/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder."""
+    """Rows to answer (core/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many rows; null: all."""
     rewards: RewardsConfig

@@ -20,6 +20,10 @@ import torch
 from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
+from core.rows import Row, read_rows
+from engines.config import build_engine
+from engines.engine import Engine
+from engines.rollout import Rollout, Sampling
 from inference.best_of_n import pick, sample
 from inference.config import InferenceConfig
 from inference.selectors import GRAMMARS, average_logprob, conclusion_of, selector
@@ -27,14 +31,10 @@ from inference.stage_beam import stage_beam
 from inference.table import plain
 from inference.types import Selector
 from rewards.config import check_pixel_limits
-from rewards.frames import with_model_limits
+from rewards.geometry.frames import with_model_limits
 from rewards.router import Router, Score
-from rl.rollouts.config import build_engine
-from rl.rollouts.engine import Engine
-from rl.rollouts.types import Rollout, Sampling
 from vlm.inputs import encode_row
 from vlm.load import check_checkpoint, load_processor, pixel_limits
-from vlm.rows import Row, read_rows
 
 Record = dict[str, Any]
 

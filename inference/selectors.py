@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from core.rows import Row
+from engines.rollout import Rollout
 from inference.types import Selector
-from rewards.plugins import load
-from rewards.reading import last_boxed, plain_number, plain_text, without_lead
+from rewards.reading.text import last_boxed, plain_number, plain_text, without_lead
 from rewards.router import Router
+from rewards.serving.plugins import load
 from rewards.stages import STAGES, THINK, parse
-from rl.rollouts.types import Rollout
-from vlm.rows import Row
 
 GRAMMARS: dict[str, tuple[str, ...] | None] = {"stages": STAGES, "think": THINK, "none": None}
 """Blocks of the grammars that `rewards.grammar` names; None: an answer is one plain text."""

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from core.rows import Row
+from engines.engine import Engine
+from engines.rollout import Finish, Request, Rollout, Sampling
 from inference.selectors import mean_logprob
 from inference.types import Answer, Selector, choose
 from rewards.stages import STAGES, parse
-from rl.rollouts.engine import Engine
-from rl.rollouts.types import Finish, Request, Rollout, Sampling
 from vlm.inputs import Encoded, extend
-from vlm.rows import Row
 
 SEED_STRIDE = 1_000_003  # between the seeds of one stage and the next
 

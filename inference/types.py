@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rl.rollouts.types import Rollout
-from vlm.rows import Row
+from core.rows import Row
+from engines.rollout import Rollout
 
 Selector = Callable[[Row, str, Sequence[Rollout]], int]
 """`select(row, prefix, candidates) -> index of the best candidate`.

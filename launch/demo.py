@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from core.jsonl import read
+from core.files.jsonl import read
 from evaluation.run import summary_part
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +69,7 @@ def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None 
     untrained = out / "untrained"
 
     phase(1, "Making the world: coloured shapes, clips and sums; SFT traces of mixed quality, held-out rows")
-    run("-m", "data_recipes.shapes.write", data, f"--seed={seed}", *extra["data"])
+    run("-m", "data_recipes.synthetic.shapes.write", data, f"--seed={seed}", *extra["data"])
 
     phase(2, "Building a tiny vision-language model of Qwen2.5-VL's architecture, with random weights")
     run("-m", "vlm.tiny", untrained, f"--corpus={data / 'corpus.txt'}", f"--seed={seed}")

@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
-from launch.config import dump, load_config, read_yaml
+from core.config import dump, load_config, read_yaml
+from core.errors import LaunchError
+from core.rows import Row, RowError, read_rows
+from core.training.precision import Launch, check_launch, deepspeed_settings
 from rewards.config import check_pixel_limits
 from rewards.errors import PluginError, RewardDataError
 from rewards.router import Router
@@ -29,9 +32,6 @@ from rl.config import GRPOConfig
 from sft.config import SFTConfig
 from vlm.checkpoint import CheckpointError
 from vlm.load import ModelConfig, check_checkpoint
-from vlm.precision import Launch, check_launch, deepspeed_settings
-from vlm.rows import Row, RowError, read_rows
-from vlm.zero import LaunchError
 
 ROWS_CHECKED = 1000
 PIXELS_PER_TOKEN = 28 * 28  # one visual token: 2 x 2 patches of 14 x 14

@@ -6,7 +6,7 @@ A reward is a plain function of one sample:
 
 `completion` is the text of the final answer (the CONCLUSION of a structured trace), `answer` the row's typed ground
 truth, `row` its other columns and the options of the configuration. Whatever a model writes, a reward of this library
-does not raise, hang or evaluate it. Only a broken *answer* (a data error) raises ValueError. `rewards.builtins.BUILTINS`
+does not raise, hang or evaluate it. Only a broken *answer* (a data error) raises ValueError. `rewards.functions.builtins.BUILTINS`
 maps the short names (`math`, `giou`, …) to the functions.
 
 Three optional attributes of a reward function are conventions that other people's functions may use too:

@@ -25,13 +25,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rewards.calls import Item, Limits, Outcome
 from rewards.config import FunctionConfig
 from rewards.errors import PluginError, RewardDataError
-from rewards.isolation import Pool
-from rewards.plugins import available, load
 from rewards.rowfiles import read_completions, read_rows
-from rewards.runners import Runner, make_runner, score_items
+from rewards.serving.calls import Item, Limits, Outcome
+from rewards.serving.isolation import Pool
+from rewards.serving.plugins import available, load
+from rewards.serving.runners import Runner, make_runner, score_items
 
 ADVERSARIAL: tuple[str, ...] = (
     "\\boxed{}", "\\boxed{\\boxed{1}", "[nan, nan, nan, nan]", "[1e999, -1e999, 1, 1]", "[100, 100, 0, 0]", "[0, 0, 0, 0]",
@@ -132,8 +132,8 @@ def score(arguments: argparse.Namespace) -> int:
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve functions over HTTP until stopped."""
-    from rewards.service import ServiceConfig
-    from rewards.service import serve as serve_forever
+    from rewards.serving.service import ServiceConfig
+    from rewards.serving.service import serve as serve_forever
 
     settings: dict[str, Any] = {}
     if arguments.config:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from core.errors import UserError
 
-class PluginError(ValueError):
+
+class PluginError(UserError, ValueError):
     """A reward function cannot be found, imported, or called with what the configuration gives it."""
 
 
-class RewardDataError(ValueError):
+class RewardDataError(UserError, ValueError):
     """A row cannot be scored: its task has no reward, a column is missing, or its answer does not parse."""
 
 
-class RewardFailure(RuntimeError):
+class RewardFailure(UserError, RuntimeError):
     """A reward function failed for more rollouts than the configuration allows; the run must stop."""

@@ -25,11 +25,11 @@ from types import TracebackType
 from typing import Any
 
 from core.metrics import Metric, mean, total
-from rewards.calls import Failure, Item, Limits, Outcome
 from rewards.config import FunctionConfig, RewardsConfig
 from rewards.errors import PluginError, RewardDataError, RewardFailure
-from rewards.isolation import Metrics, Pool
-from rewards.runners import InProcess, Runner, make_runner, score_items
+from rewards.serving.calls import Failure, Item, Limits, Outcome
+from rewards.serving.isolation import Metrics, Pool
+from rewards.serving.runners import InProcess, Runner, make_runner, score_items
 from rewards.stages import STAGES, THINK, Parsed, parse
 
 log = logging.getLogger("rewards")

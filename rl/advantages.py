@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rl.rollouts.types import Rollout
+from engines.rollout import Rollout
 
 Estimator = Literal["group_std", "no_std", "task_std"]
 

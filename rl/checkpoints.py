@@ -1,5 +1,5 @@
 """Checkpoints: a folder that vLLM and transformers load, with the trainer's state inside (whole or not at all, and with
-checksums: core/run_folder.py)."""
+checksums: core/files/run_folder.py)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from core.ranks import on_main
-from core.record import Record, model_identity, rows_identity
-from core.run_folder import writing_checkpoint
+from core.files.record import Record, model_identity, rows_identity
+from core.files.run_folder import writing_checkpoint
+from core.processes.ranks import on_main
+from core.rows import Row
 from rl.config import GRPOConfig
 from vlm.load import check_checkpoint
-from vlm.rows import Row
 
 STATE = "trainer_state"
 FREE = (
@@ -51,7 +51,7 @@ def record_of(config: GRPOConfig, accelerator: Accelerator, rows: list[Row]) -> 
 
 def save_model(accelerator: Accelerator, model: Any, processor: Any, folder: Path) -> None:
     """Weights (adapters merged) and processor, by the main process; all processes take part in gathering them."""
-    from rl.weights import named_weights
+    from engines.weights import named_weights
 
     bare = accelerator.unwrap_model(model)
     gather_here = accelerator.is_main_process

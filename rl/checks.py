@@ -15,10 +15,11 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from rl.rollouts.types import Rollout
+from core.errors import UserError
+from engines.rollout import Rollout
 
 
-class OffPolicyError(RuntimeError):
+class OffPolicyError(UserError, RuntimeError):
     """The rollouts are not samples of the policy that is being updated."""
 
 
@@ -79,7 +80,7 @@ class GapCheck:
     floor: LogprobGap | None = None
 
     def first(self, gap: LogprobGap, noise: LogprobGap) -> None:
-        """Set the floor: `noise`, what rounding does on the tokens of `gap` (`rl.rounding`), or where the engine rounds
+        """Set the floor: `noise`, what rounding does on the tokens of `gap` (`rl.update.rounding`), or where the engine rounds
         more than that, but within the limit, what it does. Raises OffPolicyError above the limit."""
         check_gap(gap, self.limits)
         self._check_noise(gap, noise)
@@ -210,7 +211,7 @@ def check_sampled(rollouts: Iterable[Rollout], version: int) -> None:
 
 
 def check_fingerprint(engine: Mapping[str, int], trainer: Mapping[str, int]) -> None:
-    """The engine's weights are the trainer's, bit for bit (`rl.rollouts.fingerprint`)."""
+    """The engine's weights are the trainer's, bit for bit (`engines.fingerprint`)."""
     missing = sorted(trainer.keys() ^ engine.keys())
     if missing:
         raise OffPolicyError(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.paths import PathText
+from core.files.paths import PathText
+from core.training.optimizer import ADAM_EPSILON, OptimizerConfig
+from core.training.precision import training_precision
+from core.training.zero import ZeroValues
+from engines.config import EngineConfig
 from rewards.config import RewardsConfig
 from rl.advantages import Estimator
-from rl.rollouts.config import EngineConfig
+from vlm.checkpoint import hidden_size
 from vlm.load import ModelConfig
-from vlm.precision import training_precision
-from vlm.zero import ZeroValues
-
-ADAM_EPSILON = 1e-8
-"""AdamW's epsilon, PyTorch's default."""
 
 
 class _Section(BaseModel):
@@ -56,7 +56,7 @@ class RolloutConfig(_Section):
 
 
 class SamplingConfig(_Section):
-    """Which prompts fill a step; everything stays on-policy (rl/sampling.py)."""
+    """Which prompts fill a step; everything stays on-policy (rl/prompts/sampling.py)."""
 
     dynamic: bool = False
     """Sample further prompts in the place of groups without a signal, until the step has `prompts_per_step` groups
@@ -66,23 +66,6 @@ class SamplingConfig(_Section):
     easy_pool: float = Field(default=0.0, ge=0, lt=1)
     """Prompts that every rollout solved leave for a pool, from which a prompt is drawn with this probability (MiMo-7B:
     0.1); 0: no pool."""
-
-
-class OptimizerConfig(_Section):
-    """AdamW and its schedule."""
-
-    learning_rate: float = Field(default=1e-6, gt=0)
-    """After warm-up; constant from then on."""
-    warmup_steps: int = Field(default=0, ge=0)
-    """Steps over which the learning rate rises linearly from 0."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's two averages."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients are scaled down to this norm."""
-    max_skipped_steps: int = Field(default=3, ge=0)
-    """A step whose learning rate, loss or gradient is not finite is skipped; more than so many in a row stop the run."""
 
 
 class ChecksConfig(_Section):
@@ -104,7 +87,7 @@ class ChecksConfig(_Section):
 
 
 class TimeoutsConfig(_Section):
-    """When a run that no longer goes on is ended, with an error that names rank and operation (core/watchdog.py)."""
+    """When a run that no longer goes on is ended, with an error that names rank and operation (core/processes/watchdog.py)."""
 
     exchange_s: float = Field(default=1800, gt=0)
     """Longest wait of a process for the others: joining, an exchange, a micro-batch, a checkpoint. Processes also wait
@@ -135,7 +118,7 @@ class GRPOConfig(_Section):
     advantage: Estimator = "group_std"
     """How a reward becomes an advantage: group_std (GRPO, MiMo-VL), no_std (Dr.GRPO), task_std (EMA-GRPO)."""
     correction: Literal["auto", "none", "token", "sequence"] = "auto"
-    """Importance weights for what engine and trainer round differently (rl/correction.py): by token, by whole completion,
+    """Importance weights for what engine and trainer round differently (rl/update/correction.py): by token, by whole completion,
     or none. auto: none in float32, where the gap is 1e-6; token in half precision."""
     correction_limit: float = Field(default=2.0, ge=1)
     """Larger weights are truncated to this."""
@@ -186,5 +169,5 @@ class GRPOConfig(_Section):
             epsilon=ADAM_EPSILON,
             weight_decay=optimizer.weight_decay,
             max_grad_norm=optimizer.max_grad_norm,
-            model_path=self.model.path,
+            hidden_size=partial(hidden_size, self.model.path),
         )

@@ -26,35 +26,32 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
-from core.disk import disk_explained
-from core.jsonl import append
-from core.lock import locked
-from core.run_folder import begin
-from core.stop import StopRequested
+from core.files.disk import disk_explained
+from core.files.jsonl import append
+from core.files.lock import locked
+from core.files.run_folder import begin
+from core.processes.exchange import collected, gathered, largest, seed_of, summed, timed
+from core.processes.stop import StopRequested
+from core.processes.watchdog import renew
+from core.rows import Row
 from core.trackers import check_installed
-from core.watchdog import renew
+from core.training.optimizer import learning_rate
+from engines.engine import OnRollout
+from engines.rollout import Request, Rollout, Sampling
+from engines.weights import FingerprintedWeights, named_weights
 from rewards.router import Score
 from rl.advantages import Group, group_advantages
 from rl.checkpoints import record_of
 from rl.checks import check_fingerprint, check_gap, check_sampled
 from rl.config import GRPOConfig
-from rl.drawing import draw
-from rl.packing import fill, pack
-from rl.processes import collected, gathered, largest, seed_of, summed, timed
-from rl.rollouts.engine import OnRollout
-from rl.rollouts.types import Request, Rollout, Sampling
+from rl.prompts.drawing import draw
+from rl.prompts.sampling import Batch, outcome_of
 from rl.run import Run, finish, leave, phase, read, save, say, start, state_of, stop_if_asked
 from rl.run_files import rollout_record, seconds_metrics, step_metrics
-from rl.sampling import Batch, outcome_of
-from rl.setup import (
-    correction,
-    join_processes,
-    learning_rate,
-)
+from rl.setup import correction, join_processes
 from rl.step import StepSums, apply_gradient, loss_without_step, sampled_gap
-from rl.update import policy_gradient
-from rl.weights import FingerprintedWeights, named_weights
-from vlm.rows import Row
+from rl.update.packing import fill, pack
+from rl.update.policy_gradient import policy_gradient
 
 
 def train(config: GRPOConfig) -> Path:

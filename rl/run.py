@@ -16,32 +16,33 @@ from accelerate.utils import set_seed
 from tqdm import tqdm
 
 from core.errors import RunError
-from core.finite import SkippedSteps
-from core.jsonl import keep_until
-from core.ranks import on_main
-from core.record import Record
-from core.run_folder import checkpoints, mark_finished, writing_folder
-from core.stop import StopRequested, StopSignals
+from core.files.jsonl import keep_until
+from core.files.record import Record
+from core.files.run_folder import checkpoints, mark_finished, writing_folder
+from core.processes.exchange import alone, timed
+from core.processes.ranks import on_main
+from core.processes.stop import StopRequested, StopSignals
+from core.processes.watchdog import operation
+from core.rows import Row, read_rows
 from core.trackers import flat
-from core.watchdog import operation
+from core.training.finite import SkippedSteps
+from core.training.optimizer import optimizer_for, prepare
+from engines.config import build_engine
+from engines.engine import Engine
+from engines.tokens import suppressed_token_ids
 from rewards.config import check_pixel_limits
-from rewards.frames import with_model_limits
+from rewards.geometry.frames import with_model_limits
 from rewards.router import Router
 from rl.advantages import TaskStd
 from rl.checkpoints import load_checkpoint, save_checkpoint, save_model
 from rl.checks import GapCheck
 from rl.config import GRPOConfig
-from rl.drawing import look_before
-from rl.packing import media_kinds
-from rl.processes import alone, timed
-from rl.rollouts.config import build_engine
-from rl.rollouts.engine import Engine
-from rl.rollouts.tokens import suppressed_token_ids
-from rl.sampling import PromptSampler
+from rl.prompts.drawing import look_before
+from rl.prompts.sampling import PromptSampler
 from rl.scoring import Scorer
-from rl.setup import build_policy, gap_limits, optimizer_for, prepare
+from rl.setup import build_policy, gap_limits
 from vlm.load import load_processor, pixel_limits
-from vlm.rows import Row, read_rows
+from vlm.packed.layout import media_kinds
 
 
 @dataclass

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.metrics import Metric, largest, mean, total
-from rewards.frames import LIMITS
+from core.rows import Row
+from engines.rollout import Rollout
+from rewards.geometry.frames import LIMITS
 from rewards.router import Score
-from rl.rollouts.types import Rollout
-from vlm.rows import Row
 
 # Columns that say in which frame a row's coordinates are, kept beside its answers so that they can be drawn.
 FRAME_COLUMNS = ("frame_out", "image_size", "resized_size", *LIMITS, *(f"model_{name}" for name in LIMITS))

@@ -23,9 +23,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from core.metrics import Metric, largest
+from core.rows import Row
+from engines.rollout import Rollout
 from rewards.router import Router, Score, Unsettled
-from rl.rollouts.types import Rollout
-from vlm.rows import Row
 
 
 class Scorer:

@@ -8,23 +8,19 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 
-from core.build_locks import remove_stale_locks
-from core.launch import refuse_fsdp
-from core.watchdog import operation
+from core.processes.build_locks import remove_stale_locks
+from core.processes.launch import refuse_fsdp
+from core.processes.watchdog import operation
+from core.training.precision import Launch, check_launch, deepspeed_plugin, training_precision
 from rl.checks import GapLimits
-from rl.config import ADAM_EPSILON, GRPOConfig, OptimizerConfig
-from rl.correction import Correction
-from rl.master_weights import MasterAdamW, needs_masters
+from rl.config import GRPOConfig
+from rl.update.correction import Correction
 from vlm.load import ModelConfig, load_model, load_processor
 from vlm.lora import add_lora
 from vlm.parts import set_trainable
-from vlm.precision import Launch, check_launch, deepspeed_plugin, training_precision
-from vlm.zero import LaunchError
-
-_DATA_PARALLEL = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
 def join_processes(config: GRPOConfig) -> Accelerator:
@@ -77,52 +73,6 @@ def _refuse_dropout(model: nn.Module) -> None:
     active += [n for n, m in model.named_modules() if getattr(m, "attention_dropout", 0.0) > 0]
     if active:
         raise ValueError(f"RL needs dropout 0 everywhere; it is not in {', '.join(active[:3])}")
-
-
-def optimizer_for(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; matrices decay, vectors (norms, biases) do not."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
-        raise ValueError("no parameter is trainable")
-    groups = [
-        {"params": [p for p in trainable if _ndim(p) >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if _ndim(p) < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, eps=ADAM_EPSILON
-    )
-
-
-def _ndim(parameter: nn.Parameter) -> int:
-    """Of the whole parameter: under ZeRO-3 a process holds a flat part."""
-    return len(getattr(parameter, "ds_shape", parameter.shape))
-
-
-def prepare(
-    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.AdamW
-) -> tuple[nn.Module, Any]:
-    """Wrap both for the launch's kind of parallelism; a bfloat16 policy gets float32 master weights.
-
-    optimizer: fresh, without a step taken.
-    """
-    if accelerator.state.deepspeed_plugin is not None or not needs_masters(optimizer):
-        return accelerator.prepare(model, optimizer)
-    if accelerator.distributed_type not in (DistributedType.NO, *_DATA_PARALLEL):
-        raise LaunchError(
-            f"model.dtype: expected float32 under {accelerator.distributed_type.value}, where nothing keeps float32"
-            " master weights, got bfloat16 (launch with DeepSpeed, or plain data parallel)"
-        )
-    # Not in DDP: it would add up gradients in bfloat16, which MasterAdamW does in float32.
-    policy = accelerator.prepare_model(model, evaluation_mode=True)
-    if accelerator.distributed_type in _DATA_PARALLEL:
-        for parameter in policy.parameters():  # as DDP does: all start from the first process's weights
-            torch.distributed.broadcast(parameter.data, src=0)
-    return policy, accelerator.prepare_optimizer(MasterAdamW(optimizer.param_groups))
-
-
-def learning_rate(config: OptimizerConfig, step: int) -> float:
-    """Of a step (from 0): linear warm-up, then constant."""
-    return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
 
 
 def gap_limits(config: GRPOConfig) -> GapLimits:

@@ -11,14 +11,14 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
+from core.processes.exchange import largest, summed
+from core.training.master_weights import MasterAdamW
+from engines.rollout import Rollout
 from rl.checks import GapCheck, LogprobGap, gap_from_moments, reduce_moments
-from rl.correction import Correction
-from rl.master_weights import MasterAdamW
-from rl.packing import PackedBatch
-from rl.processes import largest, summed
-from rl.rollouts.types import Rollout
-from rl.rounding import LogProbs, engine_gap, logprobs_of, rounding_gap, sample_batch
-from rl.update import UpdateOutput
+from rl.update.correction import Correction
+from rl.update.packing import PackedBatch
+from rl.update.policy_gradient import UpdateOutput
+from rl.update.rounding import LogProbs, engine_gap, logprobs_of, rounding_gap, sample_batch
 
 
 class StepSums:
@@ -61,7 +61,7 @@ class StepSums:
         }
 
     def rounding(self, accelerator: Accelerator, policy: nn.Module, options: Mapping[str, Any]) -> LogprobGap:
-        """What rounding does on the tokens of the step (`rl.rounding`). All processes must call it."""
+        """What rounding does on the tokens of the step (`rl.update.rounding`). All processes must call it."""
         moments = rounding_gap(policy, self.batches, self.logprobs, options)
         return gap_over_processes(accelerator, moments)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.paths import PathText
+from core.files.paths import PathText
+from core.training.precision import training_precision
+from core.training.zero import ZeroValues
+from vlm.checkpoint import hidden_size
 from vlm.load import ModelConfig
-from vlm.precision import training_precision
-from vlm.zero import ZeroValues
 
 
 class _Strict(BaseModel):
@@ -20,7 +22,7 @@ class DataConfig(_Strict):
     """Rows with traces to train on, and how they become batches."""
 
     train: PathText
-    """Rows with a `trace` (vlm/rows.py): a .jsonl or .parquet file, a folder of .parquet files, a `datasets` folder."""
+    """Rows with a `trace` (core/rows.py): a .jsonl or .parquet file, a folder of .parquet files, a `datasets` folder."""
     eval: PathText | None = None
     """Held-out rows with a `trace`; their loss is logged as eval_loss every `eval_steps`. null: no evaluation."""
     limit: int | None = Field(None, ge=1)
@@ -114,7 +116,7 @@ class SFTConfig(_Strict):
     """Evaluation every so many steps, where `data.eval` is set."""
     timeout_s: float = Field(1800, gt=0)
     """Longest that a micro-batch, an evaluation batch or a checkpoint may take, waiting for other processes included; then
-    the run is ended, with an error that names rank and step (core/watchdog.py)."""
+    the run is ended, with an error that names rank and step (core/processes/watchdog.py)."""
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
     """Where metrics go beside metrics.jsonl."""
     deepspeed: PathText | None = None
@@ -141,5 +143,5 @@ class SFTConfig(_Strict):
             epsilon=optim.epsilon,
             weight_decay=optim.weight_decay,
             max_grad_norm=optim.max_grad_norm,
-            model_path=self.model.path,
+            hidden_size=partial(hidden_size, self.model.path),
         )

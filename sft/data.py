@@ -13,6 +13,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from core.errors import UserError
+from core.rows import Row
 from rewards.stages import STAGES, render, stage_spans
 from vlm.inputs import (
     Encoded,
@@ -27,7 +29,6 @@ from vlm.inputs import (
     special_tokens,
 )
 from vlm.media import IMAGE, VIDEO, Video, load_media
-from vlm.rows import Row
 
 IGNORE = -100
 """Label of tokens without a loss."""
@@ -36,7 +37,7 @@ STAGE_NAMES: tuple[str, ...] = ("none", *(s.lower() for s in STAGES), "turns", "
 END_ID, TURNS_ID = STAGE_NAMES.index("end"), STAGE_NAMES.index("turns")
 
 
-class TraceError(ValueError):
+class TraceError(UserError, ValueError):
     """A row that cannot be trained on; the message names the row and what is wrong with its trace."""
 
 

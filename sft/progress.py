@@ -10,11 +10,11 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from core.disk import disk_explained
 from core.errors import RunError
-from core.jsonl import append
-from core.stop import StopSignals
-from core.watchdog import operation, renew
+from core.files.disk import disk_explained
+from core.files.jsonl import append
+from core.processes.stop import StopSignals
+from core.processes.watchdog import operation, renew
 
 
 def say(text: str) -> None:

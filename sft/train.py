@@ -16,16 +16,19 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.training_args import ParallelMode
 from trl import SFTConfig as TRLConfig
 
-from core.build_locks import remove_stale_locks
-from core.jsonl import keep_until
-from core.launch import refuse_fsdp
-from core.lock import locked
-from core.ranks import on_main
-from core.record import Record, model_identity, rows_identity
-from core.run_folder import begin, mark_finished, writing_folder
-from core.stop import StopSignals
+from core.errors import LaunchError
+from core.files.jsonl import keep_until
+from core.files.lock import locked
+from core.files.record import Record, model_identity, rows_identity
+from core.files.run_folder import begin, mark_finished, writing_folder
+from core.processes.build_locks import remove_stale_locks
+from core.processes.launch import refuse_fsdp
+from core.processes.ranks import on_main
+from core.processes.stop import StopSignals
+from core.processes.watchdog import operation
+from core.rows import Row, read_rows
 from core.trackers import check_installed
-from core.watchdog import operation
+from core.training.precision import Launch, check_launch, deepspeed_plugin, training_precision
 from sft.config import SFTConfig
 from sft.data import BLANK, Collator, TraceError, encode_example, example_bytes, row_length
 from sft.progress import Metrics, Progress, StopWhenAsked, Watch, say
@@ -33,10 +36,7 @@ from sft.trainer import TRAINED_BASE, TraceTrainer
 from vlm.load import check_checkpoint, context_length, load_model, load_processor, without_zero3
 from vlm.lora import lora_config, merge_lora
 from vlm.parts import set_trainable
-from vlm.precision import Launch, check_launch, deepspeed_plugin, training_precision
 from vlm.preflight import look_at_rows, usable_rows
-from vlm.rows import Row, read_rows
-from vlm.zero import LaunchError
 
 FREE = (
     *("optim.max_steps", "optim.epochs", "output_dir", "save_steps", "save_total_limit", "resume"),

@@ -20,9 +20,9 @@ from torch.utils.data import Sampler
 from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
-from core.finite import SkippedSteps, check_finite
-from core.record import Record
-from core.run_folder import step_of, writing_checkpoint
+from core.files.record import Record
+from core.files.run_folder import step_of, writing_checkpoint
+from core.training.finite import SkippedSteps, check_finite
 from sft.data import IGNORE, STAGE_NAMES, TraceError
 from sft.progress import say
 from vlm.parts import is_adapter

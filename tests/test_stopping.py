@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core.run_folder import checkpoints
+from core.files.run_folder import checkpoints
 from tests.rl.small_run import metrics, small_config, write_small_world
 
 ROOT = Path(__file__).parents[1]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from core.errors import UserError
+
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A model folder that cannot be used: the message names the folder, what was expected and what was found."""
 
 
@@ -86,3 +88,9 @@ def weight_files(folder: Path) -> dict[str, Path]:
             return dict.fromkeys(tensors.keys(), single)
     except SafetensorError as error:
         raise CheckpointError(f"{single}: not a readable safetensors file ({error})") from None
+
+
+def hidden_size(path: str) -> int:
+    """Width of the language model of a checkpoint. Raises CheckpointError if there is none."""
+    config = read_config(resolve_checkpoint(path))
+    return int(config.get("text_config", config)["hidden_size"])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from core.paths import PathText
+from core.files.paths import PathText
 from vlm.checkpoint import CheckpointError, check_tokenizer, read_config, resolve_checkpoint, weight_files
 from vlm.lora import LoraSettings
 from vlm.parts import Preset, set_trainable
@@ -39,7 +39,7 @@ class ModelConfig(BaseModel):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",
         description="Type of the loaded weights. Steps at learning rates near 1e-6 are lost in bfloat16 weights, so the"
-        " optimiser keeps float32 master weights: DeepSpeed's, or GRPO's own (rl/master_weights.py); SFT without"
+        " optimiser keeps float32 master weights: DeepSpeed's, or GRPO's own (core/training/master_weights.py); SFT without"
         " DeepSpeed asks for float32 and optim.autocast. float16 is for evaluation and inference, not for training.",
     )
     trainable: Preset = Field(

@@ -9,6 +9,7 @@ from PIL import Image
 
 from core.media.images import Size, image_size, load_image, stored_as_shown
 from core.media.sources import MAX_ASPECT, MediaError, Source
+from core.media.tokens import IMAGE, MEDIA_TOKENS, VIDEO
 from core.media.videos import DEFAULT_FPS, Video, frames_at, load_video, video_length
 
 __all__ = [
@@ -29,10 +30,6 @@ __all__ = [
     "stored_as_shown",
     "video_length",
 ]
-
-IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
-MEDIA_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", IMAGE, VIDEO)
-"""Tokens that stand for media; a policy must never sample them."""
 
 
 def load_media(row: Mapping[str, Any], *, max_frames: int = 256) -> tuple[list[Image.Image], list[Video]]:

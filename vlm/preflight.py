@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vlm.rows import LISTED_ERRORS, Row, RowError
+from core.rows import LISTED_ERRORS, Row, RowError
 
 FORMAT = 1  # of what is remembered; another one where the checks become stricter
 ROWS_PER_WORKER = 256  # fewer are not worth a process

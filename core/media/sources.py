@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
+
 MAX_ASPECT = 200  # Qwen's processors refuse more
 MAX_PIXELS = 178_956_970  # of a picture or a frame: PIL's limit against decompression bombs
 
@@ -14,7 +16,7 @@ Source = str | Path | bytes | Mapping[str, Any]
 """A path, encoded bytes, or `{"path" | "bytes": …}` as in Parquet."""
 
 
-class MediaError(ValueError):
+class MediaError(UserError, ValueError):
     """A medium that is missing, does not decode, or cannot be shown to the model; the message names it."""
 
 

@@ -23,10 +23,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from core.rows import Row
 from data_recipes.chance import uniform
 from data_recipes.operations.text_hashes import answer, question
 from data_recipes.records import Context, Decision, Options, SetOperation, Signature
-from vlm.rows import Row
 
 Signatures = Callable[[], Iterator[Signature]]
 

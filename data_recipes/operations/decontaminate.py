@@ -16,14 +16,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from data_recipes import inputs
+from core.rows import BrokenRow, Row, check_row
+from data_recipes.files import inputs
 from data_recipes.operations import media_hashes
 from data_recipes.operations.dedup import NearOptions
 from data_recipes.operations.media_hashes import Hashed, Thresholds
 from data_recipes.operations.near import NearIndex
 from data_recipes.operations.text_hashes import question
 from data_recipes.records import Context, Decision, Options, Rejected, SetOperation, Signature
-from vlm.rows import BrokenRow, Row, check_row
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 INDEX_VERSION = 2  # of what is stored; raise it when hashes change

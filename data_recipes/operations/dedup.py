@@ -18,13 +18,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from core.rows import Row
 from data_recipes.operations import media_hashes
 from data_recipes.operations.media_hashes import Hashed, Thresholds
 from data_recipes.operations.media_judge import MediaJudge, batched
 from data_recipes.operations.near import NearIndex
 from data_recipes.operations.text_hashes import answer, question
 from data_recipes.records import Context, Decision, Options, SetOperation, Signature
-from vlm.rows import Row
 
 ROWS_AT_ONCE = 256
 """Rows whose candidates are judged together, by all workers."""

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from core.rows import Row
 from data_recipes.operations.option_lists import OptionList, find_options, without_options
 from data_recipes.records import Context, Options, Removed, RowOperation
-from rewards.choice import LETTERS, gold_letter, options_of
-from rewards.reading import plain_number, plain_text
-from vlm.rows import Row
+from rewards.functions.choice import LETTERS, gold_letter, options_of
+from rewards.reading.text import plain_number, plain_text
 
 NEEDS_OPTIONS = re.compile(
     r"\bwhich\b[^.?!\n]{0,60}\b(?:following|these|those|below|above|options?|choices?|one|statements?)\b"
@@ -140,7 +140,7 @@ def _belongs(found: OptionList, known: Sequence[str] | None, answer: Mapping[str
 
 def _verify(row: Row, value: str, others: Sequence[str]) -> None:
     """The math reward must read the new truth, accept it, and refuse the other options."""
-    from rewards.math_answer import math_reward
+    from rewards.functions.math_answer import math_reward
 
     try:
         math_reward.check_gold(row["answer"], row)  # type: ignore[attr-defined]

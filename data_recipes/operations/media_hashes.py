@@ -9,12 +9,12 @@ from typing import Any
 
 from PIL import Image
 
+from core.rows import Row
 from data_recipes.operations import image_hashes, text_hashes
 from data_recipes.operations.image_hashes import ImageHash
 from data_recipes.operations.image_likeness import Likeness, likeness
 from data_recipes.operations.text_hashes import TextHash
 from vlm.media import MediaError, frames_at, load_image
-from vlm.rows import Row
 
 FRAMES = (0.1, 0.37, 0.63, 0.9)
 """Places in a video, as shares of the part that the row shows, whose frames are hashed."""

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from core.rows import Row
 from data_recipes.records import Context, Options, Removed, RowOperation
 from data_recipes.teacher import judge
 from data_recipes.teacher.client import Client
 from data_recipes.teacher.endpoint import Endpoint
 from data_recipes.teacher.messages import question_of
 from data_recipes.teacher.ordered import in_order
-from vlm.rows import Row
 
 # An order begins a sentence, a clause or a numbered part, or follows one of these words.
 _BEGIN = r"(?:\A|[.;:!?,\n)\]]\s*|\b(?:and|then|please|to|hence|also|must|can you|could you|if so|now|first|finally|thus)\s+|\d[.)]\s*)"

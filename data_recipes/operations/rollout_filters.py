@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from core.rows import Row
 from data_recipes.records import Context, Options, Removed, RowOperation
 from data_recipes.teacher.client import Client
 from data_recipes.teacher.endpoint import Endpoint
@@ -24,7 +25,6 @@ from data_recipes.teacher.ordered import in_order
 from rewards.config import RewardsConfig
 from rewards.errors import RewardDataError
 from rewards.router import Router
-from vlm.rows import Row
 
 
 class Rollouts(Options):

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from core.rows import TRACE_STAGES, Row
 from data_recipes.operations.text_hashes import answer_values, question, trace_text, words
 from data_recipes.records import Context, Options, Removed, RowOperation
-from vlm.rows import TRACE_STAGES, Row
 
 Part = Literal[
     "prompt", "answer", "trace", "trace.summary", "trace.caption", "trace.reasoning", "trace.conclusion"

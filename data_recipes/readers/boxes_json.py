@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from core.rows import Row
 from data_recipes.readers.chat import SourceOptions, dialogue, front_placeholders, media_list, own_id, source
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.readers.places import Frame, xyxy
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import Row
 
 ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)

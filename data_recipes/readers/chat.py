@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.rows import Row, count_placeholders
 from data_recipes.readers.files import show
 from data_recipes.records import Options, Record, Rejected
 from rewards.stages import STAGES, parse
-from vlm.rows import Row, count_placeholders
 
 _PLACEHOLDER = re.compile(r"\n*(?<!\\)<(image|video)>\n*")
 _ESCAPED = re.compile(r"\\(<(?:image|video)>)")  # the words themselves, as in a text about HTML

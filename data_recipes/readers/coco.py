@@ -21,13 +21,13 @@ from typing import Any, Literal
 
 import ijson
 
-from data_recipes import json_text
-from data_recipes.json_text import MAX_DEPTH, Piece
+from core.rows import Row
+from data_recipes.files import json_text
+from data_recipes.files.json_text import MAX_DEPTH, Piece
 from data_recipes.readers.chat import source
 from data_recipes.readers.files import BROKEN, kind_of, need, opened, show
 from data_recipes.readers.places import ObjectOptions, image_size, media_path, object_rows, xywh
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import Row
 
 KEPT = ("id", "category_id", "bbox", "iscrowd", "caption")
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from core.rows import ROLES, Row
 from data_recipes.readers.chat import (
     SourceOptions,
     dialogue,
@@ -26,7 +27,6 @@ from data_recipes.readers.chat import (
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import ROLES, Row
 
 
 class EasyR1Options(SourceOptions):

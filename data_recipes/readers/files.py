@@ -16,8 +16,8 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from data_recipes import json_text
-from data_recipes.json_text import Piece, parse_json
+from data_recipes.files import json_text
+from data_recipes.files.json_text import Piece, parse_json
 from data_recipes.records import Record, Rejected
 
 COMPRESSED = (".gz", ".zst")

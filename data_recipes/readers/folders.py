@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from core.rows import SHARDS
 from data_recipes.readers.files import json_records, kind_of, parquet_rows, table_rows
 from data_recipes.records import Record, SourceError
-from vlm.rows import SHARDS
 
 SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "testmini", "eval")
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}")

@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from data_recipes.json_text import parse_json
+from core.rows import Row
+from data_recipes.files.json_text import parse_json
 from data_recipes.readers.chat import source
 from data_recipes.readers.files import file_record, need, show
 from data_recipes.readers.folders import records
@@ -39,7 +40,6 @@ from data_recipes.readers.places import (
     xyxy,
 )
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import Row
 
 KEPT = ("data_type", "data_source", "platform", "application", "group", "ui_type", "instruction_cn", "scale")
 

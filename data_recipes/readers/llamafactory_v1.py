@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.rows import ROLES, Row
 from data_recipes.readers.chat import (
     ChatOptions,
     dialogue,
@@ -28,7 +29,6 @@ from data_recipes.readers.chat import (
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import ROLES, Row
 
 
 def read(path: Path, options: ChatOptions) -> Iterator[Record]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.rows import Row
 from data_recipes.readers.chat import (
     ChatOptions,
     dialogue,
@@ -28,7 +29,6 @@ from data_recipes.readers.chat import (
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import Row
 
 ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user", "assistant": "assistant"}
 

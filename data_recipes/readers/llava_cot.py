@@ -18,15 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from core.rows import Row
 from data_recipes.readers.chat import SourceOptions, dialogue, front_placeholders, media_list, own_id, source
 from data_recipes.readers.files import need
 from data_recipes.readers.folders import records
 from data_recipes.readers.llava import from_value
 from data_recipes.records import Format, Record, Rejected
-from rewards.choice import read_choice
-from rewards.reading import plain_number, without_lead
+from rewards.functions.choice import read_choice
+from rewards.reading.text import plain_number, without_lead
 from rewards.stages import parse
-from vlm.rows import Row
 
 MAX_WORDS = 5
 """A conclusion of at most so many words is an answer that can be compared; a longer one is not."""

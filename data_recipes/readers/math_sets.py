@@ -16,7 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from data_recipes.json_text import parse_json
+from core.rows import Row
+from data_recipes.files.json_text import parse_json
 from data_recipes.readers import easyr1
 from data_recipes.readers.chat import (
     SourceOptions,
@@ -30,7 +31,6 @@ from data_recipes.readers.chat import (
 from data_recipes.readers.files import file_record, need, show
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import Row
 
 
 def _question(text: str, choices: list[str] | None) -> list[dict[str, Any]]:

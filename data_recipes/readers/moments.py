@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import Field
 
+from core.rows import Row
 from data_recipes.readers.chat import SourceOptions
 from data_recipes.readers.files import need, show
 from data_recipes.readers.places import ask, fill, find_media, plain
 from data_recipes.records import Record, Rejected
-from rewards.gold import number
-from vlm.rows import Row
+from rewards.reading.gold import number
 
 ROUNDING = 1e-6  # seconds: lengths such as 78.28999999999999 stand beside ends such as 78.29
 

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from core.rows import Row
 from data_recipes.readers.chat import (
     ChatOptions,
     dialogue,
@@ -36,8 +37,7 @@ from data_recipes.readers.chat import (
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
-from rewards.gold import numbers
-from vlm.rows import Row
+from rewards.reading.gold import numbers
 
 _TAG = re.compile(r"<ref-object>|<bbox>")
 FRAMES = {"real": "pixel", "norm1": "norm1"}

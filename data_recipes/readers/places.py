@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from data_recipes.inputs import note_pattern
+from core.rows import Row
+from data_recipes.files.inputs import note_pattern
 from data_recipes.readers.chat import SourceOptions, locate
 from data_recipes.readers.files import show
 from data_recipes.records import Record, Rejected
-from rewards.gold import number
-from vlm.rows import Row
+from rewards.reading.gold import number
 
 Frame = Literal["pixel", "resized", "norm1000", "norm1"]
 Kind = Literal["detection", "counting", "grounding"]

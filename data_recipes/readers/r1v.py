@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from core.rows import Row
 from data_recipes.readers.chat import (
     SourceOptions,
     dialogue,
@@ -25,7 +26,6 @@ from data_recipes.readers.chat import (
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import Row
 
 _ANSWER = re.compile(r"\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 

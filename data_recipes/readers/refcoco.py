@@ -23,13 +23,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from core.rows import Row
 from data_recipes.readers.chat import source
 from data_recipes.readers.coco import first_fields, images_with_objects
 from data_recipes.readers.files import json_items, need, show
 from data_recipes.readers.folders import records
 from data_recipes.readers.places import PlaceOptions, ask, fill, image_size, media_path, xywh, xyxy
 from data_recipes.records import Format, Record, Rejected, SourceError
-from vlm.rows import Row
 
 VLM_R1_LEAD = "Please provide the bounding box coordinate of the region this sentence describes:"
 

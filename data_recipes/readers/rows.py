@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from core.rows import Row, without_filling
 from data_recipes.readers.files import need
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Options, Record, Rejected
-from vlm.rows import Row, without_filling
 
 
 class RowsOptions(Options):

@@ -18,13 +18,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from core.rows import Row
 from data_recipes.readers.chat import SourceOptions, dialogue, media_list, own_id, source
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.readers.llava import from_value
 from data_recipes.readers.ms_swift import literal
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import Row
 
 LICENCE = "CC BY-NC 4.0"
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import model_validator
 
+from core.rows import Row
 from data_recipes.readers.chat import (
     ChatOptions,
     dialogue,
@@ -33,7 +34,6 @@ from data_recipes.readers.chat import (
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected, SourceError
-from vlm.rows import Row
 
 COLUMNS = {"messages": "conversations", "system": None, "tools": None, "images": None, "videos": None}
 TAGS = {

@@ -18,10 +18,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from core.rows import Row
 from data_recipes.readers.chat import SourceOptions, locate, options_text, source
 from data_recipes.readers.files import json_pairs, need, show
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import Row
 
 
 class TabMWPOptions(SourceOptions):
@@ -113,8 +113,8 @@ def verified_trace(data: Mapping[str, Any], row: Row) -> dict[str, str]:
 
     row: has the `task` and the `answer` that the trace must verify against.
     """
-    from rewards.choice import choice_reward
-    from rewards.math_answer import math_reward
+    from rewards.functions.choice import choice_reward
+    from rewards.functions.math_answer import math_reward
 
     solution = clean_solution(need(data, "solution", str, "a text"))
     table = need(data, "table", str, "a text").strip()

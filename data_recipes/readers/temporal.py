@@ -23,13 +23,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from core.rows import Row
 from data_recipes.readers.chat import source
 from data_recipes.readers.coco import first_fields
 from data_recipes.readers.files import json_items, json_pairs, need, show, text_lines
 from data_recipes.readers.folders import records
 from data_recipes.readers.moments import MomentOptions, moment, stated_duration
 from data_recipes.records import Format, Record, Rejected, SourceError
-from vlm.rows import Row
 
 
 class CharadesOptions(MomentOptions):

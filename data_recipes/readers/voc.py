@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from data_recipes.inputs import note
+from core.rows import Row
+from data_recipes.files.inputs import note
 from data_recipes.readers.chat import source
 from data_recipes.readers.files import file_record, show
 from data_recipes.readers.places import ObjectOptions, image_size, media_path, object_rows, xyxy
 from data_recipes.records import Format, Record, Rejected
-from vlm.rows import Row
 
 IMAGE_FOLDERS = ("JPEGImages", "images")  # of VOC itself, and of many sets in its form; beside the XML folder
 EDGES = ("xmin", "ymin", "xmax", "ymax")

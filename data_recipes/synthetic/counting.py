@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from data_recipes.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.figures import Figure, apart, background, blemish, figure_mask, inside, paint
 from data_recipes.synthetic.refer import Query
+from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.world import Sample, WorldOptions, knob, listed, numbers, whole_knob, world
 
 Kind = Literal["colour_shape", "colour", "shape"]

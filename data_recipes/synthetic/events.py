@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from data_recipes.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.figures import Figure, background, paint
+from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.world import Sample, WorldOptions, encoded_video, knob, listed, whole_knob, world
 
 Kind = Literal["seen", "moves", "turns", "nth", "both"]

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from data_recipes.shapes.scenes import OUTLINES, PALETTE
+from data_recipes.synthetic.shapes.scenes import OUTLINES, PALETTE
 
 Box = list[int]
 SIZES = {"small": 0.6, "medium": 1.0, "large": 1.6}

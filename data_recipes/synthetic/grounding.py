@@ -9,7 +9,6 @@ from typing import Literal
 from PIL import Image
 from pydantic import Field
 
-from data_recipes.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.figures import (
     SIZES,
     Box,
@@ -22,6 +21,7 @@ from data_recipes.synthetic.figures import (
     place,
 )
 from data_recipes.synthetic.refer import Query, describe, meant
+from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.world import (
     Sample,
     WorldOptions,
@@ -32,7 +32,7 @@ from data_recipes.synthetic.world import (
     with_article,
     world,
 )
-from rewards.frames import convert
+from rewards.geometry.frames import convert
 
 Kind = Literal["attributes", "relation", "extreme", "all"]
 GAP = 6  # free pixels between two boxes

@@ -12,10 +12,10 @@ from typing import Any
 
 from PIL import Image
 
+from core.rows import Row
 from data_recipes.contact_sheet import contact_sheet
 from data_recipes.records import Format
 from data_recipes.synthetic.worlds import FORMATS
-from vlm.rows import Row
 
 
 def sheet(difficulty: float, seed: int) -> Image.Image:

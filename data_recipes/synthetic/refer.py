@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from data_recipes.shapes.tasks import plural
 from data_recipes.synthetic.figures import Box, Figure
+from data_recipes.synthetic.shapes.tasks import plural
 
 RELATIONS: dict[str, tuple[Callable[[Box, Box], bool], Callable[[Box, Box], bool]]] = {
     "to the left of": (lambda a, b: a[2] <= b[0], lambda a, b: a[0] + a[2] < b[0] + b[2]),

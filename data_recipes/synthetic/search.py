@@ -16,12 +16,12 @@ from typing import Any, Literal
 from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 
-from data_recipes.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic import zoom
 from data_recipes.synthetic.figures import Box, Figure, apart, background, blemish, inside, paint, place
+from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.typeset import font
 from data_recipes.synthetic.world import Sample, WorldOptions, knob, whole_knob, world
-from rewards.frames import smart_resize
+from rewards.geometry.frames import smart_resize
 
 Kind = Literal["number", "letter", "arrow"]
 LEGIBLE_PX = 8  # height in the file below which a detail is not legible however much it is enlarged

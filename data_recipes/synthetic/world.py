@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from core.rows import Row
 from data_recipes.records import Format, Options, Record, Rejected
-from data_recipes.shapes.scenes import write_frames
-from data_recipes.shapes.write import is_held_out
-from vlm.rows import Row
+from data_recipes.synthetic.hold_out import is_held_out
+from data_recipes.synthetic.shapes.scenes import write_frames
 
 LICENCE = "CC0-1.0"
 ATTEMPTS = 200  # plans tried for one row before its options count as impossible

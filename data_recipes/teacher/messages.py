@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.rows import Row
 from data_recipes.teacher.endpoint import Endpoint, clean
-from rewards.choice import LETTERS, options_of
-from vlm.rows import Row
+from rewards.functions.choice import LETTERS, options_of
 
 Part = dict[str, Any]
 Message = dict[str, Any]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from core.rows import Row
 from data_recipes.operations.text_filters import language, repetition
 from data_recipes.operations.text_hashes import words
 from data_recipes.records import Context, Options, Removed, RowOperation
@@ -22,7 +23,6 @@ from data_recipes.teacher.endpoint import Endpoint
 from data_recipes.teacher.messages import Message, media_fields, media_parts, plain_answer, text_part
 from data_recipes.teacher.ordered import in_order
 from rewards.stages import STAGES
-from vlm.rows import Row
 
 INSTRUCTION = """Write a new caption for what you see: every object that matters, its look and place, how things relate, and \
 any text, as it is written. Describe only what can be seen. {existing}Write {language}one paragraph of plain text and \

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from core.rows import Row
 from data_recipes.records import Context, Options, Removed, RowOperation
 from data_recipes.teacher import judge
 from data_recipes.teacher.attempts import Verdict, attempt, control_token, describe
@@ -38,7 +39,6 @@ from data_recipes.teacher.ordered import in_order
 from rewards.config import RewardsConfig
 from rewards.errors import RewardDataError
 from rewards.stages import STAGES, parse, render
-from vlm.rows import Row
 
 INSTRUCTION = """You write worked solutions that a vision-language model will learn from. Solve the problem below in four \
 parts, each between its tags, with nothing outside them:

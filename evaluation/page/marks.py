@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.page.pictures import Marks
-from rewards.frames import convert, frames_of, from_model, sizes_of
-from rewards.geometry import is_box
-from rewards.grounding import gold_boxes, read_boxes
-from rewards.pointing import read_points
-from rewards.temporal import gold_spans, read_spans
+from rewards.functions.grounding import gold_boxes, read_boxes
+from rewards.functions.pointing import read_points
+from rewards.functions.temporal import gold_spans, read_spans
+from rewards.geometry.frames import convert, frames_of, from_model, sizes_of
+from rewards.geometry.overlap import is_box
 
 MOST = 32  # marks drawn for one answer
 

@@ -10,9 +10,9 @@ from rewards.mathematics.grammar import Parser
 from rewards.mathematics.markup import Token, Unreadable, tokens
 from rewards.mathematics.relations import simplified
 from rewards.mathematics.values import Day, Quantity, Sequence, Value, Words
-from rewards.number_words import with_digits
-from rewards.reading import plain_text
-from rewards.unicode import plain_characters
+from rewards.reading.number_words import with_digits
+from rewards.reading.text import plain_text
+from rewards.reading.unicode import plain_characters
 
 MAX_CHARS = 1_000
 """A longer text is no answer."""

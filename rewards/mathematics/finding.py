@@ -1,4 +1,4 @@
-r"""The answer in a text, read. Where it stands is the one rule of `rewards.final_answer`; this adds what mathematics needs.
+r"""The answer in a text, read. Where it stands is the one rule of `rewards.reading.final_answer`; this adds what mathematics needs.
 
 1. What the rule finds is read whole: in a box nothing else is looked for.
 2. Running text without a mark states its answer in the last sentence that holds a value. A sentence that denies, doubts or bounds
@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rewards.final_answer import clauses, find_formula
 from rewards.mathematics.answers import MAX_CHARS, Reading, joined, read
 from rewards.mathematics.compare import compare
 from rewards.mathematics.values import Sequence as Several
 from rewards.mathematics.values import Words
-from rewards.reading import boxed_answers, tail
-from rewards.unicode import latex_symbols, plain_characters
+from rewards.reading.final_answer import clauses, find_formula
+from rewards.reading.text import boxed_answers, tail
+from rewards.reading.unicode import latex_symbols, plain_characters
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[ap]\.m\.)\s+(?=[^\d\s])|\n+")
 _VERB = re.compile(

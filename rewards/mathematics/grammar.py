@@ -22,7 +22,7 @@ from rewards.mathematics.expressions import DEGREE, Expr, exact, num, times
 from rewards.mathematics.markup import FUNCTIONS, Token, Unreadable
 from rewards.mathematics.units import REFUSED, SCALES, Unit, money, read_unit
 from rewards.mathematics.values import Chain, Clock, Quantity, Ratio, Sequence, Value, Words
-from rewards.reading import plain_text
+from rewards.reading.text import plain_text
 
 MAX_DEPTH = 30
 RELATIONS = {"=", "<", ">", "le", "ge", "ne", "approx", "sim", "in", "notin", "equiv", "cong", "propto"}

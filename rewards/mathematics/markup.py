@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from rewards.mathematics.units import is_unit
-from rewards.unicode import latex_symbols
+from rewards.reading.unicode import latex_symbols
 
 MAX_TOKENS = 400
 

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks import gpu_step
 from benchmarks.random_vlm import image_prompt, processor, random_group
-from rl.packing import pack
-from rl.update import policy_gradient
+from rl.update.packing import pack
+from rl.update.policy_gradient import policy_gradient
 
 
 def test_the_padded_form_it_compares_with_has_the_same_gradient():

@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+from core.rows import read_rows
 from data_recipes.config import Recipe
 from data_recipes.runner import run_recipe
-from vlm.rows import read_rows
 
 
 def write_video(path: Path, kind: str, seed: int) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_recipes import inputs
+from core.rows import read_rows
 from data_recipes.config import Recipe
+from data_recipes.files import inputs
 from data_recipes.runner import RecipeError, run_recipe
 from tests.data_recipes.conftest import write_source
-from vlm.rows import read_rows
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from core.config import ConfigError, read_yaml
 from data_recipes.__main__ import main
-from launch.config import ConfigError, read_yaml
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from core.config import ConfigError, read_config
 from data_recipes.config import Recipe
-from launch.config import ConfigError, read_config
 
 BASE = """
 name: t

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from data_recipes.__main__ import main
 from data_recipes.contact_sheet import HEIGHT, MARK, TEXT, WIDTH, card, contact_sheet, marks
-from rewards.frames import smart_resize
+from rewards.geometry.frames import smart_resize
 
 SIZE = (400, 240)
 BOX = [40, 30, 120, 100]  # of the red square in the stored picture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from core.rows import read_rows
 from data_recipes.config import Recipe
 from data_recipes.runner import RecipeError, run_recipe
-from vlm.rows import read_rows
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from core.rows import read_rows
 from data_recipes.config import Recipe
-from data_recipes.output import join_tasks, task_file
+from data_recipes.files.output import join_tasks, task_file
 from data_recipes.runner import RecipeError, run_recipe
 from tests.data_recipes.conftest import write_source
-from vlm.rows import read_rows
 from vlm.tiny import build_tiny_vlm
 
 REPOSITORY = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_recipes.output import text_of
-from vlm.rows import Row, read_rows
+from core.rows import Row, read_rows
+from data_recipes.files.output import text_of
 from vlm.tiny import build_tiny_vlm
 
 REPOSITORY = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ class Bench:
 
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    from data_recipes.shapes.write import World, corpus, write_world
+    from data_recipes.synthetic.shapes.write import World, corpus, write_world
     from vlm.tiny import build_tiny_vlm
 
     folder = tmp_path_factory.mktemp("evaluation")

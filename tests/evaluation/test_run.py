@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import evaluate as entry_point
+from core.rows import RowError
 from evaluation.config import EvaluationConfig
 from evaluation.report import write_report
 from evaluation.run import evaluate, summary_part
@@ -20,7 +21,6 @@ from tests.evaluation.conftest import Bench
 from tests.evaluation.letters import share_of_letters
 from vlm.checkpoint import CheckpointError
 from vlm.load import load_model, load_processor
-from vlm.rows import RowError
 
 LETTERS = {"function": str(Path(__file__).with_name("letters.py")) + ":share_of_letters", "isolate": False}
 ROWS, SAMPLES = 14, 2

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from engines.config import EngineConfig, build_engine
+from engines.engine import Engine
 from rewards.stages import render
-from rl.rollouts.config import EngineConfig, build_engine
-from rl.rollouts.engine import Engine
 from vlm.inputs import Encoded, collate, encode, extend
 from vlm.load import load_model, load_processor
 from vlm.tiny import build_tiny_vlm

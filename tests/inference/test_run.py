@@ -8,11 +8,11 @@ from statistics import fmean
 
 import pytest
 
+from core.config import dump
 from inference.__main__ import main
 from inference.config import InferenceConfig
 from inference.run import run, summarise
 from inference.table import plain
-from launch.config import dump
 
 METHODS = ("greedy", "sampled", "best of 3 by majority", "best of 3 by mean_logprob", "best of 3 by reward")
 METHODS += ("stage beam of 3 by mean_logprob",)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from engines.rollout import Request, Sampling
 from inference.best_of_n import best_of_n, sample
 from inference.selectors import mean_logprob
 from inference.stage_beam import stage_beam, well_formed
 from rewards.stages import STAGES, parse, render
-from rl.rollouts.types import Request, Sampling
 from vlm.inputs import extend
 
 SAMPLING = Sampling(temperature=1.0, max_tokens=60, seed=5)
@@ -148,7 +148,7 @@ def test_well_formed_is_the_grammar_up_to_a_stage(text, count, sound):
 def test_a_real_vocabularys_tokens_that_reach_into_the_next_stage_are_sound(shared_data):
     from transformers import AutoTokenizer
 
-    from rl.rollouts.tokens import stop_length
+    from engines.tokens import stop_length
 
     tokenizer = AutoTokenizer.from_pretrained(shared_data / "qwen_tokenizer")
     ids = tokenizer(TEXT, add_special_tokens=False).input_ids

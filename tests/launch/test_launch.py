@@ -13,9 +13,9 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from pydantic import BaseModel
 
+from core.config import read_config, read_yaml
+from core.training.precision import Launch, deepspeed_settings
 from launch import plan
-from launch.config import read_config, read_yaml
-from vlm.precision import Launch, deepspeed_settings
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 CONFIGS = sorted(LAUNCH.glob("configs/*.yaml"))

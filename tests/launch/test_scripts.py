@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from vlm.rows import write_rows
+from core.rows import write_rows
 from vlm.tiny import build_tiny_vlm
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from rewards.builtins import BUILTINS
+from rewards.functions.builtins import BUILTINS
 
 
 def built_in(name: str) -> Callable[..., Any]:

@@ -7,15 +7,15 @@ import threading
 
 import pytest
 
-from rewards.choice import choice_reward
-from rewards.counting import counting_reward
-from rewards.format import stage_format_reward
-from rewards.grounding import box_set_reward, giou_reward, iou_reward, read_boxes
-from rewards.math_answer import math_reward
-from rewards.penalties import soft_overlong_reward
-from rewards.pointing import point_in_box_reward
+from rewards.functions.choice import choice_reward
+from rewards.functions.counting import counting_reward
+from rewards.functions.format import stage_format_reward
+from rewards.functions.grounding import box_set_reward, giou_reward, iou_reward, read_boxes
+from rewards.functions.math_answer import math_reward
+from rewards.functions.penalties import soft_overlong_reward
+from rewards.functions.pointing import point_in_box_reward
+from rewards.functions.temporal import temporal_iou_reward
 from rewards.stages import THINK, parse
-from rewards.temporal import temporal_iou_reward
 
 TRUE = {"boxes": [[0, 0, 100, 100]], "frame": "pixel"}
 TRACE = "<SUMMARY>s</SUMMARY><CAPTION>c</CAPTION><REASONING>r</REASONING><CONCLUSION>12</CONCLUSION>"

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 import rl.loop
-from launch.config import read_config
+from core.config import read_config
 from rl.config import GRPOConfig
 
 original, update = rl.loop.policy_gradient, rl.loop.update

@@ -25,20 +25,21 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 import vlm  # noqa: F401
-from core.finite import SkippedSteps
+from core.processes.exchange import alone, summed
+from core.training.finite import SkippedSteps
+from core.training.optimizer import optimizer_for, prepare
+from engines.config import build_engine
+from engines.rollout import Rollout
+from engines.tokens import suppressed_token_ids
 from rl.advantages import Group
 from rl.checkpoints import save_model
 from rl.checks import GapCheck
 from rl.config import GRPOConfig
 from rl.loop import sync, update
-from rl.packing import media_kinds
-from rl.processes import alone, summed
-from rl.rollouts.config import build_engine
-from rl.rollouts.tokens import suppressed_token_ids
-from rl.rollouts.types import Rollout
 from rl.run import Run
-from rl.setup import build_policy, gap_limits, join_processes, optimizer_for, prepare
+from rl.setup import build_policy, gap_limits, join_processes
 from vlm.inputs import collate, extend
+from vlm.packed.layout import media_kinds
 
 STEPS = 3
 PARTS: dict[str, dict[str, Any]] = {

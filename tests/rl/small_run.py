@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from core.jsonl import read
+from core.files.jsonl import read
+from core.rows import write_rows
 from rl.config import GRPOConfig
-from vlm.rows import write_rows
 from vlm.tiny import build_tiny_vlm
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engines.rollout import Rollout
 from rl.checks import (
     GapCheck,
     GapLimits,
@@ -22,7 +23,6 @@ from rl.checks import (
     join_moments,
     logprob_gap,
 )
-from rl.rollouts.types import Rollout
 from vlm.inputs import Encoded
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 import yaml
 
-from core.watchdog import STALLED
+from core.processes.watchdog import STALLED
 from tests.rl.small_run import small_config, write_small_world
 from tests.two_processes import REPOSITORY, output, started
 

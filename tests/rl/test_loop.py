@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engines.transformers_engine import TransformersEngine
 from rewards.errors import PluginError
 from rl.checks import OffPolicyError
 from rl.loop import train
-from rl.rollouts.transformers_engine import TransformersEngine
 from tests.rl import small_run
 from tests.rl.small_run import metrics, rollouts, small_config, write_small_world
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import rl.loop
+from engines import transformers_engine
+from engines.transformers_engine import TransformersEngine
 from rl.checks import OffPolicyError
 from rl.loop import train
-from rl.rollouts import transformers_engine
-from rl.rollouts.transformers_engine import TransformersEngine
 from tests.rl import small_run
 from tests.rl.small_run import metrics, small_config, write_small_world
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from core.metrics import joined, values
+from engines.rollout import Rollout
 from rewards.router import Score
-from rl.rollouts.types import Rollout
 from rl.run_files import seconds_metrics, step_metrics
 from vlm.inputs import Encoded
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from core.metrics import values
+from core.rows import Row, read_rows
+from engines.config import EngineConfig, build_engine
+from engines.rollout import Request, Rollout, Sampling
 from rewards.config import RewardsConfig
 from rewards.errors import RewardFailure
 from rewards.router import Router
 from rl.loop import train
-from rl.rollouts.config import EngineConfig, build_engine
-from rl.rollouts.types import Request, Rollout, Sampling
 from rl.scoring import Scorer
 from tests.rl.small_run import metrics, rollouts, small_config, write_small_world
 from vlm.inputs import encode_row
 from vlm.load import load_processor
-from vlm.rows import Row, read_rows
 
 PLUGIN = """
 import time

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 import rl.loop
-from core.run_folder import checkpoints
+from core.files.run_folder import checkpoints
+from engines.transformers_engine import TransformersEngine
 from rl.checks import OffPolicyError
 from rl.config import GRPOConfig
 from rl.loop import train
-from rl.rollouts.transformers_engine import TransformersEngine
 from tests.rl.small_run import metrics, small_config, write_small_world
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlm.rows import write_rows
+from core.rows import write_rows
 from vlm.tiny import build_tiny_vlm
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (40, 70, 220)}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from core.rows import read_rows
 from rewards.stages import render
 from sft.data import (
     BLANK,
@@ -22,7 +23,6 @@ from sft.data import (
 )
 from vlm.inputs import MEDIA_TOKENS, encode_row
 from vlm.load import load_processor
-from vlm.rows import read_rows
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from core.jsonl import read
+from core.files.jsonl import read
 from sft.config import SFTConfig
 from sft.train import run
 from sft.trainer import TraceTrainer

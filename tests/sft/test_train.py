@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 
 import sft.train
 from core.errors import RunError
-from core.jsonl import read
+from core.files.jsonl import read
+from core.rows import RowError, read_rows, write_rows
 from sft.config import SFTConfig
 from sft.data import Collator, TraceError
 from sft.train import run
 from vlm.checkpoint import CheckpointError
 from vlm.load import load_model, load_processor
 from vlm.parts import PRESETS, part_of
-from vlm.rows import RowError, read_rows, write_rows
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from trl.trainer.utils import add_fused_lm_head
 
+from core.rows import read_rows
 from sft import trainer as sft_trainer
 from sft.data import IGNORE, STAGE_NAMES, Collator
 from sft.trainer import StepSampler, add_label_head, lr_factor, stage_losses, stage_sums
 from vlm.load import load_model, load_processor
-from vlm.rows import read_rows
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from core.rows import RowError
 from vlm import preflight
 from vlm.inputs import encode_row, prompt_length
 from vlm.load import load_processor
 from vlm.preflight import look_at_rows, row_key, usable_rows
-from vlm.rows import RowError
 from vlm.tiny import build_tiny_vlm
 
 

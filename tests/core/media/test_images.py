@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from core.media.images import image_size, load_image, stored_as_shown
 from core.media.sources import MediaError
-from rewards.frames import sizes_of
+from rewards.geometry.frames import sizes_of
 from vlm.media import load_media
 
 WHITE = [255, 255, 255]

@@ -10,7 +10,7 @@ from data_recipes.operations import OPERATIONS
 from data_recipes.operations.free_form import FreeForm, Unfit, free_form, is_expression
 from data_recipes.operations.option_lists import find_options
 from data_recipes.records import Context, Removed
-from rewards.math_answer import math_reward
+from rewards.functions.math_answer import math_reward
 
 
 def row(question: str, answer: dict, **more) -> dict:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from core.rows import BrokenRow, Row, check_row
+from data_recipes.checks.validate import Validation, make_check
 from data_recipes.readers import FORMATS
 from data_recipes.records import Rejected
-from data_recipes.validate import Validation, make_check
-from vlm.rows import BrokenRow, Row, check_row
 
 
 @dataclass

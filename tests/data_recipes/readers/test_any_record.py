@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from core.rows import read_rows
 from data_recipes.config import Recipe
 from data_recipes.readers import FORMATS
 from data_recipes.runner import run_recipe
-from vlm.rows import read_rows
 
 NAN = float("nan")
 STAGES = "<SUMMARY>a</SUMMARY><CAPTION>b</CAPTION><REASONING>c</REASONING><CONCLUSION>4</CONCLUSION>"

@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from data_recipes.readers import FORMATS, boxes_json
-from rewards.grounding import box_set_reward, giou_reward
+from rewards.functions.grounding import box_set_reward, giou_reward
 
 QWEN = {
     "image": "a.png",

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_recipes.readers import FORMATS
-from rewards.pointing import point_in_box_reward
+from rewards.functions.pointing import point_in_box_reward
 
 
 @pytest.fixture

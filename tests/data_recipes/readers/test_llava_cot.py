@@ -10,8 +10,8 @@ import pytest
 from data_recipes.readers import FORMATS
 from data_recipes.readers.llava_cot import LLaVACoTOptions, convert, gold, listed_options, read, subset_of
 from data_recipes.records import Record, Rejected
-from rewards.choice import choice_reward
-from rewards.math_answer import math_reward
+from rewards.functions.choice import choice_reward
+from rewards.functions.math_answer import math_reward
 
 TRACE = (
     "<SUMMARY> I will look. </SUMMARY>\n\n<CAPTION> A chart. </CAPTION>\n\n"

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from core.rows import check_row, count_placeholders
 from data_recipes.readers import FORMATS
 from data_recipes.records import Record, Rejected
-from rewards.choice import choice_reward
-from rewards.math_answer import math_reward
+from rewards.functions.choice import choice_reward
+from rewards.functions.math_answer import math_reward
 from vlm.media import load_image
-from vlm.rows import check_row, count_placeholders
 
 REWARDS = {"math": math_reward, "choice": choice_reward}
 

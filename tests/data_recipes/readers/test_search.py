@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from core.rows import check_row
 from data_recipes.readers import FORMATS
 from data_recipes.records import Record, Rejected
 from vlm.media import load_image
-from vlm.rows import check_row
 
 QUESTION = {
     "images": ["images/7.jpg"],

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from core.rows import check_row
 from data_recipes.readers import FORMATS, tabmwp
 from data_recipes.readers.tabmwp import TabMWPOptions, clean_solution, reaches, with_unit
 from data_recipes.records import Record, Rejected
-from rewards.choice import choice_reward
-from rewards.math_answer import math_reward
+from rewards.functions.choice import choice_reward
+from rewards.functions.math_answer import math_reward
 from rewards.stages import parse, render
-from vlm.rows import check_row
 
 PROBLEM = {
     "question": "Erik has $7,616.00. How much money will Erik have left if he buys a parrot and a kinkajou?",

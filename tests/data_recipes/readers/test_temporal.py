@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_recipes.readers import FORMATS
-from rewards.temporal import temporal_iou_reward
+from rewards.functions.temporal import temporal_iou_reward
 
 VIDEO = "v_rBMQFpHspmo"
 

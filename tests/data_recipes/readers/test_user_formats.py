@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from core.rows import check_row
 from data_recipes.readers import FORMATS
 from data_recipes.records import Record, Rejected
-from rewards.grounding import box_set_reward, giou_reward
+from rewards.functions.grounding import box_set_reward, giou_reward
 from vlm.media import load_image
-from vlm.rows import check_row
 
 
 def rows_of(name: str, path: Path, **options) -> list[dict]:

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 import vlm  # noqa: F401
+from core.rows import check_row
+from data_recipes.checks.validate import Validation, make_check
 from data_recipes.readers import FORMATS
 from data_recipes.records import Rejected
-from data_recipes.shapes.write import World, write_world
 from data_recipes.synthetic import worlds
-from data_recipes.validate import Validation, make_check
+from data_recipes.synthetic.shapes.write import World, write_world
 from rewards.config import RewardsConfig
 from rewards.router import Router
 from rewards.stages import THINK, parse, render
 from vlm.media import load_image, load_video
-from vlm.rows import check_row
 
 NAMES = [f.name for f in worlds.FORMATS]
 TASKS = {

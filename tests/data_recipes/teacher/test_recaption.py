@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.rows import check_row
 from data_recipes.operations import OPERATIONS
 from data_recipes.records import Context, Removed
 from tests.data_recipes.endpoints import scripted_teacher, text_of
-from vlm.rows import check_row
 
 OLD = "A red bus stands beside a tall building on a rainy day in the city."
 GOOD = (

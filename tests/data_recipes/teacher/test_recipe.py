@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from core.rows import read_rows
 from data_recipes.config import Recipe
 from data_recipes.runner import run_recipe
 from rewards.stages import render
 from tests.data_recipes.conftest import write_source
 from tests.data_recipes.endpoints import REPOSITORY, scripted_teacher
-from vlm.rows import read_rows
 
 RIGHT = {"math": "4656", "counting": "3"}
 

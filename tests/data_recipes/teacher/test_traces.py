@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.rows import check_row
 from data_recipes.operations import OPERATIONS
 from data_recipes.records import Context, Removed
 from data_recipes.teacher.judge import read_scores
 from rewards.stages import render
 from tests.data_recipes.endpoints import error, scripted_teacher, text_of
-from vlm.rows import check_row
 
 REWARDS = {
     "tasks": {"math": "math", "choice": "choice", "grounding": "giou", "counting": "counting"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.math_answer import math_many, math_reward
+from rewards.functions.math_answer import math_many, math_reward
 
 # truth: (answers that are right, answers that are wrong)
 FORMS: dict[str, tuple[list[str], list[str]]] = {

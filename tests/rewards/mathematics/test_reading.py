@@ -7,7 +7,7 @@ import time
 import pytest
 from hypothesis import given
 
-from rewards.math_answer import math_reward
+from rewards.functions.math_answer import math_reward
 from rewards.mathematics.answers import read
 from rewards.mathematics.finding import answer_readings, truth_readings
 from rewards.mathematics.values import Chain, Clock, Day, Quantity, Ratio, Region, Sequence, Words

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
+from engines.rollout import Rollout
 from rl.advantages import Group
-from rl.rollouts.types import Rollout
 from vlm.inputs import Encoded, collate, encode, extend
 from vlm.load import load_processor
 from vlm.media import Video

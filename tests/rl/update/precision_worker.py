@@ -20,10 +20,11 @@ import torch
 import yaml
 from torch import Tensor
 
+from core.training.optimizer import optimizer_for, prepare
 from rl.config import GRPOConfig
-from rl.packing import pack
-from rl.setup import build_policy, join_processes, optimizer_for, prepare
-from rl.update import policy_gradient
+from rl.setup import build_policy, join_processes
+from rl.update.packing import pack
+from rl.update.policy_gradient import policy_gradient
 from vlm.load import load_processor
 
 MICRO_BATCHES = (1, 4, 16)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rl.correction import Correction
-from rl.packing import pack
-from rl.update import policy_gradient
+from rl.update.correction import Correction
+from rl.update.packing import pack
+from rl.update.policy_gradient import policy_gradient
 
 
 def test_weights_by_hand():

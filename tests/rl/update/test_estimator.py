@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from engines.rollout import Rollout
 from rl.advantages import Group, group_advantages
-from rl.correction import Correction
-from rl.packing import pack
-from rl.rollouts.types import Rollout
-from rl.update import policy_gradient
+from rl.update.correction import Correction
+from rl.update.packing import pack
+from rl.update.policy_gradient import policy_gradient
 from vlm.inputs import collate, extend
 
 END, A, B = 2, 40, 41

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engines.rollout import Rollout
 from rl.advantages import Group
-from rl.packing import DummyMedia, Layout, PackedBatch, fill, pack, tensors
-from rl.rollouts.types import Rollout
+from rl.update.packing import PackedBatch, fill, pack, tensors
 from vlm.inputs import Encoded
+from vlm.packed.layout import DummyMedia, Layout
 
 
 def prompt_of(length: int, first: int = 100) -> Encoded:

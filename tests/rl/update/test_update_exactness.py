@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rl.packing import completion, pack
-from rl.update import policy_gradient
+from rl.update.packing import completion, pack
+from rl.update.policy_gradient import policy_gradient
 from vlm.inputs import collate, extend
 from vlm.lora import LoraSettings, add_lora
 from vlm.parts import set_trainable

@@ -13,10 +13,9 @@ import torch
 import yaml
 from accelerate import Accelerator
 
-from rl.config import OptimizerConfig
-from rl.packing import pack
-from rl.setup import optimizer_for, prepare
-from rl.update import policy_gradient
+from core.training.optimizer import OptimizerConfig, optimizer_for, prepare
+from rl.update.packing import pack
+from rl.update.policy_gradient import policy_gradient
 from tests.rl.small_run import small_config
 from tests.rl.update.precision_worker import MICRO_BATCHES, TEMPERATURE, TOTAL_TOKENS, small_groups
 

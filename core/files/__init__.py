@@ -1,0 +1,1 @@
+"""Files of a run and of rows: written whole or not at all, checked, locked."""

@@ -1,0 +1,362 @@
+"""Rows: one schema for SFT, RL and evaluation, read from JSONL, Parquet or a `datasets` directory and checked at once.
+
+| field | type | meaning |
+|---|---|---|
+| `id` | str | unique in the file |
+| `task` | str | routes rewards and metrics |
+| `prompt` | list of messages | content is a string or parts `text`, `image`, `video`; media parts are placeholders |
+| `images`, `videos` | list | paths (relative to the file), bytes, `{"path"\\|"bytes", …}`; videos may add start, end, fps |
+| `answer` | dict or None | typed ground truth |
+| `trace` | dict, list or None | the four stages (`summary`, `caption`, `reasoning`, `conclusion`), or messages |
+| `source` | str, dict or None | data set, licence |
+
+Every other column is kept as it is. Media fill the placeholders of the prompt, then those of a multi-turn trace, in
+reading order. A file with broken rows is refused as a whole, with one line per broken row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.media.tokens import MEDIA_TOKENS
+from core.text import short
+
+Row = dict[str, Any]
+
+ROLES = ("system", "user", "assistant", "tool")
+TRACE_STAGES = ("summary", "caption", "reasoning", "conclusion")
+SHARDS = "rows-*.jsonl"  # in a folder; other names may be other splits
+LISTED_ERRORS = 20  # broken rows named in one message; the rest is counted
+
+
+class RowError(UserError, ValueError):
+    """Rows that break the contract; the message has one line `FILE:LINE: field '…': expected …, got …` per row."""
+
+
+class BrokenRow(ValueError):
+    """One row's first problem. Arguments: the field ("" for the row as a whole), what was expected and what came."""
+
+    def __str__(self) -> str:
+        field, problem = self.args
+        return f"field '{field}': {problem}" if field else problem
+
+
+def read_rows(path: str | Path, *, limit: int | None = None, task: str | None = None) -> list[Row]:
+    """All rows of a file or folder, checked, with media paths made absolute and missing optional fields set.
+
+    Args:
+        path: a `.jsonl` file, a `.parquet` file, a folder of `.parquet` or `rows-*.jsonl` shards, or a folder made by
+            `datasets.Dataset.save_to_disk`. LINE in errors is the line of a JSONL file, else the row's number from 1.
+        limit: keep the first so many rows (after `task`); later ones are neither read nor checked.
+        task: keep rows of this task alone.
+
+    Raises:
+        RowError: no such file, an unknown kind of file, no row left, or broken rows (20 listed, the rest counted).
+    """
+    path = Path(path).expanduser()
+    rows: list[Row] = []
+    errors: list[str] = []
+    first_at: dict[str, str] = {}
+    tasks: set[str] = set()
+    records = _records(path) if task is None else _of_task(_records(path), task, tasks)
+    for where, record, folder in islice(records, limit):
+        try:
+            row = check_row(record, folder)
+            if row["id"] in first_at:
+                raise BrokenRow(
+                    "id",
+                    f"expected a unique id, got {short(row['id'])} again (first at {first_at[row['id']]})",
+                )
+            first_at[row["id"]] = where
+            rows.append(row)
+        except BrokenRow as error:
+            errors.append(f"{where}: {error}")
+    if errors:
+        more = [f"and {len(errors) - LISTED_ERRORS} more broken rows"] if len(errors) > LISTED_ERRORS else []
+        raise RowError("\n".join(errors[:LISTED_ERRORS] + more))
+    if not rows and limit != 0:
+        found = f" of task {task!r} (found: {', '.join(sorted(tasks)) or 'no rows at all'})" if task else ""
+        raise RowError(f"{path}: expected at least one row{found}, got none")
+    return rows
+
+
+def write_rows(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
+    """Write rows as JSONL with media paths relative to the file, whole or not at all; returns the path.
+
+    Raises RowError for media given as bytes, which JSON cannot hold.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent.resolve()
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            record = dict(row)
+            for field in ("images", "videos"):
+                if record.get(field) is not None:
+                    record[field] = [
+                        _relative(m, folder, f"row {short(row.get('id'))}: field '{field}[{i}]'")
+                        for i, m in enumerate(record[field])
+                    ]
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    temporary.replace(path)
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------------- checks
+
+
+def check_row(record: Any, folder: Path) -> Row:
+    """One record as a row: checked against the contract, media paths absolute (relative ones start at `folder`).
+
+    Raises BrokenRow with the first field that is wrong.
+    """
+    if isinstance(record, _Unreadable):
+        raise BrokenRow("", f"expected one JSON object, got no valid JSON ({record.problem})")
+    if not isinstance(record, Mapping):
+        raise BrokenRow("", f"expected one JSON object, got {_show(record)}")
+    row: Row = dict(record)
+    _expect(row, "id", "a non-empty string", lambda v: isinstance(v, str) and bool(v))
+    _expect(row, "task", "a non-empty string", lambda v: isinstance(v, str) and bool(v))
+    row["prompt"] = _messages(row.get("prompt"), "prompt")
+    row["answer"] = row.get("answer")
+    _expect(row, "answer", "a dict or null", lambda v: v is None or isinstance(v, dict))
+    row["trace"] = _trace(row.get("trace"))
+    row["source"] = row.get("source")
+    turns = row["prompt"] + (row["trace"] if isinstance(row["trace"], list) else [])
+    for field, kind in (("images", "image"), ("videos", "video")):
+        row[field] = _media(row.get(field), field, folder)
+        wanted = count_placeholders(turns, kind)
+        if wanted != len(row[field]):
+            raise BrokenRow(
+                field,
+                f"expected {wanted} {kind}(s), one per placeholder {{'type': '{kind}'}}, got {len(row[field])}",
+            )
+    return row
+
+
+def count_placeholders(messages: Sequence[Mapping[str, Any]], kind: str) -> int:
+    """Content parts of type `kind` ("image" or "video") in chat messages."""
+    parts = (p for m in messages if not isinstance(m["content"], str) for p in m["content"])
+    return sum(part["type"] == kind for part in parts)
+
+
+def _expect(row: Row, field: str, expected: str, right: Callable[[Any], bool]) -> None:
+    value = row.get(field)
+    if not right(value):
+        raise BrokenRow(field, f"expected {expected}, got {_show(value) if field in row else 'nothing'}")
+
+
+def _messages(value: Any, field: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not value:
+        raise BrokenRow(field, f"expected a non-empty list of chat messages, got {_show(value)}")
+    messages = []
+    for i, message in enumerate(value):
+        at = f"{field}[{i}]"
+        if not isinstance(message, Mapping):
+            raise BrokenRow(at, f"expected a message {{'role': …, 'content': …}}, got {_show(message)}")
+        if message.get("role") not in ROLES:
+            raise BrokenRow(
+                f"{at}.role", f"expected one of {', '.join(ROLES)}, got {_show(message.get('role'))}"
+            )
+        content = message.get("content")
+        if isinstance(content, str):
+            _check_text(content, f"{at}.content")
+        elif isinstance(content, list) and content:
+            content = [_part(part, f"{at}.content[{j}]") for j, part in enumerate(content)]
+        else:
+            raise BrokenRow(
+                f"{at}.content", f"expected a string or a non-empty list of parts, got {_show(content)}"
+            )
+        messages.append(dict(message) | {"content": content})
+    return messages
+
+
+def _part(part: Any, at: str) -> dict[str, Any]:
+    """A content part without the empty fields that columnar files give to every part."""
+    if not isinstance(part, Mapping):
+        raise BrokenRow(at, f"expected a content part {{'type': …}}, got {_show(part)}")
+    kind = part.get("type")
+    if kind == "text":
+        if not isinstance(part.get("text"), str):
+            raise BrokenRow(f"{at}.text", f"expected a string, got {_show(part.get('text'))}")
+        _check_text(part["text"], f"{at}.text")
+        return {"type": "text", "text": part["text"]}
+    if kind not in ("image", "video"):
+        raise BrokenRow(f"{at}.type", f"expected text, image or video, got {_show(kind)}")
+    if part.get(kind) is not None:
+        raise BrokenRow(
+            f"{at}.{kind}",
+            f"expected a placeholder (the medium belongs in '{kind}s'), got {_show(part[kind])}",
+        )
+    return {"type": kind}
+
+
+def _check_text(text: str, at: str) -> None:
+    for token in MEDIA_TOKENS:
+        if token in text:
+            raise BrokenRow(at, f"expected text, got {token} in it (media are parts of type image or video)")
+
+
+def _trace(value: Any) -> dict[str, str] | list[dict[str, Any]] | None:
+    if isinstance(value, Mapping):
+        if all(stage is None for stage in value.values()):
+            return None  # a struct column without a value in this row
+        if set(value) != set(TRACE_STAGES):
+            raise BrokenRow("trace", f"expected the keys {', '.join(TRACE_STAGES)}, got {short(list(value))}")
+        for stage, text in value.items():
+            if not isinstance(text, str):
+                raise BrokenRow(f"trace.{stage}", f"expected a string, got {_show(text)}")
+            _check_text(text, f"trace.{stage}")
+        return dict(value)
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return _messages(value, "trace")
+    raise BrokenRow("trace", f"expected the four stages, a list of messages, or null, got {_show(value)}")
+
+
+def _media(value: Any, field: str, folder: Path) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise BrokenRow(field, f"expected a list, got {_show(value)}")
+    return [_medium(medium, f"{field}[{i}]", folder) for i, medium in enumerate(value)]
+
+
+def _medium(medium: Any, at: str, folder: Path) -> Any:
+    if isinstance(medium, bytes) and medium:
+        return medium
+    if isinstance(medium, str) and medium:
+        return _file(medium, at, folder)
+    if isinstance(medium, Mapping):
+        options = {k: v for k, v in medium.items() if v is not None}
+        if isinstance(options.get("bytes"), bytes):
+            return options
+        if isinstance(options.get("path"), str) and options["path"]:
+            return options | {"path": _file(options["path"], f"{at}.path", folder)}
+    raise BrokenRow(at, f"expected a path, bytes, or a dict with 'path' or 'bytes', got {_show(medium)}")
+
+
+def _file(path: str, at: str, folder: Path) -> str:
+    absolute = os.path.normpath(os.path.join(folder, path))
+    if not os.path.isfile(absolute):
+        raise BrokenRow(at, f"expected an existing file, got {short(path)} (no file {short(absolute)})")
+    return absolute
+
+
+def _relative(medium: Any, folder: Path, at: str) -> Any:
+    if isinstance(medium, (str, Path)):
+        return os.path.relpath(os.path.join(folder, medium), folder)
+    if isinstance(medium, Mapping) and not medium.get("bytes"):
+        return dict(medium) | {"path": _relative(medium["path"], folder, at)}
+    raise RowError(f"{at}: expected a path (JSONL holds no bytes; write Parquet), got {_show(medium)}")
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if value is None:
+        return "null"
+    text = repr(value)
+    return (text if len(text) <= 60 else f"{text[:57]}…") + f" ({type(value).__name__})"
+
+
+# ------------------------------------------------------------------------------------------------------------ readers
+
+
+def _records(path: Path) -> Iterator[tuple[str, Any, Path]]:
+    """(place for errors, record, folder that relative media paths start from), in the order of the files."""
+    if path.is_file() and path.suffix == ".jsonl":
+        yield from _jsonl(path)
+    elif path.is_file() and path.suffix == ".parquet":
+        yield from _parquet(path)
+    elif path.is_dir() and (path / "state.json").is_file():
+        yield from _datasets_folder(path)
+    elif path.is_dir() and (shards := sorted(path.glob("*.parquet"))):
+        for shard in shards:
+            yield from _parquet(shard)
+    elif path.is_dir() and (shards := sorted(path.glob(SHARDS))):
+        for shard in shards:
+            yield from _jsonl(shard)
+    elif not path.exists():
+        raise RowError(f"rows not found: {path}")
+    else:
+        splits = (
+            sorted(p.name for p in path.iterdir() if (p / "state.json").is_file()) if path.is_dir() else []
+        )
+        hint = f"; it holds the splits {', '.join(splits)}: name one" if splits else ""
+        raise RowError(
+            f"{path}: expected a .jsonl file, a .parquet file, a folder of .parquet or {SHARDS} files, or a folder written by"
+            f" datasets' save_to_disk{hint}"
+        )
+
+
+def _jsonl(path: Path) -> Iterator[tuple[str, Any, Path]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:  # JSON or UTF-8
+                record = _Unreadable(str(error))
+            yield f"{path}:{number}", record, path.parent.resolve()
+
+
+class _Unreadable:
+    """A line that is no JSON; it takes a record's place so that it is listed among the broken rows."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Any, Path]]:
+    import pyarrow.parquet as pq
+
+    number = 0
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
+        for record in batch.to_pylist():
+            number += 1
+            yield f"{path}:{number}", without_filling(record), path.parent.resolve()
+
+
+def _datasets_folder(path: Path) -> Iterator[tuple[str, Any, Path]]:
+    from datasets import load_from_disk
+
+    table = load_from_disk(str(path)).with_format("arrow")  # as stored: media columns stay undecoded
+    for number in range(len(table)):
+        (record,) = table[number].to_pylist()
+        yield f"{path}:{number + 1}", without_filling(record), path.resolve()
+
+
+def without_filling(record: Row) -> Row:
+    """The record without the nulls that a columnar file puts into a dict for other rows' keys."""
+    for field in ("answer", "trace"):  # JSON text where a column's values differ in type from row to row
+        if isinstance(record.get(field), str):
+            try:
+                record[field] = json.loads(record[field])
+            except ValueError:
+                pass  # the check of the field says what it expected
+    answer = record.get("answer")
+    if isinstance(answer, dict):
+        record["answer"] = {k: v for k, v in answer.items() if v is not None} or None
+    return record
+
+
+def _of_task(
+    records: Iterable[tuple[str, Any, Path]], task: str, tasks: set[str]
+) -> Iterator[tuple[str, Any, Path]]:
+    """Records of `task`, and those too broken to have one; the names of all tasks go to `tasks`."""
+    for record in records:
+        name = record[1].get("task") if isinstance(record[1], dict) else None
+        if isinstance(name, str):
+            tasks.add(name)
+        if name == task or not isinstance(name, str):
+            yield record

@@ -1,0 +1,1 @@
+"""What SFT and RL training share: optimizer, schedule, master weights, and steps that are not finite."""

@@ -1,0 +1,83 @@
+"""AdamW, its schedule, and both placed on whatever `accelerate launch` was told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from core.errors import LaunchError
+from core.training.master_weights import MasterAdamW, needs_masters
+
+ADAM_EPSILON = 1e-8
+"""AdamW's epsilon, PyTorch's default."""
+_DATA_PARALLEL = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+
+
+class OptimizerConfig(BaseModel):
+    """AdamW and its schedule."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """After warm-up; constant from then on."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly from 0."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's two averages."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    max_skipped_steps: int = Field(default=3, ge=0)
+    """A step whose learning rate, loss or gradient is not finite is skipped; more than so many in a row stop the run."""
+
+
+def optimizer_for(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; matrices decay, vectors (norms, biases) do not."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise ValueError("no parameter is trainable")
+    groups = [
+        {"params": [p for p in trainable if _ndim(p) >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if _ndim(p) < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, eps=ADAM_EPSILON
+    )
+
+
+def _ndim(parameter: nn.Parameter) -> int:
+    """Of the whole parameter: under ZeRO-3 a process holds a flat part."""
+    return len(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def prepare(
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.AdamW
+) -> tuple[nn.Module, Any]:
+    """Wrap both for the launch's kind of parallelism; a bfloat16 policy gets float32 master weights.
+
+    optimizer: fresh, without a step taken.
+    """
+    if accelerator.state.deepspeed_plugin is not None or not needs_masters(optimizer):
+        return accelerator.prepare(model, optimizer)
+    if accelerator.distributed_type not in (DistributedType.NO, *_DATA_PARALLEL):
+        raise LaunchError(
+            f"model.dtype: expected float32 under {accelerator.distributed_type.value}, where nothing keeps float32"
+            " master weights, got bfloat16 (launch with DeepSpeed, or plain data parallel)"
+        )
+    # Not in DDP: it would add up gradients in bfloat16, which MasterAdamW does in float32.
+    policy = accelerator.prepare_model(model, evaluation_mode=True)
+    if accelerator.distributed_type in _DATA_PARALLEL:
+        for parameter in policy.parameters():  # as DDP does: all start from the first process's weights
+            torch.distributed.broadcast(parameter.data, src=0)
+    return policy, accelerator.prepare_optimizer(MasterAdamW(optimizer.param_groups))
+
+
+def learning_rate(config: OptimizerConfig, step: int) -> float:
+    """Of a step (from 0): linear warm-up, then constant."""
+    return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))

@@ -1,0 +1,1 @@
+"""Whether a row is fit to be kept."""

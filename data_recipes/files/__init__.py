@@ -1,0 +1,1 @@
+"""Files that recipes read and write."""

@@ -1,0 +1,1 @@
+"""Rollout engines: vLLM in this process, and transformers as the reference."""

@@ -1,0 +1,232 @@
+r"""Reward for mathematical answers: truth and answer are read as typed values and compared by type (`rewards.mathematics`).
+
+The answer is found by one rule (`rewards.reading.final_answer`: the last box, else what follows "the answer is", else the whole text, else
+what the last sentence states) and read whole, or not at all. It is equal to the truth
+
+    numbers      exactly; decimals up to 1e-6, absolute and relative (0.333333 is 1/3). 28 % may be answered 28 or 0.28, but 1 % is
+                 not 1. A unit may be left out or, where the truth has none, added; of another size it is converted (5000 m for
+                 5 km), of another kind it is wrong
+    expressions  where math-verify finds them equal, truth first, in a killable process with a limit of processor time: an answer
+                 beyond it scores 0, is counted as `reasons/math/too_expensive` and says so; one that was not judged (the process
+                 died) scores None
+    others       tuples and intervals in order and with their brackets, sets and lists in any order, inequalities as the interval
+                 they say, equations up to a factor, times as times, words as words
+    letters      where the truth is one capital letter or the row has options: as in `choice`
+
+Where the truth is a number a value must be given: `18 + 1 * 3` earns nothing for 21 (see `expressions.worked_out`), unless the
+option `unevaluated: true` is set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from rewards.functions.choice import gold_letter, options_of, read_choice
+from rewards.mathematics.answers import Reading, is_plain_letter
+from rewards.mathematics.compare import compare
+from rewards.mathematics.expressions import Expr, exact, latex, names_of
+from rewards.mathematics.finding import answer_readings, truth_readings
+from rewards.mathematics.grammar import KNOWN_NAMES
+from rewards.mathematics.values import Chain, Quantity, Ratio, Region, Value, Words
+from rewards.mathematics.values import Sequence as Several
+from rewards.reading.gold import field, gold_check, number
+from rewards.serving.calls import Failure
+from rewards.serving.math_pool import Judged, MathPool, reward_of
+
+MAX_TRUTH_CHARS = 20_000
+MAX_PAIRS = 30
+"""Expressions of one answer that math-verify is asked about; an answer with more is wrong."""
+
+Question = tuple[tuple[str, ...], tuple[str, ...]]
+"""What the pool is asked: LaTeX of the truth's expression and of the answer's."""
+
+Ways = tuple[tuple[Question, ...], ...]
+"""Ways to be right: in each, every question must be answered yes."""
+
+
+_pool: MathPool | None = None
+_pool_lock = threading.Lock()
+
+
+def pool() -> MathPool:
+    """The pool that math rewards of this process share, made on first use. See `use_pool` for other settings."""
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = MathPool()
+        return _pool
+
+
+def use_pool(new: MathPool) -> None:
+    """Judge with this pool from now on; the old one is closed."""
+    global _pool
+    with _pool_lock:
+        old, _pool = _pool, new
+    if old is not None and old is not new:
+        old.close()
+
+
+def _new_lock() -> None:
+    """In a forked child the lock may be held by a thread that does not exist there. (The pool itself starts afresh, too.)"""
+    global _pool_lock
+    _pool_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
+
+
+@lru_cache(maxsize=4096)
+def read_truth(value: str) -> Reading:
+    """A true answer as a typed value. ValueError if it is empty, too long or cannot be read whole."""
+    text = value.strip()
+    if not text or len(text) > MAX_TRUTH_CHARS:
+        raise ValueError(f"answer.value: expected 1 to {MAX_TRUTH_CHARS} characters, got {len(text)}")
+    readings = truth_readings(text)
+    if not readings:
+        raise ValueError(
+            f"answer.value: expected a mathematical answer or words, got {text!r:.120}, which cannot be read whole"
+        )
+    return readings[0]
+
+
+def truth_of(answer: Mapping[str, Any]) -> Reading:
+    """The true answer of `{"value": "4,656"}` (a string or a number); ValueError if it is broken."""
+    value = field(answer, "value")
+    if isinstance(value, str):
+        return read_truth(value)
+    parsed = number(value, "answer.value", limit=1e300)
+    return read_truth(str(int(parsed)) if parsed.is_integer() else repr(parsed))
+
+
+def _check_math(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    options = options_of(answer, row)
+    if options:
+        gold_letter(answer, options)
+        return
+    truth = truth_of(answer)
+    text = str(field(answer, "value"))
+    if truth.ambiguous:
+        raise ValueError(
+            f"answer.value: expected an answer that reads in one way, got {text!r:.120} ({'; '.join(truth.ambiguous)}); "
+            r"write \frac, brackets, \text{ to } or the value"
+        )
+    if isinstance(truth.value, Words) and not re.search(r"[^\W\d_]{2,}", truth.value.text):
+        raise ValueError(f"answer.value: expected a mathematical answer or words, got {text!r:.120}")
+    for expr in _expressions(truth.value):
+        unknown = [
+            node.args[0] for node in expr.walk() if node.op == "sym" and re.match(r"\\[a-z]+\b", node.args[0])
+        ]
+        strange = [name for name in unknown if name.split("_")[0].lstrip("\\") not in KNOWN_NAMES]
+        if strange:
+            raise ValueError(
+                f"answer.value: expected LaTeX that is known here, got {strange[0]} in {text!r:.120}"
+            )
+        if exact(expr) is None and expr.op not in ("sym", "const", "based"):
+            judged = pool().judge((f"${latex(expr, names_of(expr))}$",), None)
+            if not judged.gold_parses:
+                why = (
+                    "math-verify cannot read it"
+                    if judged.outcome == "ok"
+                    else f"parsing ended by {judged.outcome}"
+                )
+                raise ValueError(f"answer.value: expected a mathematical answer, got {text!r:.120} ({why})")
+
+
+def _expressions(value: Value | None) -> Iterator[Expr]:
+    """The expressions in a value."""
+    if isinstance(value, Quantity):
+        yield value.expr
+    elif isinstance(value, Ratio):
+        yield from value.terms
+    elif isinstance(value, Several):
+        for item in value.items:
+            yield from _expressions(item)
+    elif isinstance(value, Chain):
+        for member in value.members:
+            yield from _expressions(member)
+    elif isinstance(value, Region):
+        for piece in value.pieces:
+            yield from (
+                end
+                for end in (piece.low, piece.high)
+                if not any(node.args == ("infty",) for node in end.walk())
+            )
+
+
+@gold_check(_check_math)
+def math_reward(
+    completion: str, answer: Mapping[str, Any], *, unevaluated: bool = False, **row: Any
+) -> float | None:
+    """1 if the answer in the text equals the true one, else 0 (see the module's docstring); None without a verdict."""
+    (result,) = math_many([completion], [answer], [row], unevaluated=unevaluated)
+    if isinstance(result, Failure):
+        return None
+    return result["reward"] if isinstance(result, dict) else result
+
+
+def math_many(
+    completions: Sequence[str],
+    answers: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    unevaluated: bool = False,
+) -> list[float | dict[str, Any] | Failure]:
+    """`math_reward` of a batch, with all workers of the pool busy and each distinct question asked once.
+
+    What was too expensive is 0 with that reason, and an answer without a verdict a Failure (`math_pool.reward_of`).
+    """
+    decided = [_decide(*item, unevaluated) for item in zip(completions, answers, rows, strict=True)]
+    asked = [question for ways in decided if not isinstance(ways, float) for way in ways for question in way]
+    questions = list(dict.fromkeys(asked))
+    verdicts = dict(zip(questions, pool().judge_many(questions), strict=True))
+    return [ways if isinstance(ways, float) else _reward(ways, verdicts) for ways in decided]
+
+
+def _reward(ways: Ways, verdicts: Mapping[Question, Judged]) -> float | dict[str, Any] | Failure:
+    """1 where one way to be right holds; without it 0, or why nothing was judged where only that stood in the way."""
+    unjudged = None
+    for way in ways:
+        judged = [verdicts[question] for question in way]
+        if all(verdict.equal for verdict in judged):
+            return 1.0
+        if all(verdict.equal or verdict.outcome != "ok" for verdict in judged):
+            unjudged = next(verdict for verdict in judged if not verdict.equal)
+    return 0.0 if unjudged is None else reward_of(unjudged)
+
+
+math_reward.many = math_many  # type: ignore[attr-defined]
+
+
+def _decide(
+    completion: object, answer: Mapping[str, Any], row: Mapping[str, Any], unevaluated: bool
+) -> float | Ways:
+    """The score where math-verify is not needed, else the ways to be right."""
+    options = options_of(answer, row)
+    if options:
+        return float(read_choice(completion, options) == gold_letter(answer, options))
+    truth = truth_of(answer)
+    if is_plain_letter(truth.value):
+        letter = read_choice(completion, None)
+        if letter:
+            return float(letter == truth.value.expr.args[0])  # type: ignore[union-attr]
+    ways = []
+    for reading in answer_readings(completion):
+        if truth.tokens and reading.tokens == truth.tokens:
+            return 1.0
+        pairs = compare(truth.value, reading.value, not unevaluated)
+        if pairs == ():
+            return 1.0
+        if pairs is not None and len(pairs) <= MAX_PAIRS:
+            ways.append(tuple(dict.fromkeys(map(_question, pairs))))
+    return tuple(ways) if ways else 0.0
+
+
+def _question(pair: tuple[Expr, Expr]) -> Question:
+    names = names_of(*pair)
+    gold, predicted = (latex(expr, names) for expr in pair)
+    return (f"${gold}$",), (f"\\boxed{{{predicted}}}",)

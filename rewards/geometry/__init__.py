@@ -1,0 +1,1 @@
+"""Boxes, points and spans: overlap and coordinate frames."""

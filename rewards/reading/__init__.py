@@ -1,0 +1,1 @@
+"""Reading answers: what a model wrote, and the ground truth."""

@@ -1,0 +1,1 @@
+"""Everything that finds, calls, isolates or serves reward functions."""

@@ -1,0 +1,286 @@
+"""Finding reward functions by name, and reading from their signature how they want to be called.
+
+A name is tried in this order: `path/to/file.py:function`; `package.module:function`; a built-in's short name;
+an entry point of the group `onsight.rewards`; a dotted path `package.module.function`. Plugins need no import
+of ours. A class is taken as a function with state: it is called once, with the configured keyword arguments,
+and the instance is what scores.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rewards.errors import PluginError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+ENTRY_POINT_GROUP = "onsight.rewards"
+Style = Literal["sample", "batch", "easyr1", "verl"]
+
+# Arguments that the caller provides; every other parameter is a column of the row or a configured argument.
+SAMPLE_ARGUMENTS = frozenset({"completion", "completion_ids", "log_extra", "log_metric"})
+BATCH_ARGUMENTS = frozenset(
+    {"prompts", "completions", "completion_ids", "group_ids", "trainer_state", "log_extra", "log_metric"}
+)
+ACCEPTED = (
+    "f(completion, answer, **row); f(prompts, completions, completion_ids, **columns); "
+    "compute_score(reward_inputs); or compute_score(data_source, solution_str, ground_truth, extra_info)"
+)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a reward function wants to be called."""
+
+    style: Style  # `sample` or `batch`: what it is after adapting
+    columns: tuple[str, ...] | None  # columns of the row it reads; None = all of them
+    required: tuple[str, ...]  # columns without a default value
+    wants: tuple[str, ...] = ()  # other arguments it names: completion_ids, log_metric, …
+    asynchronous: bool = False
+    whole_groups: bool = False
+    whole_text: bool = False  # reads the whole completion, not the conclusion
+    checks_gold: bool = False
+    summary: str = ""  # first line of the docstring
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A loaded function in one of the two native forms, with its configured arguments inside."""
+
+    call: Callable[..., Any]
+    signature: Signature
+    check_gold: Callable[..., Any] | None  # (answer, row): raises ValueError for an answer it cannot read
+    many: Callable[..., list[Any]] | None = None  # (completions, answers, rows): the same values, faster
+
+
+@dataclass(frozen=True)
+class Available:
+    """A function that can be used by its short name."""
+
+    name: str
+    target: str  # module:function
+    origin: str  # "built-in", or the package that provides the entry point
+
+
+def builtins() -> dict[str, str]:
+    """Short names of the functions of this package: name -> `module:function`."""
+    from rewards.functions.builtins import BUILTINS
+
+    return {**BUILTINS, "http": "rewards.serving.client:Remote"}
+
+
+def available() -> list[Available]:
+    """Every function that has a short name: built-ins, then entry points of installed packages."""
+    ours = [Available(name, target, "built-in") for name, target in sorted(builtins().items())]
+    theirs = [Available(e.name, e.value, _package(e)) for e in _entry_points()]
+    return ours + sorted(theirs, key=lambda found: (found.name, found.origin))
+
+
+def is_builtin(name: str) -> bool:
+    """True for short names of this package's own functions, which are trusted not to hang."""
+    return ":" not in name and name in builtins()
+
+
+def load(name: str) -> Callable[..., Any]:
+    """The function or class that `name` stands for; PluginError says what was looked for and where."""
+    file, _, attribute = name.rpartition(":")
+    if file.endswith(".py"):
+        return _attribute(_module_from_file(Path(file)), attribute, name)
+    if ":" in name:
+        return _attribute(_import(file, name), attribute, name)
+    if name in builtins():
+        return load(builtins()[name])
+    found = [e for e in _entry_points() if e.name == name]
+    if len({(e.value, _package(e)) for e in found}) > 1:
+        packages = ", ".join(sorted(_package(e) for e in found))
+        raise PluginError(
+            f"reward '{name}': several installed packages provide it ({packages}); use module:function"
+        )
+    if found:
+        return load(found[0].value.split("[")[0].strip().replace(" ", ""))
+    if "." in name:
+        module, _, attribute = name.rpartition(".")
+        return _attribute(_import(module, name), attribute, name)
+    known = [entry.name for entry in available()]
+    near = difflib.get_close_matches(name, known, 1)
+    raise PluginError(
+        f"reward '{name}': no built-in or entry point of the group '{ENTRY_POINT_GROUP}' has this name"
+        + (f"; did you mean '{near[0]}'?" if near else ".")
+        + f" Known: {', '.join(known)}. Else give module:function or file.py:function."
+    )
+
+
+def bind(name: str, style: str, arguments: Mapping[str, Any]) -> Bound:
+    """Load `name` and put the configured arguments into it, refusing those that it cannot take.
+
+    A class is called with the arguments, and its instance is the function. Functions of EasyR1 and verl come back
+    adapted; the signature keeps saying what they were.
+    """
+    from rewards.serving.adapters import adapt
+
+    loaded: Any = load(name)
+    if inspect.isclass(loaded):
+        check_arguments(loaded, arguments, name)
+        try:
+            loaded, arguments = loaded(**arguments), {}
+        except Exception as error:  # the plugin's constructor may raise anything
+            raise PluginError(
+                f"reward '{name}': creating it failed: {type(error).__name__}: {error}"
+            ) from error
+    if not callable(loaded):
+        raise PluginError(f"reward '{name}': expected a function, got {type(loaded).__name__}")
+    kind: Style = guess_style(loaded, name) if style == "auto" else style  # type: ignore[assignment]
+    native = adapt(loaded, kind, arguments, name)
+    if native is loaded:
+        check_arguments(loaded, arguments, name)
+    else:
+        arguments = {}
+    signature = read_signature(native, "batch" if kind in ("batch", "easyr1") else "sample", arguments)
+    signature = _with_attributes(replace(signature, asynchronous=is_async(native)), loaded)
+    if signature.whole_groups and signature.style == "sample":
+        raise PluginError(f"reward '{name}': only batch functions can ask for whole groups")
+    many = getattr(loaded, "many", None) if signature.style == "sample" and not arguments else None
+    return Bound(functools.partial(native, **arguments), signature, getattr(loaded, "check_gold", None), many)
+
+
+def guess_style(function: Callable[..., Any], name: str) -> Style:
+    """The style of call, told by the names of the parameters."""
+    names = set(_parameters(function))
+    if names & {"reward_inputs", "reward_input"}:
+        return "easyr1"
+    if {"solution_str", "ground_truth"} <= names or {"solution_strs", "ground_truths"} <= names:
+        return "verl"
+    if "completions" in names:
+        return "batch"
+    if "completion" in names:
+        return "sample"
+    raise PluginError(
+        f"reward '{name}': expected one of {ACCEPTED}; got parameters ({', '.join(_parameters(function))}). "
+        "A decorator can hide them: use functools.wraps, or say `style:` in the configuration."
+    )
+
+
+def read_signature(function: Callable[..., Any], style: Style, arguments: Mapping[str, Any]) -> Signature:
+    """Which columns a native function (`sample` or `batch`) reads, beside the configured arguments."""
+    provided = (BATCH_ARGUMENTS if style == "batch" else SAMPLE_ARGUMENTS) | set(arguments)
+    named, required, wants, everything = [], [], [], False
+    for parameter in _parameters(function).values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            everything = True
+        elif parameter.name in provided:
+            wants.append(parameter.name)
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            named.append(parameter.name)
+            if parameter.default is parameter.empty:
+                required.append(parameter.name)
+    return Signature(style, None if everything else tuple(named), tuple(required), tuple(wants))
+
+
+def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], name: str) -> None:
+    """Refuse configured arguments that the function cannot take, naming the nearest one it can."""
+    parameters = _parameters(function)
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for argument in arguments:
+        if argument not in parameters:
+            near = difflib.get_close_matches(argument, parameters, 1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; it takes ({', '.join(parameters)})"
+            raise PluginError(f"reward '{name}': has no argument '{argument}'{hint}")
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """True for `async def` functions, also behind functools.partial or an instance's `__call__`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    called = function if inspect.isroutine(function) else type(function).__call__
+    return inspect.iscoroutinefunction(called)
+
+
+def _with_attributes(signature: Signature, function: Callable[..., Any]) -> Signature:
+    return replace(
+        signature,
+        whole_groups=bool(getattr(function, "whole_groups", False)),
+        whole_text=bool(getattr(function, "whole_text", False)),
+        checks_gold=callable(getattr(function, "check_gold", None)),
+        summary=(inspect.getdoc(function) or "").partition("\n")[0],
+    )
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError) as error:  # some C functions have no signature
+        raise PluginError(f"the signature of {function!r} cannot be read: {error}") from error
+
+
+def _attribute(module: Any, attribute: str, name: str) -> Any:
+    target = module
+    for part in attribute.split("."):
+        if not hasattr(target, part):
+            known = [
+                key for key in vars(module) if not key.startswith("_") and callable(getattr(module, key))
+            ]
+            near = difflib.get_close_matches(attribute, known, 1)
+            hint = (
+                f"; did you mean '{near[0]}'?"
+                if near
+                else f"; it has: {', '.join(sorted(known)) or 'no functions'}"
+            )
+            raise PluginError(f"reward '{name}': {module.__name__} has no '{attribute}'{hint}")
+        target = getattr(target, part)
+    return target
+
+
+def _import(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # an import runs the plugin's code, so anything can come
+        raise PluginError(
+            f"reward '{name}': importing '{module}' failed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _module_from_file(file: Path) -> Any:
+    path = file.expanduser().resolve()
+    if not path.is_file():
+        raise PluginError(f"reward '{file}': expected a Python file at {path}, found none")
+    # One module per file and process, under a name that cannot shadow a real one; its folder goes last on the
+    # path, so that helper modules beside it can be imported.
+    name = f"onsight_reward_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # running the plugin's file: anything can come
+        del sys.modules[name]
+        raise PluginError(
+            f"reward '{file}': importing {path} failed: {type(error).__name__}: {error}"
+        ) from error
+    return module
+
+
+def _entry_points() -> list[EntryPoint]:
+    from importlib.metadata import entry_points  # takes as long to import as everything else here together
+
+    return list(entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"

@@ -1,1 +1,0 @@
-"""Rollouts and the engines that generate them."""

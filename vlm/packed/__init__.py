@@ -1,0 +1,1 @@
+"""Packed sequences: prompts and their completions without padding, each prompt computed once."""

@@ -1,0 +1,180 @@
+"""Attention over a packed sequence of prompts and completions (`rl/update/packing.py`), through transformers' interface.
+
+A token of a prompt attends to the prompt up to itself; a token of a completion to its whole prompt and to its own
+completion up to itself. Two forms compute the same:
+
+- `explicit_mask`: the rule as a (T, T) mask for transformers' own SDPA; simple, slow, the reference.
+- `merged_attention`: two calls of a variable-length attention kernel over all tokens: every stretch to itself
+  (causal), and all completion tokens to their prompts (not causal). Each returns its output and the log-sum-exp of its
+  scores, from which the softmax over both follows exactly:
+
+      lse = log(exp(lse_self) + exp(lse_prompt)),  out = out_self exp(lse_self - lse) + out_prompt exp(lse_prompt - lse)
+
+  Backward calls the same kernels' backward with the merged output and the merged lse: they recompute the
+  probabilities as exp(score - lse), which are then those of the joint softmax, and D = rowsum(dout * out) is that of
+  the joint output. No masks, no copies of the prompt's keys per completion or per query head, no padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from vlm.packed.layout import Layout
+from vlm.packed.varlen import Lengths, varlen_backward, varlen_forward
+
+NAME = "shared_prefix"
+
+
+@dataclass(frozen=True)
+class PackedAttention:
+    """A layout made ready for the kernels; travels through the model in the place of the attention mask.
+
+    segments: every stretch that attends causally to itself; queries, keys: per group, all completion tokens and the
+    prompt's tokens.
+    """
+
+    layout: Layout
+    segments: Lengths
+    queries: Lengths
+    keys: Lengths
+
+    @classmethod
+    def of(cls, layout: Layout, device: torch.device | str) -> PackedAttention:
+        return cls(
+            layout=layout,
+            segments=Lengths.of(layout.segments, device),
+            queries=Lengths.of([sum(lengths) for lengths in layout.completions], device),
+            keys=Lengths.of(layout.prompts, device),
+        )
+
+
+def explicit_mask(layout: Layout, device: torch.device | str = "cpu") -> Tensor:
+    """(1, 1, T, T) bool, True where the row's token attends to the column's."""
+    group, segment, is_prompt = [], [], []
+    for g, length in enumerate(layout.prompts):
+        group += [g] * length
+        segment += [g] * length
+        is_prompt += [True] * length
+    number = len(layout.prompts)
+    for g, lengths in enumerate(layout.completions):
+        for length in lengths:
+            group += [g] * length
+            segment += [number] * length
+            is_prompt += [False] * length
+            number += 1
+    group += [-1] * layout.tail
+    segment += [number] * layout.tail
+    is_prompt += [False] * layout.tail
+    groups, segments, prompts = (torch.tensor(x, device=device) for x in (group, segment, is_prompt))
+    itself = (segments[:, None] == segments[None]) & torch.ones(
+        layout.total, layout.total, device=device
+    ).tril().bool()
+    its_prompt = (groups[:, None] == groups[None]) & prompts[None] & ~prompts[:, None]
+    return (itself | its_prompt)[None, None]
+
+
+def merged_attention(
+    query: Tensor, key: Tensor, value: Tensor, attention: PackedAttention, scale: float
+) -> Tensor:
+    """query (T, heads, head_dim), key and value (T, key heads, head_dim), already rotated → (T, heads, head_dim)."""
+    return _MergedAttention.apply(query, key, value, attention, scale)
+
+
+class _MergedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, attention: PackedAttention, scale: float) -> Tensor:
+        out, lse = varlen_forward(q, k, v, attention.segments, attention.segments, True, scale)
+        prompts, completions = _stretches(attention.layout)
+        if attention.layout.completion_tokens:
+            out_p, lse_p = varlen_forward(
+                q[completions], k[prompts], v[prompts], attention.queries, attention.keys, False, scale
+            )
+            lse_s = lse[:, completions]
+            merged = torch.logaddexp(lse_s, lse_p)
+            weight_s, weight_p = ((x - merged).exp().t().unsqueeze(-1) for x in (lse_s, lse_p))
+            out[completions] = (out[completions] * weight_s + out_p * weight_p).to(out.dtype)
+            lse[:, completions] = merged
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.attention, ctx.scale = attention, scale
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out: Tensor):
+        q, k, v, out, lse = ctx.saved_tensors
+        attention, scale = ctx.attention, ctx.scale
+        d_out = d_out.contiguous()
+        dq, dk, dv = varlen_backward(
+            d_out, q, k, v, out, lse, attention.segments, attention.segments, True, scale
+        )
+        prompts, completions = _stretches(attention.layout)
+        if attention.layout.completion_tokens:
+            dq_p, dk_p, dv_p = varlen_backward(
+                d_out[completions],
+                q[completions],
+                k[prompts],
+                v[prompts],
+                out[completions],
+                lse[:, completions].contiguous(),
+                attention.queries,
+                attention.keys,
+                False,
+                scale,
+            )
+            dq[completions] += dq_p
+            dk[prompts] += dk_p
+            dv[prompts] += dv_p
+        return dq, dk, dv, None, None
+
+
+def _stretches(layout: Layout) -> tuple[slice, slice]:
+    prompts = layout.prompt_tokens
+    return slice(prompts), slice(prompts, prompts + layout.completion_tokens)
+
+
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: PackedAttention | Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[Tensor, None]:
+    """transformers' attention function: packed sequences as above, everything else as its SDPA does.
+
+    query (1, heads, T, head_dim), key and value (1, key heads, T, head_dim) → (1, T, heads, head_dim).
+    """
+    if not isinstance(attention_mask, PackedAttention):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    if dropout:
+        raise ValueError(
+            "attention dropout must be 0: the log-probs would not be those of the sampling policy"
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    return merged_attention(q, k, v, attention_mask, scale)[None], None
+
+
+AttentionInterface.register(NAME, attention_forward)
+AttentionMaskInterface.register(NAME, sdpa_mask)  # for calls that are not packed: generation, evaluation
+
+
+def use_shared_prefix(language_model: PreTrainedModel) -> None:
+    """Let the language model understand packed sequences; calls with ordinary masks go on as under "sdpa".
+
+    Only the language model's own setting changes, the vision tower keeps its kernel.
+    """
+    config = language_model.config
+    if config._attn_implementation != NAME:
+        if "sliding_attention" in config.layer_types:
+            raise ValueError("shared-prefix packing does not support sliding-window attention layers")
+        config._attn_implementation = NAME
