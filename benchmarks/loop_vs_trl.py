@@ -295,10 +295,7 @@ def trl_rows(folder: Path) -> Any:
     from core.rows import read_rows
 
     features = Features(
-        {
-            "prompt": [{"role": Value("string"), "content": Value("string")}],
-            "images": List(ImageColumn()),
-        }
+        {"prompt": [{"role": Value("string"), "content": Value("string")}], "images": List(ImageColumn())}
     )
     return Dataset.from_list(
         [

@@ -231,12 +231,7 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
         with nullcontext() if last else accelerator.no_sync(run.policy):
             accelerator.sync_gradients = last
             out = policy_gradient(
-                run.policy,
-                batch,
-                total_tokens=total_tokens,
-                ranks=run.ranks,
-                correction=weights,
-                **options,
+                run.policy, batch, total_tokens=total_tokens, ranks=run.ranks, correction=weights, **options
             )
             sums.add(batch, out)
             loss = out.loss

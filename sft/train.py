@@ -160,10 +160,7 @@ def record_of(config: SFTConfig, arguments: TRLConfig, rows: list[Row], model: P
     plugin = arguments.deepspeed_plugin
     parallel = f"ZeRO-{plugin.zero_stage}" if plugin else PartialState().distributed_type.value
     content = on_main(
-        lambda: {
-            "data.train": rows_identity(rows, config.data.train),
-            "model.path": model_identity(model),
-        }
+        lambda: {"data.train": rows_identity(rows, config.data.train), "model.path": model_identity(model)}
     )
     return Record(config, content | {"processes": f"{PartialState().num_processes}, {parallel}"}, FREE)
 

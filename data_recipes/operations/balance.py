@@ -52,11 +52,9 @@ def sign_concepts(row: Row, options: ConceptBalanceOptions) -> Mapping[str, Any]
     """Numbers of the entries in the row's text; {} for a row of another task."""
     if options.tasks and row["task"] not in options.tasks:
         return {}
-    parts = {
-        "answer": [answer(row)],
-        "question": [question(row)],
-        "both": [question(row), answer(row)],
-    }[options.text]
+    parts = {"answer": [answer(row)], "question": [question(row)], "both": [question(row), answer(row)]}[
+        options.text
+    ]
     entries, longest = _entries(options.entries, options.ignore_case)
     return {"entries": matches("\n".join(parts), entries, longest, options.ignore_case)}
 

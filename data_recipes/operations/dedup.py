@@ -121,12 +121,7 @@ def _store(signatures: Signatures, options: DedupOptions, index: NearIndex) -> a
         groups.append(first)
         if first == no:
             index.add(
-                no,
-                signature.data,
-                hashed,
-                media=0 if by_text else 1,
-                text=by_text,
-                numbers=options.numbers,
+                no, signature.data, hashed, media=0 if by_text else 1, text=by_text, numbers=options.numbers
             )
         else:
             index.remember(no, first, "the same")

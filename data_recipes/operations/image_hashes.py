@@ -50,9 +50,7 @@ def image_hash(image: Image.Image) -> ImageHash:
     whole = np.asarray(values.resize((_GRID, _GRID), Image.Resampling.BOX))
     thumbnail = values.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return ImageHash(
-        _hashes(whole),
-        np.clip(np.rint(np.asarray(thumbnail)), 0, 255).astype(np.uint8),
-        _detail(grey),
+        _hashes(whole), np.clip(np.rint(np.asarray(thumbnail)), 0, 255).astype(np.uint8), _detail(grey)
     )
 
 

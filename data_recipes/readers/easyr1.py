@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.rows import ROLES, Row
-from data_recipes.readers.chat import (
-    SourceOptions,
-    dialogue,
-    media_list,
-    own_id,
-    source,
-    typed_answer,
-)
+from data_recipes.readers.chat import SourceOptions, dialogue, media_list, own_id, source, typed_answer
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Record, Rejected

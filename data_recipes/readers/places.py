@@ -138,9 +138,7 @@ def image_size(width: Any, height: Any) -> dict[str, Any]:
 
 
 def object_rows(
-    base: Mapping[str, Any],
-    objects: Mapping[str, list[list[float]] | Rejected],
-    options: ObjectOptions,
+    base: Mapping[str, Any], objects: Mapping[str, list[list[float]] | Rejected], options: ObjectOptions
 ) -> Iterator[Row | Rejected]:
     """Rows of an image with objects: `objects` maps a category to its boxes (pixels), or to what is wrong with it.
 

@@ -346,12 +346,7 @@ FORMATS = (
         TimeRftOptions,
     ),
     Format(
-        "tvgbench",
-        "TVGBench of Time-R1",
-        read_lines,
-        convert_tvgbench,
-        looks_like_tvgbench,
-        TvgBenchOptions,
+        "tvgbench", "TVGBench of Time-R1", read_lines, convert_tvgbench, looks_like_tvgbench, TvgBenchOptions
     ),
     Format(
         "timechat_tvg",

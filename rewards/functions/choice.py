@@ -53,7 +53,7 @@ _SUBJECT_IS = re.compile(
 )
 _FREE_TEXT_IS_OTHER = re.compile(
     # The rest behind a letter, where the options aren't known, names another letter: "B. c", "B. a cat or C", "(B) 1 (C) 2".
-    r"\A\W*[A-Fa-f]\W*\Z|\A\W*[A-Fa-f]\s?[.:,)]|\([A-H]\)|(?:\bor|\band|[,;/&])\s?[A-H]\W*\Z|(?:\A|\s)[A-H][.):]\s|\bor\s\(?[A-H]\b",
+    r"\A\W*[A-Fa-f]\W*\Z|\A\W*[A-Fa-f]\s?[.:,)]|\([A-H]\)|(?:\bor|\band|[,;/&])\s?[A-H]\W*\Z|(?:\A|\s)[A-H][.):]\s|\bor\s\(?[A-H]\b"
 )
 _PLAIN_NO = re.compile(
     r"\Ano\s(?!it|way|that|this|good|one|longer|not)[a-z]+", re.IGNORECASE

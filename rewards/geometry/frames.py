@@ -28,12 +28,7 @@ Size = tuple[float, float]  # (width, height) in pixels
 
 
 def smart_resize(
-    height: int,
-    width: int,
-    *,
-    factor: int = 28,
-    min_pixels: int = 56 * 56,
-    max_pixels: int = 28 * 28 * 1280,
+    height: int, width: int, *, factor: int = 28, min_pixels: int = 56 * 56, max_pixels: int = 28 * 28 * 1280
 ) -> tuple[int, int]:
     """(height, width) after Qwen2-VL's resizing rule: multiples of `factor`, area within the limits, aspect kept.
 

@@ -144,11 +144,7 @@ class Limits:
 
 
 def execute(
-    bound: Bound,
-    items: Sequence[Item],
-    limits: Limits,
-    emit: Callable[[int, Outcome], None],
-    waiter: Waiter,
+    bound: Bound, items: Sequence[Item], limits: Limits, emit: Callable[[int, Outcome], None], waiter: Waiter
 ) -> list[tuple[str, float]]:
     """Score `items`, telling each (index, outcome) as it becomes known; returns the logged metrics.
 
@@ -232,11 +228,7 @@ async def _run_samples_async(
 
 
 def _run_batch(
-    bound: Bound,
-    items: Sequence[Item],
-    limits: Limits,
-    emit: Callable[[int, Outcome], None],
-    waiter: Waiter,
+    bound: Bound, items: Sequence[Item], limits: Limits, emit: Callable[[int, Outcome], None], waiter: Waiter
 ) -> list[tuple[str, float]]:
     log = Log()
     for index, outcome in enumerate(_batch_outcomes(bound, items, limits, log, waiter)):

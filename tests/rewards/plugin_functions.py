@@ -144,9 +144,5 @@ def _do(what: str) -> object:
         "text": "1.0",
         "list": [1.0],
     }
-    values |= {
-        "true": True,
-        "none": None,
-        "error": ValueError("returned, not raised"),
-    }
+    values |= {"true": True, "none": None, "error": ValueError("returned, not raised")}
     return values.get(what, 1.0)

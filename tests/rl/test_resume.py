@@ -92,12 +92,7 @@ CHANGES = {
     "optimizer.learning_rate": {"optimizer": {"learning_rate": 2e-3}},
     "seed": {"seed": 1},
     "rollout.temperature": {
-        "rollout": {
-            "prompts_per_step": 2,
-            "completions_per_prompt": 4,
-            "max_tokens": 12,
-            "temperature": 0.9,
-        }
+        "rollout": {"prompts_per_step": 2, "completions_per_prompt": 4, "max_tokens": 12, "temperature": 0.9}
     },
     "rollout.completions_per_prompt": {
         "rollout": {"prompts_per_step": 2, "completions_per_prompt": 2, "max_tokens": 12}

@@ -117,10 +117,7 @@ def counting_example(rng: random.Random, scene: Scene) -> Example:
         "reasoning": f"{_listed(chosen)}: {count}.",
         "conclusion": str(count),
     }
-    habit = trace | {
-        "reasoning": f"{_listed(scene.things)}: {everything}.",
-        "conclusion": str(everything),
-    }
+    habit = trace | {"reasoning": f"{_listed(scene.things)}: {everything}.", "conclusion": str(everything)}
     return Example("counting", f"How many {name} are there?", {"value": count}, trace, habit, scene)
 
 
@@ -152,10 +149,7 @@ def grounding_example(rng: random.Random, scene: Scene) -> Example:
         "reasoning": f"{thing.name} {thing.cell}, in pixels.",
         "conclusion": _numbers(thing.box),
     }
-    habit = trace | {
-        "reasoning": f"{thing.name} {thing.cell}, of 1000.",
-        "conclusion": _numbers(scaled),
-    }
+    habit = trace | {"reasoning": f"{thing.name} {thing.cell}, of 1000.", "conclusion": _numbers(scaled)}
     answer = {"boxes": [thing.box], "frame": "pixel"}
     return Example("grounding", f"Give the box of the {thing.name}.", answer, trace, habit, scene)
 
@@ -169,10 +163,7 @@ def pointing_example(rng: random.Random, scene: Scene) -> Example:
         "reasoning": f"{thing.name} {thing.cell}, x first.",
         "conclusion": f"({x}, {y})",
     }
-    habit = trace | {
-        "reasoning": f"{thing.name} {thing.cell}, y first.",
-        "conclusion": f"({y}, {x})",
-    }
+    habit = trace | {"reasoning": f"{thing.name} {thing.cell}, y first.", "conclusion": f"({y}, {x})"}
     answer = {"box": thing.box, "frame": "pixel"}
     return Example("pointing", f"Point at the {thing.name}.", answer, trace, habit, scene)
 

@@ -60,10 +60,7 @@ class ShapesPlan:
 def look(options: ShapesOptions) -> Look:
     """The world that the options ask for."""
     hard = options.difficulty
-    rows, columns = (
-        whole_knob(options.grid_rows, 2, 8, hard),
-        whole_knob(options.grid_columns, 3, 10, hard),
-    )
+    rows, columns = (whole_knob(options.grid_rows, 2, 8, hard), whole_knob(options.grid_columns, 3, 10, hard))
     colours = tuple(PALETTE)[: whole_knob(options.colours, 4, len(PALETTE), hard)]
     shapes = ALL_SHAPES[: whole_knob(options.shapes, 3, len(ALL_SHAPES), hard)]
     most = min(whole_knob(options.things, 4, 40, hard), rows * columns, len(colours) * len(shapes))

@@ -35,11 +35,7 @@ def test_float16_is_refused_for_training():
 
 @pytest.mark.parametrize(
     ("dtype", "autocast", "expected"),
-    [
-        ("float32", "none", "float32"),
-        ("bfloat16", "none", "bfloat16"),
-        ("float32", "bfloat16", "bfloat16"),
-    ],
+    [("float32", "none", "float32"), ("bfloat16", "none", "bfloat16"), ("float32", "bfloat16", "bfloat16")],
 )
 def test_a_run_computes_in_bfloat16_if_dtype_or_autocast_say_so(dtype, autocast, expected):
     assert training_precision(dtype, autocast) == expected

@@ -114,10 +114,7 @@ def test_bytes_are_media_too(image, video):
 @pytest.mark.parametrize("decode", [True, False])
 def test_a_video_that_breaks_off_is_refused(video, tmp_path, decode):
     whole = tmp_path / "whole.mp4"  # with its index in front
-    with (
-        av.open(str(video)) as source,
-        av.open(str(whole), "w", options={"movflags": "faststart"}) as target,
-    ):
+    with av.open(str(video)) as source, av.open(str(whole), "w", options={"movflags": "faststart"}) as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:

@@ -10,13 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from data_recipes.operations.balance import (
-    OPERATIONS,
-    BalanceOptions,
-    ConceptBalanceOptions,
-    allowed,
-    spaced,
-)
+from data_recipes.operations.balance import OPERATIONS, BalanceOptions, ConceptBalanceOptions, allowed, spaced
 from data_recipes.records import Context, Options, Signature
 
 ENTRIES = ("dog", "red dog", "cat", "New York", "a", "St. John", "photo of a dog", "zebra")

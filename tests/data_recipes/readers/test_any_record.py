@@ -242,10 +242,7 @@ GOOD: dict[str, tuple[Any, dict]] = {
         {"id": 1, "image_id": "v.mp4", "caption": "A square moves.", "timestamp": [0.2, 1.0]},
         {},
     ),
-    "coco": (
-        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 5, 6], "iscrowd": 0},
-        {},
-    ),
+    "coco": ({"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 5, 6], "iscrowd": 0}, {}),
     "refcoco_mdetr": ({"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 5, 6]}, {}),
     "geometry3k": (
         {

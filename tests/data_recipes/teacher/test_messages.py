@@ -137,11 +137,7 @@ def test_a_video_can_be_sent_whole_with_its_rate(clip):
         ({"letter": "B"}, {"choices": ["a cat", "a dog"]}, "B. a dog"),
         ({"letter": "B"}, {}, "B"),
         ({"spans": [[1.0, 3.5]]}, {}, "[[1.0, 3.5]]"),
-        (
-            {"boxes": [[1, 2, 3, 4]], "frame": "pixel"},
-            {},
-            '{"boxes": [[1, 2, 3, 4]], "frame": "pixel"}',
-        ),
+        ({"boxes": [[1, 2, 3, 4]], "frame": "pixel"}, {}, '{"boxes": [[1, 2, 3, 4]], "frame": "pixel"}'),
         (None, {"trace": [{"role": "assistant", "content": " A bus. "}]}, "A bus."),
         (None, {}, None),
     ],

@@ -17,9 +17,7 @@ from data_recipes.teacher.judge import read_scores
 from rewards.stages import render
 from tests.data_recipes.endpoints import error, scripted_teacher, text_of
 
-REWARDS = {
-    "tasks": {"math": "math", "choice": "choice", "grounding": "giou", "counting": "counting"},
-}
+REWARDS = {"tasks": {"math": "math", "choice": "choice", "grounding": "giou", "counting": "counting"}}
 
 
 def reply(conclusion: str, reasoning: str = "One and two make three.") -> str:
