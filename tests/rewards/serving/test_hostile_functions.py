@@ -14,7 +14,7 @@ from rewards.config import RewardsConfig
 from rewards.router import Router, Score
 from tests.rewards.hostile_functions import RAISED, RETURNED
 
-FILE = f"{Path(__file__).parent / 'hostile_functions.py'}:"
+FILE = f"{Path(__file__).parents[1] / 'hostile_functions.py'}:"
 
 
 def make_router(folder: Path, **more: Any) -> Router:

@@ -19,7 +19,7 @@ from rewards.config import RewardsConfig
 from rewards.errors import PluginError, RewardDataError, RewardFailure
 from rewards.router import Router
 
-FUNCTIONS = f"{Path(__file__).parent / 'plugin_functions.py'}:"
+FUNCTIONS = f"{Path(__file__).parents[1] / 'plugin_functions.py'}:"
 
 
 def config(name: str, *, function: dict[str, Any] | None = None, **more: Any) -> RewardsConfig:

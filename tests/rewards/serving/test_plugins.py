@@ -14,7 +14,7 @@ from rewards.errors import PluginError
 from rewards.serving import plugins
 from rewards.serving.plugins import available, bind, builtins, load
 
-FILE = Path(__file__).parent / "plugin_functions.py"
+FILE = Path(__file__).parents[1] / "plugin_functions.py"
 
 
 def test_every_built_in_loads_and_is_listed() -> None:

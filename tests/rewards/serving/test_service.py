@@ -24,7 +24,7 @@ from rewards.router import Router, Score
 from rewards.serving.calls import Item
 from rewards.serving.client import Remote
 
-FUNCTIONS = f"{Path(__file__).parent / 'plugin_functions.py'}:"
+FUNCTIONS = f"{Path(__file__).parents[1] / 'plugin_functions.py'}:"
 SERVED = ("says_answer", "trl_says_answer", "misbehaves", "best_of_group", "columns_seen")
 
 
