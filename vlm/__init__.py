@@ -1,4 +1,4 @@
-"""The model: Qwen2.5-ViT + MLP projector + causal LM, and how rows become its tensors."""
+"""The model: Qwen2.5 ViT + MLP projector + causal LM, and the conversion of rows to its input tensors."""
 
 from vlm.torch_companions import adapt_torch_companions
 

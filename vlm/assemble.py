@@ -3,13 +3,13 @@
     python -m vlm.assemble --vision Qwen/Qwen2.5-VL-7B-Instruct --language XiaomiMiMo/MiMo-7B-Base --output models/new
 
 The result is a `Qwen2_5_VLForConditionalGeneration` folder (weights, config, processor, tokenizer, chat template) that
-transformers and vLLM load. What is kept exactly: the ViT's features before the projector, and the language model's
-logits on text. The projector is freshly initialised (train it first: preset `projector`): RMSNorm on each patch, 2x2
+transformers and vLLM load. The ViT's features before the projector and the language model's logits on text are
+preserved exactly. The projector is freshly initialised (train it first: preset `projector`): RMSNorm on each patch, 2x2
 patches concatenated, Linear, GELU, Linear to the language model's width.
 
-Weights go from the source files to the new ones tensor by tensor (peak memory is that of the largest single tensor,
-whatever the models' sizes), and everything that can fail is checked from configs and headers before the first is read.
-The output appears under its name only when it is complete.
+Weights are copied one tensor at a time, so peak memory is that of the largest tensor. Everything that can fail is
+checked from the configs and file headers before any weight is read. The output folder gets its final name only when it
+is complete.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Assembled:
-    """What was written."""
+    """Summary of an assembled checkpoint."""
 
     path: Path
     files: tuple[str, ...]  # weight files, in order
-    parameters: dict[Part, int]  # scalars of each part
+    parameters: dict[Part, int]  # number of scalars in each part
     vocabulary: int  # rows of the embedding
     added_tokens: tuple[str, ...]  # tokens the language model lacked
     zero_biases: int  # q/k/v biases the language model lacked, written as zeros
-    dropped: dict[str, int]  # tensors of the sources that were left out on purpose, by reason
+    dropped: dict[str, int]  # source tensors left out on purpose: count by reason
 
     def summary(self) -> str:
-        """A few lines for people."""
+        """Human-readable summary of a few lines."""
         parts = ", ".join(f"{part} {self.parameters[part]:,}" for part in PARTS)
         lines = [
             f"Assembled {self.path}: {sum(self.parameters.values()):,} parameters ({parts}) in {len(self.files)} file(s)",
@@ -82,16 +82,16 @@ def assemble(
     Args:
         vision: Qwen2.5-VL checkpoint whose ViT is taken (without its projector), and its image and video processors.
         language: causal language model, Qwen2 family (Qwen2.5, MiMo) or Llama family without biases.
-        seed: of the projector's weights and of new vocabulary rows.
-        dtype: `float32`, `bfloat16` or `float16`: cast every weight; None keeps each tensor as it is stored (the
-            projector takes the language model's type).
-        max_shard_bytes: size at which a new weight file begins.
+        seed: random seed for the projector's weights and new vocabulary rows.
+        dtype: `float32`, `bfloat16` or `float16`: cast every weight; None keeps each tensor's stored dtype (the
+            projector takes the language model's).
+        max_shard_bytes: maximum size of one weight file.
         overwrite: replace a non-empty `output`; it stays untouched until the new one is complete.
-        need_vllm: False accepts language models whose position encoding transformers can compute and vLLM cannot.
+        need_vllm: False accepts language models whose position encoding transformers supports and vLLM does not.
 
     Raises:
-        CheckpointError: a source is missing, incomplete, or of a family or shape that does not fit; says which.
-        FileExistsError: `output` has content and `overwrite` is False.
+        CheckpointError: a source is missing, incomplete, or of an unsupported family or shape.
+        FileExistsError: `output` is not empty and `overwrite` is False.
     """
     target = Path(output)
     vision_folder, language_folder = resolve_checkpoint(vision), resolve_checkpoint(language)
@@ -186,7 +186,7 @@ def _write_configs(
 
 
 def _media_processors(vision: Path, config: Any) -> tuple[Any, Any]:
-    """Image and video processors of the vision checkpoint, or new ones of its patch sizes where it has none."""
+    """Image and video processors of the vision checkpoint, or default ones with its patch sizes if it has none."""
     from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     sizes = {
@@ -210,7 +210,7 @@ def _media_processors(vision: Path, config: Any) -> tuple[Any, Any]:
 
 
 def _check_written_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
-    """Some tokenizer classes rebuild parts of themselves when they are loaded: what was set up must have survived."""
+    """Reload the saved tokenizer and compare: some tokenizer classes rebuild parts of themselves on loading."""
     from transformers import AutoTokenizer
 
     reloaded = AutoTokenizer.from_pretrained(folder)
@@ -218,7 +218,9 @@ def _check_written_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
     expected = vocabulary.tokenizer(text, add_special_tokens=False)["input_ids"]
     got = reloaded(text)["input_ids"]
     if got != expected:
-        raise CheckpointError(f"{folder}: the tokenizer changed by saving: {text!r} was {expected}, is {got}")
+        raise CheckpointError(
+            f"{folder}: the tokenizer changed when saved: {text!r} was {expected}, is now {got}"
+        )
 
 
 def _move_into_place(partial_folder: Path, target: Path) -> None:
@@ -258,25 +260,28 @@ def _bytes(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; exits with status 2 and one line on an error."""
+    """Command line; user errors are printed in one line, with exit status 1."""
     parser = argparse.ArgumentParser(prog="python -m vlm.assemble", description=__doc__.splitlines()[0])
     parser.add_argument("--vision", required=True, help="Qwen2.5-VL checkpoint whose ViT is taken")
     parser.add_argument("--language", required=True, help="Qwen2, MiMo or Llama checkpoint")
     parser.add_argument("--output", required=True, help="folder to write")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the projector and new vocabulary rows (default 0)"
+        "--seed",
+        type=int,
+        default=0,
+        help="random seed for the projector and new vocabulary rows (default 0)",
     )
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="cast weights (default: as stored)"
     )
     parser.add_argument(
-        "--max-shard-size", type=_bytes, default="5GB", help="size of a weight file (default 5GB)"
+        "--max-shard-size", type=_bytes, default="5GB", help="maximum size of one weight file (default 5GB)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a non-empty output folder")
     parser.add_argument(
         "--without-vllm",
         action="store_true",
-        help="accept position encodings that only transformers computes",
+        help="accept position encodings that transformers supports and vLLM does not",
     )
     args = parser.parse_args(argv)
     try:

@@ -1,7 +1,7 @@
-"""Config of an assembled model: what of a language model `Qwen2_5_VLForConditionalGeneration` can express exactly.
+"""Config of an assembled model, limited to what `Qwen2_5_VLForConditionalGeneration` represents exactly.
 
-Everything it cannot is refused with the field's name: a model that runs but differs from its source in a position
-encoding is worse than none.
+Any other setting of the language model is an error that names the field: a model that loads but computes different
+position encodings than its source would be wrong without any sign of it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 # model_type -> transformers' config class. MiMo is Qwen2 with MTP layers; transformers has no class of its own for it.
 FAMILIES = {"qwen2": "Qwen2Config", "mimo": "Qwen2Config", "llama": "LlamaConfig"}
-# RoPE types that transformers computes with three position axes exactly as with one. Of these vLLM 0.31 has a three-axis
-# form for the default alone; its YaRN takes four times the original length when it chooses which frequencies to scale
-# (log-probs off by several nats), the others crash it at the first prompt.
+# RoPE types for which transformers computes the same with three position axes as with one. vLLM 0.31 supports only the
+# default one with three axes: its YaRN uses four times the original length when it selects the frequencies to scale
+# (log-probs are off by several nats), and the others crash it at the first prompt.
 ROPE_TYPES = ("default", "yarn", "llama3", "linear")
 ROPE_TYPES_VLLM = ("default",)
 
 
 def read_language_config(folder: Path, config: dict[str, Any], *, need_vllm: bool) -> PretrainedConfig:
-    """The language model's config as transformers understands it, checked to be expressible; CheckpointError if not."""
+    """The language model's transformers config; CheckpointError if Qwen2.5-VL cannot represent it exactly."""
     import transformers
 
     family = config.get("model_type")
@@ -36,7 +36,7 @@ def read_language_config(folder: Path, config: dict[str, Any], *, need_vllm: boo
         )
     if "quantization_config" in config:
         raise CheckpointError(
-            f"{folder}: quantised weights cannot be taken over; use the unquantised checkpoint"
+            f"{folder}: quantised weights are not supported; use the unquantised checkpoint"
         )
     fields = {k: v for k, v in config.items() if k not in ("model_type", "auto_map", "transformers_version")}
     language = getattr(transformers, FAMILIES[family]).from_dict(fields)
@@ -55,15 +55,11 @@ def read_language_config(folder: Path, config: dict[str, Any], *, need_vllm: boo
         refuse("hidden_act", f"expected 'silu', got {language.hidden_act!r}")
     if "sliding_attention" in (getattr(language, "layer_types", None) or ()):
         refuse(
-            "use_sliding_window",
-            "sliding-window layers are not carried over (vLLM's Qwen2 rejects a mixture)",
+            "use_sliding_window", "sliding-window layers are not supported (vLLM's Qwen2 rejects a mixture)"
         )
     for field in ("attention_bias", "mlp_bias"):
         if family == "llama" and config.get(field):
-            refuse(
-                field,
-                "Llama's biases on o_proj or the MLP have no place in Qwen2.5-VL, which has them on q, k, v",
-            )
+            refuse(field, "Qwen2.5-VL has biases on q, k and v only, not on o_proj or the MLP")
     rope = language.rope_parameters
     kind = rope["rope_type"]
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
@@ -75,14 +71,14 @@ def read_language_config(folder: Path, config: dict[str, Any], *, need_vllm: boo
     if kind not in ROPE_TYPES_VLLM and need_vllm:
         refuse(
             "rope_scaling",
-            f"vLLM has no right three-axis form of RoPE type {kind!r}: rollouts would not come from the policy."
-            " transformers computes it exactly; --without-vllm (need_vllm=False) assembles a model for it alone",
+            f"vLLM computes RoPE type {kind!r} wrongly with three position axes, so rollouts would not come from the"
+            " policy. transformers computes it exactly; --without-vllm (need_vllm=False) assembles a model for it alone",
         )
     return language
 
 
 def read_vision_config(folder: Path, config: dict[str, Any]) -> PretrainedConfig:
-    """Config of the ViT in a Qwen2.5-VL checkpoint; CheckpointError for a ViT of another family."""
+    """Config of the ViT in a Qwen2.5-VL checkpoint; CheckpointError if it is of another family."""
     from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 
     vision = config.get("vision_config")
@@ -96,11 +92,10 @@ def read_vision_config(folder: Path, config: dict[str, Any]) -> PretrainedConfig
 
 
 def mrope_section(head_dim: int) -> list[int]:
-    """Share of the head's frequencies for time, height and width: Qwen's 16, 24, 24 of 64 (head_dim 128), in
-    proportion.
+    """Numbers of rotary frequencies for time, height and width, in the proportions of Qwen's 16, 24, 24 (head_dim 128).
 
-    Height and width get the same, time takes what is left over. For text all three axes carry the same position, so
-    the split does not change a language model's outputs.
+    Height and width get equal numbers, time the remainder. Text tokens have the same position on all three axes, so the
+    split does not change a language model's outputs on text.
     """
     pairs = head_dim // 2
     if head_dim % 2 or pairs < 3:

@@ -1,4 +1,4 @@
-"""Where each weight of an assembled model comes from: planned and checked from configs and headers, read later."""
+"""Maps each weight of an assembled model to its source, checked from configs and headers before weights are read."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _QKV_BIAS = re.compile(r"\.self_attn\.[qkv]_proj\.bias$")
 _MTP = re.compile(r"\.mtp_layers\.")  # MiMo's multi-token prediction layers: not part of the policy
-_DERIVED = re.compile(r"\.rotary_emb\.inv_freq$")  # old checkpoints store what the config determines
+_DERIVED = re.compile(r"\.rotary_emb\.inv_freq$")  # stored in old checkpoints, but determined by the config
 
 
 @dataclass(frozen=True)
 class Source:
-    """The tensors of one checkpoint under the names of the result."""
+    """The tensors of one source checkpoint, keyed by their names in the assembled model."""
 
     folder: Path
     tensors: dict[str, tuple[Path, str]]  # name in the result -> (file, name in the file)
@@ -36,7 +36,7 @@ class Source:
 def take_sources(
     vision: Path, language: Path, raw: dict[str, Any], config: Any
 ) -> tuple[Source, Source, dict[str, int]]:
-    """Tensors of both checkpoints that are taken, and counts of those left out on purpose."""
+    """The tensors used from each checkpoint, and counts of those left out on purpose, by reason."""
     dropped = {"the vision checkpoint's own projector": 0, "multi-token prediction": 0, "tied LM head": 0}
     visual: dict[str, tuple[Path, str]] = {}
     for name, file in weight_files(vision).items():
@@ -72,7 +72,7 @@ def plan_tensors(
     seed: int,
     dtype: torch.dtype | None,
 ) -> list[PlannedTensor]:
-    """Every tensor of the result with where it comes from; all names, shapes and types are checked here."""
+    """Every tensor of the assembled model with its source; checks all names, shapes and dtypes."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     with torch.device("meta"):
@@ -84,7 +84,7 @@ def plan_tensors(
         unexpected = sorted(source.tensors.keys() - expected.keys())
         if unexpected:
             raise CheckpointError(
-                f"{source.folder}: {len(unexpected)} tensors of the {kind} model have no place in Qwen2.5-VL:"
+                f"{source.folder}: {len(unexpected)} tensors of the {kind} model do not exist in Qwen2.5-VL:"
                 f" {_some(unexpected)}"
             )
     biasless = family == "llama" and not any(_QKV_BIAS.search(name) for name in language.tensors)
@@ -134,7 +134,7 @@ def plan_tensors(
 
 
 def _rows(language: Source) -> int:
-    """Rows of the source's embedding, which its LM head must match."""
+    """Number of rows of the source's embedding; its LM head must have as many."""
     return describe(*language.tensors[_EMBEDDING])[0][0]
 
 
@@ -146,9 +146,10 @@ def _copy(
 
 
 def _initial(name: str, shape: tuple[int, ...], dtype: torch.dtype, std: float, seed: int) -> torch.Tensor:
-    """Projector weights as transformers initialises the class (norm 1, biases 0, matrices N(0, std²)); q/k/v biases 0.
+    """Initial projector weights, as in transformers (norm 1, biases 0, matrices N(0, std²)); q/k/v biases are 0.
 
-    Each tensor has its own random stream, of `seed` and its name, so that no value depends on the order of writing.
+    Each tensor is drawn from its own generator, seeded by `seed` and its name, so values do not depend on the order of
+    writing.
     """
     if name.endswith(".bias"):
         return torch.zeros(shape, dtype=dtype)
@@ -159,7 +160,7 @@ def _initial(name: str, shape: tuple[int, ...], dtype: torch.dtype, std: float, 
 
 
 def _disk_name(name: str) -> str:
-    """Name on disk, as transformers writes and Qwen publishes it, of a parameter of the class."""
+    """Name of a model parameter in checkpoint files, as transformers writes them and Qwen publishes them."""
     if name.startswith("model.visual."):
         return name.removeprefix("model.")
     return name.replace("model.language_model.", "model.", 1)
@@ -170,7 +171,7 @@ def is_missing_bias(name: str, language: Source) -> bool:
 
 
 def stored_dtype(language: Source) -> torch.dtype:
-    """Type of the language model's embedding, which the result's config names and the projector takes."""
+    """Dtype of the language model's embedding; used for the projector and named in the assembled config."""
     if _EMBEDDING not in language.tensors:
         raise CheckpointError(
             f"{language.folder}: {_EMBEDDING} is missing; found {len(language.tensors)} tensors, for example"

@@ -1,4 +1,4 @@
-"""Checkpoint folders: finding them, and saying clearly what is wrong with one before any weight is read."""
+"""Finding checkpoint folders, and checking them before any weight is read."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ INDEX_FILE = "model.safetensors.index.json"
 
 
 class CheckpointError(UserError, ValueError):
-    """A model folder that cannot be used: the message names the folder, what was expected and what was found."""
+    """An unusable model folder; the message names the folder, what was expected and what was found."""
 
 
 def resolve_checkpoint(path: str | Path) -> Path:
     """Folder of a checkpoint: `path` itself, or the local Hugging Face cache of a Hub id `owner/name`.
 
-    Nothing is downloaded here (a mistyped path must not reach for the network): `hf download owner/name` does that.
+    Never downloads, so that a mistyped path does not cause network access; use `hf download owner/name` first.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise CheckpointError(f"{path}: expected the folder of a checkpoint, this is a file")
+        raise CheckpointError(f"{path}: expected a checkpoint folder, got a file")
     parts = str(path).split("/")
     if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
         from huggingface_hub import snapshot_download
@@ -41,7 +41,7 @@ def resolve_checkpoint(path: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict:
-    """The checkpoint's `config.json` as a plain dict."""
+    """The checkpoint's `config.json` as a dict."""
     file = folder / "config.json"
     if not file.is_file():
         raise CheckpointError(f"{folder}: not a checkpoint, config.json is missing")
@@ -55,7 +55,7 @@ def read_config(folder: Path) -> dict:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Raise CheckpointError if the folder has no tokenizer: transformers 5 would make an empty one and go on."""
+    """Raise CheckpointError if the folder has no tokenizer: transformers 5 would silently create an empty one."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         raise CheckpointError(
             f"{folder}: no tokenizer (expected tokenizer.json, vocab.json with merges.txt, or tokenizer.model)"

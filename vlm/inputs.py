@@ -1,4 +1,4 @@
-"""Messages + images + videos → token ids, pixel tensors and M-RoPE positions: the one way in, for SFT, RL, evaluation."""
+"""Messages, images and videos to token ids, pixel tensors and M-RoPE positions; used by SFT, RL and evaluation alike."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from vlm.positions import mrope_positions
 
 @dataclass(frozen=True)
 class Encoded:
-    """One sequence, unpadded: what the model is given, and what a rollout engine needs to be given the same.
+    """One unpadded sequence: the model's inputs, and what a rollout engine needs to build the same inputs.
 
     input_ids: (T,) int64, one placeholder per merged visual token.
     position_ids: (3, T) int64, temporal / height / width (`vlm.positions`).
     pixel_values, pixel_values_videos: (patches, channels x 2 x 14 x 14) float, or None.
     image_grid_thw, video_grid_thw: (media, 3) int64 in patches, or None.
-    engine_ids: the ids before expansion, one placeholder per medium (an engine expands them itself).
+    engine_ids: the ids before expansion, one placeholder per medium (the engine expands them itself).
     images, videos: the decoded media, in reading order.
     """
 
@@ -40,7 +40,7 @@ class Encoded:
 
     @property
     def next_position(self) -> int:
-        """Position, on all three axes, of a text token that follows."""
+        """Position, on all three axes, of the next text token."""
         return int(self.position_ids.max()) + 1
 
     def __len__(self) -> int:
@@ -55,10 +55,10 @@ def encode(
     *,
     add_generation_prompt: bool = True,
 ) -> Encoded:
-    """Chat messages with media placeholders, and the media that fill them in order, as one sequence.
+    """Encode chat messages with media placeholders, and the media that fill them in order, as one sequence.
 
     Raises:
-        ValueError: the number of placeholders differs from the number of media, or a text holds a special token.
+        ValueError: the number of placeholders differs from the number of media, or a text contains a special token.
     """
     ids = prompt_ids(processor, messages, add_generation_prompt=add_generation_prompt)
     return encode_ids(processor, ids, images, videos)
@@ -67,9 +67,9 @@ def encode(
 def prompt_ids(
     processor: Any, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
 ) -> list[int]:
-    """Ids of chat messages before expansion: one placeholder per medium.
+    """Token ids of chat messages before expansion: one placeholder per medium.
 
-    Raises ValueError if a text holds a special token of the tokenizer: it would pass for a medium, or for a turn's end.
+    Raises ValueError if a text contains a special token, which would be read as a medium or as the end of a turn.
     """
     plain = [_plain(m) for m in messages]
     check_texts(processor.tokenizer, plain)
@@ -78,21 +78,21 @@ def prompt_ids(
 
 
 def check_texts(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> None:
-    """ValueError if a text of the messages holds a special token of the tokenizer."""
+    """Raise ValueError if any text of the messages contains a special token of the tokenizer."""
     for message in messages:
         parts = message["content"]
         texts = [parts] if isinstance(parts, str) else [p["text"] for p in parts if p["type"] == "text"]
         found = next((t for t in special_tokens(tokenizer) for text in texts if t in text), None)
         if found:
             raise ValueError(
-                f"expected plain text in the {message['role']}'s message, got the special token {found} in it, which would"
-                " pass for a medium, or for the end of the turn"
+                f"expected plain text in the {message['role']}'s message, got the special token {found}, which would be"
+                " read as a medium or as the end of the turn"
             )
 
 
 @lru_cache(maxsize=8)
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """Texts that the tokenizer takes for control tokens wherever they stand."""
+    """Texts that the tokenizer always converts to control tokens."""
     added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
     return tuple(dict.fromkeys([*MEDIA_TOKENS, *tokenizer.all_special_tokens, *added]))
 
@@ -103,7 +103,7 @@ def encode_ids(
     images: Sequence[Image.Image] = (),
     videos: Sequence[Video] = (),
 ) -> Encoded:
-    """Ids before expansion, and the media that fill their placeholders in order, as one sequence.
+    """Build one sequence from ids before expansion and the media that fill their placeholders in order.
 
     Raises ValueError if the number of placeholders differs from the number of media.
     """
@@ -115,7 +115,7 @@ def encode_ids(
     seconds: list[float] = []
     if videos and not hasattr(processor, "tokens_per_second"):
         raise ValueError(
-            "the processor does not know the model's tokens_per_second: load it by vlm.load.load_processor"
+            "the processor lacks the model's tokens_per_second: load it with vlm.load.load_processor"
         )
     if images:
         out = processor.image_processor(list(images), return_tensors="pt")
@@ -130,7 +130,7 @@ def encode_ids(
         )
         fields |= {"pixel_values_videos": out["pixel_values_videos"], "video_grid_thw": out["video_grid_thw"]}
         lengths[video_id] = (out["video_grid_thw"].prod(-1) // merge).tolist()
-        # float32, as vLLM carries it: positions are truncated from products of this value.
+        # float32 as in vLLM: positions are truncated products of this value, so its rounding matters.
         seconds = [float(np.float32(processor.video_processor.temporal_patch_size / v.fps)) for v in videos]
 
     input_ids = _expand(engine_ids, lengths)
@@ -155,7 +155,7 @@ def encode_ids(
 
 
 def encode_row(processor: Any, row: Mapping[str, Any], *, max_frames: int = 256) -> Encoded:
-    """The prompt of a row, media loaded, ready for generation."""
+    """Encode a row's prompt for generation, loading its media."""
     images, videos = load_media(row, max_frames=max_frames)
     try:
         return encode(processor, row["prompt"], images, videos)
@@ -166,7 +166,7 @@ def encode_row(processor: Any, row: Mapping[str, Any], *, max_frames: int = 256)
 def expanded_length(
     processor: Any, engine_ids: Sequence[int], images: Sequence[Image.Image], videos: Sequence[Video]
 ) -> int:
-    """Tokens of the sequence that `encode_ids` makes, without making its pixels. Raises ValueError as it does."""
+    """Length in tokens of the sequence `encode_ids` would return, without computing pixels. Raises the same errors."""
     _check_placeholders(processor, engine_ids, images, videos)
     patches = sum(
         processor.image_processor.get_number_of_image_patches(image.height, image.width, {})
@@ -179,7 +179,7 @@ def expanded_length(
 
 
 def prompt_length(processor: Any, row: Mapping[str, Any], *, max_frames: int = 256) -> int:
-    """Tokens of a row's prompt; its media are decoded. Raises what `encode_row` raises."""
+    """Length in tokens of a row's prompt. Decodes its media, and raises the same errors as `encode_row`."""
     images, videos = load_media(row, max_frames=max_frames)
     try:
         return expanded_length(processor, prompt_ids(processor, row["prompt"]), images, videos)
@@ -188,7 +188,7 @@ def prompt_length(processor: Any, row: Mapping[str, Any], *, max_frames: int = 2
 
 
 def extend(encoded: Encoded, token_ids: Sequence[int]) -> Encoded:
-    """The sequence with plain text tokens (a completion) behind it; positions go on from the prompt's largest."""
+    """Append text tokens (a completion); their positions continue from the prompt's largest position."""
     positions = torch.arange(len(token_ids)) + encoded.next_position
     return replace(
         encoded,
@@ -199,9 +199,9 @@ def extend(encoded: Encoded, token_ids: Sequence[int]) -> Encoded:
 
 
 def collate(sequences: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
-    """Right-padded keyword arguments for the model: text-only, multi-image and video rows mix.
+    """Right-padded keyword arguments for the model; text-only, multi-image and video rows may be mixed.
 
-    Returns input_ids (B, T), attention_mask (B, T), position_ids (3, B, T), and, where any row has them, pixel_values,
+    Returns input_ids (B, T), attention_mask (B, T), position_ids (3, B, T), and, if any row has them, pixel_values,
     image_grid_thw, pixel_values_videos, video_grid_thw, concatenated over the batch.
     """
     longest = max(len(s) for s in sequences)
@@ -218,7 +218,7 @@ def collate(sequences: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
 
 
 def collate_media(sequences: Sequence[Encoded]) -> dict[str, Tensor]:
-    """Pixel tensors and grids of all sequences, concatenated in order; fields that none has are left out."""
+    """Pixel tensors and grids of all sequences, concatenated in order; fields that no sequence has are omitted."""
     batch = {}
     for field in ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"):
         tensors = [getattr(s, field) for s in sequences if getattr(s, field) is not None]
@@ -228,7 +228,7 @@ def collate_media(sequences: Sequence[Encoded]) -> dict[str, Tensor]:
 
 
 def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Message without the empty fields that columnar files add to content parts (`{"type": "text", "image": None}`)."""
+    """The message without the empty fields that columnar files add to content parts (`{"type": "text", "image": None}`)."""
     content = message["content"]
     if not isinstance(content, str):
         content = [
@@ -254,7 +254,7 @@ def _without_sampling(video: Video) -> dict[str, Any]:
 
 
 def _expand(ids: Sequence[int], lengths: Mapping[int, Sequence[int]]) -> list[int]:
-    """Each media placeholder repeated once per merged visual token of its medium."""
+    """Repeat each media placeholder once per merged visual token of its medium."""
     remaining = {token: iter(counts) for token, counts in lengths.items()}
     expanded: list[int] = []
     for token in ids:

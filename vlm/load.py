@@ -1,9 +1,9 @@
-"""Loading a model and its processor: one config section for SFT, RL, inference and evaluation.
+"""Loading a model and its processor, and the config section for it shared by SFT and RL.
 
-The pixel limits live in the processor and must be the same everywhere: the number of visual tokens of an image follows
-from them. transformers 5 keeps them as `size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}`, which are
-areas in pixels in spite of their names, and the video processor's are separate (its default lower limit, 128 tokens of
-28x28 pixels, enlarges small frames: 112 px become 336).
+The pixel limits belong to the processor and must be the same everywhere, because they determine the number of visual
+tokens of an image. transformers 5 stores them as `size = {"shortest_edge": min_pixels, "longest_edge": max_pixels}`:
+despite the names these are areas in pixels. The video processor has its own limits; its default lower limit, 128 tokens
+of 28x28 pixels, enlarges small frames (112 px become 336).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MIN_AREA = 28 * 28  # pixels: one visual token
 
 
 class ModelConfig(BaseModel):
-    """Which model, how it is loaded, which of its parts train, how large its images become."""
+    """Which model, how it is loaded, which parts train, and the limits on image size."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -44,7 +44,7 @@ class ModelConfig(BaseModel):
     )
     trainable: Preset = Field(
         "all",
-        description="Which parts train: projector, vision+projector, language or all (see vlm/parts.py).",
+        description="Which parts to train: projector, vision+projector, language or all (see vlm/parts.py).",
     )
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
         "sdpa",
@@ -52,7 +52,7 @@ class ModelConfig(BaseModel):
     )
     gradient_checkpointing: bool = Field(
         False,
-        description="Recompute activations in the backward pass: about a third more time, far less memory.",
+        description="Recompute activations in the backward pass: takes about a third more time and far less memory.",
     )
     lora: LoraSettings | None = Field(
         None,
@@ -61,12 +61,12 @@ class ModelConfig(BaseModel):
     min_pixels: int | None = Field(
         None,
         ge=_MIN_AREA,
-        description="Images with a smaller area, in pixels, are enlarged; null: the checkpoint's.",
+        description="Images with a smaller area, in pixels, are enlarged; null: the checkpoint's own limit.",
     )
     max_pixels: int | None = Field(
         None,
         ge=_MIN_AREA,
-        description="Images with a larger area, in pixels, are shrunk; null: the checkpoint's.",
+        description="Images with a larger area, in pixels, are shrunk; null: the checkpoint's own limit.",
     )
     video_min_pixels: int | None = Field(
         None, ge=_MIN_AREA, description="The same for one frame of a video; null: the checkpoint's."
@@ -87,7 +87,7 @@ class ModelConfig(BaseModel):
 
 
 def check_checkpoint(path: str | Path) -> Path:
-    """Folder of a usable Qwen2.5-VL checkpoint, without reading weights; CheckpointError says what is wrong with it."""
+    """Folder of a Qwen2.5-VL checkpoint; CheckpointError if it is unusable. Does not read weights."""
     folder = resolve_checkpoint(path)
     config = read_config(folder)
     if config.get("model_type") != MODEL_TYPE:
@@ -101,8 +101,7 @@ def check_checkpoint(path: str | Path) -> Path:
 
 
 def pixel_limits(processor: Qwen2_5_VLProcessor) -> dict[str, int]:
-    """How the processor resizes images: `min_pixels` and `max_pixels` (areas), and `factor`, the pixels of which sides are
-    multiples."""
+    """How the processor resizes images: `min_pixels` and `max_pixels` (areas); sides become multiples of `factor` pixels."""
     images = processor.image_processor
     return {
         "min_pixels": images.size["shortest_edge"],
@@ -112,7 +111,7 @@ def pixel_limits(processor: Qwen2_5_VLProcessor) -> dict[str, int]:
 
 
 def context_length(path: str | Path) -> int | None:
-    """Most tokens of a sequence that the checkpoint's config allows for; None if it names no limit."""
+    """Maximum sequence length in tokens according to the checkpoint's config; None if it sets no limit."""
     config = read_config(resolve_checkpoint(path))
     return config.get("text_config", config).get("max_position_embeddings")
 
@@ -127,8 +126,8 @@ def load_processor(
 ) -> Qwen2_5_VLProcessor:
     """Processor (tokenizer, image and video processors, chat template) of a checkpoint with the given pixel limits.
 
-    `model` is a path or a config; keyword limits win over the config's, and None keeps what the checkpoint says. Pixel
-    limits are areas: of one image (`min_pixels`, `max_pixels`) or of one video frame (`video_*`).
+    `model` is a path or a config; keyword limits override the config's, and None keeps the checkpoint's. Pixel limits
+    are areas: of one image (`min_pixels`, `max_pixels`) or of one video frame (`video_*`).
     """
     from transformers import Qwen2_5_VLProcessor
 
@@ -142,7 +141,7 @@ def load_processor(
     try:
         processor = Qwen2_5_VLProcessor.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        # transformers' own text suggests Hub names; say which folder and what
+        # transformers' own message suggests Hub names and does not say what is missing
         raise CheckpointError(
             f"{folder}: no usable Qwen2.5-VL processor and tokenizer there ({error})"
         ) from error
@@ -150,7 +149,7 @@ def load_processor(
         raise CheckpointError(
             f"{folder}: the processor has no chat template (chat_template.jinja is missing)"
         )
-    # Positions of video tokens follow from it; the processor's own files do not hold it (vlm/inputs.py reads it here).
+    # Needed for the positions of video tokens (vlm/inputs.py), and not part of the processor's own files.
     processor.tokens_per_second = read_config(folder).get("vision_config", {}).get("tokens_per_second", 4)
     processor.image_processor.size = _limits(
         processor.image_processor, min_pixels, max_pixels, f"{folder}: images"
@@ -159,13 +158,13 @@ def load_processor(
         processor.video_processor, video_min_pixels, video_max_pixels, f"{folder}: video frames"
     )
     if processor.video_processor.cap_pixels_per_frame is None:
-        # what None means today, without the warning at every call, and what it means to vLLM's copy of the processor
+        # same effect as None, without a warning at every call, and the same in vLLM's copy of the processor
         processor.video_processor.cap_pixels_per_frame = False
     return processor
 
 
 def _limits(media_processor, low: int | None, high: int | None, where: str):
-    """The processor's own limits with the given ones in their place, as transformers' SizeDict."""
+    """The processor's limits, overridden by the given ones, as transformers' SizeDict."""
     from transformers.image_utils import SizeDict
 
     low = media_processor.size["shortest_edge"] if low is None else low
@@ -178,12 +177,12 @@ def _limits(media_processor, low: int | None, high: int | None, where: str):
 
 
 def load_model(model: ModelConfig | str | Path, **settings) -> Qwen2_5_VLForConditionalGeneration:
-    """Load the weights, in `dtype`, with the chosen parts trainable (counts are printed by the first process).
+    """Load the weights, in `dtype`, with the chosen parts trainable (the first process prints the counts).
 
     `model` is a config, or a path with ModelConfig's other fields as keyword arguments. LoRA is not applied here,
     because TRL wraps by itself: pass `lora_config(config.lora)` to TRL, or call `add_lora(model, config.lora)`, then
-    `set_trainable(model, config.trainable)` again. Raises CheckpointError for a folder that does not exist, has no
-    weights, is of another architecture, or whose weights do not cover the model.
+    `set_trainable(model, config.trainable)` again. Raises CheckpointError if the folder does not exist, has no weights,
+    is of another architecture, or has weights that do not match the model.
     """
     import torch
     from transformers import Qwen2_5_VLForConditionalGeneration
@@ -198,7 +197,7 @@ def load_model(model: ModelConfig | str | Path, **settings) -> Qwen2_5_VLForCond
         attn_implementation=config.attention,
         output_loading_info=True,
     )
-    # transformers would initialise what is missing at random and go on with a warning
+    # transformers would only warn, and initialise missing weights at random
     if info["missing_keys"] or info["unexpected_keys"]:
         raise CheckpointError(
             f"{folder}: weights do not fit config.json; missing: {_some(info['missing_keys'])};"
@@ -212,11 +211,11 @@ def load_model(model: ModelConfig | str | Path, **settings) -> Qwen2_5_VLForCond
 
 @contextmanager
 def without_zero3() -> Iterator[None]:
-    """Inside, `from_pretrained` loads whole models; under ZeRO-3 it would shard them over processes that may not take
-    part, or that each want one of their own."""
+    """Context in which `from_pretrained` loads unsharded models. Under ZeRO-3 it would shard them over all processes,
+    also where only one loads a model or each loads its own."""
     from transformers.integrations import deepspeed
 
-    # the reference itself: it is weak, and a new config object would be gone at once
+    # keep and restore the weak reference itself: a new config object would be garbage-collected at once
     before = deepspeed._hf_deepspeed_config_weak_ref
     deepspeed.unset_hf_deepspeed_config()
     try:

@@ -1,9 +1,9 @@
-"""LoRA through peft, on the linear layers of the language model, and of the ViT where asked for.
+"""LoRA through peft, on the linear layers of the language model and optionally of the ViT.
 
 `add_lora` wraps a loaded model; a trainer that wraps by itself (TRL's `peft_config=`) takes `lora_config`. The
-projector never gets adapters: it is small and, in an assembled model, starts from random weights, for which a low-rank
-update is no substitute. To train it beside the adapters use a preset that names it (see `vlm/parts.py`) and save with
-`merge_lora`: PEFT's own `save_pretrained` writes the adapters alone.
+projector never gets adapters: it is small, and in an assembled model it starts from random weights, which need full
+training. To train it beside the adapters, use a preset that includes it (see `vlm/parts.py`) and save with
+`merge_lora`: PEFT's own `save_pretrained` writes only the adapters.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _VISION = r".*visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(gate|up|down)_proj)"
 
 
 class LoraSettings(BaseModel):
-    """Low-rank adapters instead of full training of the language model (and of the ViT)."""
+    """Low-rank adapters instead of full training of the language model (and optionally the ViT)."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     r: int = Field(16, ge=1, description="Rank of the two adapter matrices of each layer.")
-    alpha: int = Field(32, ge=1, description="Scale of the update: it is multiplied by alpha / r.")
+    alpha: int = Field(32, ge=1, description="The adapters' output is scaled by alpha / r.")
     dropout: float = Field(
         0.0,
         ge=0.0,
@@ -35,12 +35,12 @@ class LoraSettings(BaseModel):
     )
     targets: Literal["language", "all"] = Field(
         "language",
-        description="'language': linear layers of the language model; 'all': those of the ViT too.",
+        description="'language': linear layers of the language model; 'all': also those of the ViT.",
     )
 
 
 def lora_config(settings: LoraSettings) -> peft.LoraConfig:
-    """peft's config whose `target_modules` regex names exactly the chosen linear layers."""
+    """peft config whose `target_modules` regex matches exactly the chosen linear layers."""
     import peft
 
     pattern = _LANGUAGE if settings.targets == "language" else f"({_LANGUAGE}|{_VISION})"
@@ -54,12 +54,12 @@ def lora_config(settings: LoraSettings) -> peft.LoraConfig:
 
 
 def add_lora(model: nn.Module, settings: LoraSettings) -> peft.PeftModel:
-    """Wrap `model`; every base weight is frozen afterwards, `set_trainable` with a preset decides what trains."""
+    """Wrap `model`. All base weights are frozen afterwards; call `set_trainable` with a preset to choose what trains."""
     import peft
 
     return peft.get_peft_model(model, lora_config(settings))
 
 
 def merge_lora(model: nn.Module) -> nn.Module:
-    """The plain model with the adapters added into its weights (for a checkpoint that loads anywhere), in place."""
+    """Merge the adapters into the weights in place and return the plain model, so that it can be saved as usual."""
     return model.merge_and_unload()

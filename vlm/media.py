@@ -1,4 +1,4 @@
-"""The images and videos of a row, decoded (by `core.media`), and the tokens that stand for them."""
+"""Decoding a row's images and videos (with `core.media`), and their placeholder tokens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def load_media(row: Mapping[str, Any], *, max_frames: int = 256) -> tuple[list[Image.Image], list[Video]]:
-    """The row's images and videos, decoded, in the order of their placeholders. MediaError names row and medium."""
+    """The row's decoded images and videos, in the order of their placeholders. MediaError names row and medium."""
     images: Sequence = row.get("images") or ()
     videos: Sequence = row.get("videos") or ()
     try:

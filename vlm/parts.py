@@ -1,6 +1,6 @@
-"""Which parts of the model train: presets by name, as in published recipes.
+"""Named presets of which parts of the model to train, from published recipes.
 
-| preset | trains | where it is from |
+| preset | trains | source |
 |---|---|---|
 | `projector` | the MLP projector | MiMo-VL stage 1 (projector warm-up) |
 | `vision+projector` | ViT and projector | MiMo-VL stage 2 (vision-language alignment) |
@@ -9,9 +9,9 @@
 
 The embedding and the LM head, tied or not, belong to the language model.
 
-With LoRA (a PEFT-wrapped model) one rule decides: **a part that carries adapters trains through them only**, its own
-weights stay frozen; a part without adapters trains in full if the preset names it. `get_peft_model` freezes all base
-weights, so call `set_trainable` again after wrapping.
+With LoRA (a PEFT-wrapped model), a part that has adapters trains **only** the adapters and its own weights stay frozen;
+a part without adapters is trained in full if the preset includes it. `get_peft_model` freezes all base weights, so call
+`set_trainable` again after wrapping.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ PRESETS: dict[str, tuple[Part, ...]] = {
 
 @dataclass(frozen=True)
 class PartCount:
-    """Parameters of one part of the model (numbers of scalars; a tied matrix counts once)."""
+    """Number of parameters of one part of the model (scalars; a tied matrix counts once)."""
 
     trained: int
     frozen: int
 
 
 def part_of(name: str) -> Part:
-    """Part that a parameter belongs to, from its name in `Qwen2_5_VLForConditionalGeneration` (PEFT-wrapped or not)."""
+    """The part a parameter belongs to, by its name in `Qwen2_5_VLForConditionalGeneration` (PEFT-wrapped or not)."""
     path = f".{name}"
     if ".visual.merger." in path:
         return "projector"
@@ -52,13 +52,13 @@ def part_of(name: str) -> Part:
     if ".language_model." in path or ".lm_head." in path:
         return "language"
     raise ValueError(
-        f"parameter {name!r} is in no part of the model: expected a Qwen2_5_VLForConditionalGeneration, whose names"
+        f"parameter {name!r} is in no known part: expected a Qwen2_5_VLForConditionalGeneration, whose names"
         " contain 'visual.', 'visual.merger.', 'language_model.' or 'lm_head.'"
     )
 
 
 def is_adapter(name: str) -> bool:
-    """True for the weights that PEFT's LoRA adds."""
+    """True for weights added by PEFT's LoRA."""
     return ".lora_" in name
 
 
@@ -83,13 +83,13 @@ def set_trainable(model: nn.Module, preset: str, *, quiet: bool = False) -> dict
 
 
 def count_parameters(model: nn.Module) -> dict[Part, PartCount]:
-    """Trained and frozen parameters of each part, in the order of PARTS."""
+    """Numbers of trained and frozen parameters of each part, in the order of PARTS."""
     trained = dict.fromkeys(PARTS, 0)
     frozen = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
         size = getattr(
             parameter, "ds_numel", parameter.numel()
-        )  # ZeRO-3 leaves an empty tensor and the true size
+        )  # under ZeRO-3 the tensor is empty and ds_numel is its full size
         (trained if parameter.requires_grad else frozen)[part_of(name)] += size
     return {part: PartCount(trained[part], frozen[part]) for part in PARTS}
 

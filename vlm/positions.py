@@ -1,9 +1,9 @@
-"""M-RoPE positions: computed once, here, for training, evaluation and the check against the rollout engine.
+"""M-RoPE positions, for training, evaluation and the check against the rollout engine.
 
 transformers 5.17 and vLLM 0.31 disagree on videos: transformers truncates the seconds per temporal patch to an integer
-(half a second becomes zero: all frames at one time) and lets text continue after max(height, width); vLLM, like the
-original Qwen2.5-VL code, scales by the real value and continues after the largest position. The policy samples under
-vLLM's positions, so these are the ones the model is trained under.
+(0.5 s becomes 0, so all frames get the same time) and continues text after max(height, width); vLLM, like the original
+Qwen2.5-VL code, scales by the fractional value and continues after the largest position. Rollouts are sampled with
+vLLM's positions, so training uses them too.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def mrope_positions(
     tokens_per_second: float,
     merge_size: int = 2,
 ) -> torch.Tensor:
-    """Temporal, height and width position of every token (Qwen2.5-VL, arXiv 2502.13923, §2.1.3; vLLM's arithmetic).
+    """Temporal, height and width position of each token (Qwen2.5-VL, arXiv 2502.13923, §2.1.3; rounded as in vLLM).
 
-    input_ids: T ids, media placeholders expanded.
+    input_ids: T ids, with media placeholders expanded.
     image_grids, video_grids: (t, h, w) in patches, in reading order.
     seconds_per_grid: seconds between two temporal patches, one per video.
     tokens_per_second: temporal positions per second (2 in Qwen2.5-VL).
@@ -49,7 +49,7 @@ def mrope_positions(
             is_video = token == video_token_id
             grid = next(videos if is_video else images, None)
             if grid is None:
-                raise ValueError("there are more media placeholders in the prompt than media")
+                raise ValueError("the prompt has more media placeholders than media")
             t, h, w = (int(n) for n in grid)
             indices = np.indices((t, h // merge_size, w // merge_size))
             if is_video:
@@ -64,5 +64,5 @@ def mrope_positions(
         start += length
 
     if next(images, None) is not None or next(videos, None) is not None:
-        raise ValueError("there are more media than placeholders in the prompt")
+        raise ValueError("the prompt has fewer media placeholders than media")
     return torch.from_numpy(np.concatenate(parts, axis=1).astype(np.int64))

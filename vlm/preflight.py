@@ -1,8 +1,8 @@
-"""Every row is looked at before a run: its media decode, its texts become tokens, and how many there are.
+"""Checks every row before a run: decodes its media, tokenises its texts, and records its length in tokens.
 
-Rows are measured in worker processes, shared out among the ranks of a run. Those that pass are remembered by what they
-are made of (texts; path, size and time of change of each medium) in `$ONSIGHT_CACHE`, by default `~/.cache/onsight`, so
-that a second start decodes nothing. What fails is looked at again at every start.
+Rows are split among the ranks of a run and measured in worker processes. Rows that pass are cached by their content
+(texts; path, size and modification time of each medium) in `$ONSIGHT_CACHE`, by default `~/.cache/onsight`, so that the
+next start decodes nothing. Rows that fail are checked again at every start.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tqdm import tqdm
 
 from core.rows import LISTED_ERRORS, Row, RowError
 
-FORMAT = 1  # of what is remembered; another one where the checks become stricter
-ROWS_PER_WORKER = 256  # fewer are not worth a process
+FORMAT = 1  # version of the cache; increase it when the checks become stricter
+ROWS_PER_WORKER = 256  # starting a process does not pay for fewer
 _LINE = re.compile(r"([0-9a-f]{32}) (\d+)\n")
 
 
 @dataclass(frozen=True)
 class Looked:
-    """lengths: tokens of each row, in order; 0 for an unusable one. problems: what is wrong, by row id."""
+    """lengths: tokens of each row, in order; 0 for an unusable row. problems: what is wrong, by row id."""
 
     lengths: list[int]
     problems: dict[str, str]
@@ -42,8 +42,8 @@ def look_at_rows(
 ) -> Looked:
     """Measure all rows; every rank gets the same result.
 
-    measure: tokens of a row; ValueError, naming the row, if it is unusable. what: a name for what is measured; with the
-        processor's settings and `max_frames` it decides which earlier results still hold.
+    measure: returns the tokens of a row; raises ValueError, naming the row, if it is unusable. what: name of what is
+        measured; together with the processor's settings and `max_frames` it is the cache's key.
     """
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     mine = range(rank, len(rows), ranks)
@@ -74,9 +74,9 @@ def look_at_rows(
 def usable_rows(
     rows: Sequence[Row], problems: Mapping[str, str], path: str, *, drop: bool, most: float
 ) -> tuple[list[Row], str | None]:
-    """(rows without the unusable ones, what is to be said about those).
+    """(rows without the unusable ones, a message about those).
 
-    drop: leave them out, as long as they are at most the share `most` of all rows. Raises RowError otherwise, with the
+    drop: leave unusable rows out if they are at most the share `most` of all rows. Otherwise raises RowError with the
     first 20 problems and the count of the rest.
     """
     if not problems:
@@ -87,7 +87,7 @@ def usable_rows(
         listed.append(f"  and {len(lines) - LISTED_ERRORS} more")
     message = f"{path}: {len(problems)} of {len(rows)} rows cannot be used"
     if not drop:
-        raise RowError("\n".join([f"{message} (bad_rows: drop leaves them out):", *listed]))
+        raise RowError("\n".join([f"{message} (bad_rows: drop would leave them out):", *listed]))
     if len(problems) == len(rows) or len(problems) > most * len(rows):
         raise RowError("\n".join([f"{message}, more than the share max_bad_rows = {most:g}:", *listed]))
     kept = [row for row in rows if row["id"] not in problems]
@@ -95,7 +95,7 @@ def usable_rows(
 
 
 def row_key(row: Row) -> str | None:
-    """What a row's prompt, trace and media are, in short; None if a file is missing."""
+    """Hash of a row's prompt, trace and media; None if a file is missing."""
     try:
         media = [_identity(medium) for field in ("images", "videos") for medium in row[field]]
     except OSError:
@@ -150,7 +150,7 @@ class _Rows(Dataset):
 def _measured(
     rows: Sequence[Row], indices: Sequence[int], measure: Callable[[Row], int]
 ) -> Iterator[tuple[int, int | str]]:
-    """(index, tokens or problem) of the given rows, in their order; few are measured in this process."""
+    """(index, tokens or problem) of the given rows, in order; a small number is measured in this process."""
     cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     workers = min(cores, len(indices) // ROWS_PER_WORKER)
     loader = DataLoader(
@@ -158,7 +158,7 @@ def _measured(
         batch_size=None,
         collate_fn=_unchanged,
         num_workers=workers if workers > 1 else 0,
-        generator=torch.Generator(),  # the run's own random numbers stay as they are
+        generator=torch.Generator(),  # leaves the run's own random state unchanged
     )
     yield from loader
 
@@ -167,11 +167,11 @@ def _unchanged(item: Any) -> Any:
     return item
 
 
-# ------------------------------------------------------------------------------------------------------------- memory
+# -------------------------------------------------------------------------------------------------------------- cache
 
 
 class _Memory:
-    """Lengths of rows that passed, by `row_key`: one file per settings and rank, only ever appended to."""
+    """Cached lengths of rows that passed, by `row_key`: one append-only file per settings and rank."""
 
     def __init__(self, settings: str, rank: int) -> None:
         cache = os.environ.get("ONSIGHT_CACHE") or Path(
@@ -183,7 +183,7 @@ class _Memory:
         self._file: Any = None
 
     def read(self) -> dict[str | None, int]:
-        """What all ranks of earlier runs have found; a line cut by a crash is passed over."""
+        """Results of all ranks of earlier runs; a line cut off by a crash is ignored."""
         known: dict[str | None, int] = {}
         for path in sorted(self._folder.glob(f"{self._settings}-*.txt")):
             with path.open(encoding="ascii", errors="replace") as file:
@@ -195,7 +195,7 @@ class _Memory:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("a", encoding="ascii")
         except OSError:
-            self._file = None  # a folder that cannot be written to costs time at the next start, nothing else
+            self._file = None  # without a writable folder the next start measures again
         return self
 
     def add(self, key: str | None, length: int) -> None:

@@ -1,8 +1,8 @@
-"""Writing a sharded safetensors checkpoint tensor by tensor: never more than one tensor in memory.
+"""Writing a sharded safetensors checkpoint with at most one tensor in memory at a time.
 
-`safetensors.torch.save_file` wants all tensors of a shard at once, and copies them. A file's layout is simple (eight
-bytes of header length, a JSON header with type, shape and byte range of each tensor, then the bytes), and shapes are
-known before any weight is read, so the headers are written first and each tensor is streamed behind them.
+`safetensors.torch.save_file` needs all tensors of a shard at once, and copies them. A file is eight bytes of header
+length, a JSON header with dtype, shape and byte range of each tensor, then the data. Shapes are known before any weight
+is read, so the header is written first and the tensors are streamed after it.
 Format: https://github.com/huggingface/safetensors#format
 """
 
@@ -25,13 +25,13 @@ DTYPES = {
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
-}  # the types that weights to be trained may have
+}  # supported dtypes of weights
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A tensor of the checkpoint to be written, known by name, shape and type, and read only when its turn comes."""
+    """A tensor to be written: its name, shape and dtype; the values are read only when it is written."""
 
     name: str
     shape: tuple[int, ...]
@@ -40,25 +40,25 @@ class PlannedTensor:
 
     @property
     def nbytes(self) -> int:
-        """Size in the file, in bytes."""
+        """Size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def describe(file: Path, name: str) -> tuple[tuple[int, ...], str]:
-    """Shape and safetensors type code (`F32`, `BF16`, …) of a stored tensor, from the header alone."""
+    """Shape and safetensors dtype code (`F32`, `BF16`, …) of a stored tensor, from the header alone."""
     with safe_open(file, framework="pt") as tensors:
         part = tensors.get_slice(name)
         return tuple(part.get_shape()), part.get_dtype()
 
 
 def read_tensor(file: Path, name: str) -> torch.Tensor:
-    """One stored tensor; the file is opened for it alone, so that its mapped pages are given back with the tensor."""
+    """One stored tensor. The file is opened for each tensor, so that its mapped pages are freed with the tensor."""
     with safe_open(file, framework="pt") as tensors:
         return tensors.get_tensor(name)
 
 
 def split_shards(tensors: Sequence[PlannedTensor], max_shard_bytes: int) -> list[list[PlannedTensor]]:
-    """Consecutive tensors, as many per shard as fit; a tensor larger than the limit gets a shard of its own."""
+    """Split into shards of consecutive tensors, as many as fit; a tensor larger than the limit gets its own shard."""
     shards: list[list[PlannedTensor]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -78,7 +78,7 @@ def write_sharded(
 ) -> list[Path]:
     """Write `model.safetensors`, or shards and their index; `progress` is called with the bytes of each tensor written.
 
-    Raises ValueError if a tensor that is read differs from its plan.
+    Raises ValueError if a tensor's shape or dtype differs from its plan.
     """
     shards = split_shards(tensors, max_shard_bytes)
     if len(shards) == 1:
@@ -97,7 +97,7 @@ def write_sharded(
 
 
 def _write_shard(file: Path, tensors: Sequence[PlannedTensor], progress: Callable[[int], object]) -> None:
-    # Wider types first: readers view the bytes in place, so each tensor must start at a multiple of its item size.
+    # Wider dtypes first: readers map the bytes in place, so each tensor must start at a multiple of its item size.
     ordered = sorted(tensors, key=lambda tensor: -tensor.dtype.itemsize)
     header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     end = 0

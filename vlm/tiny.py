@@ -1,7 +1,7 @@
-"""A tiny VLM of the real architecture class, with random weights: what laptops, tests and the demo train.
+"""A tiny VLM with random weights, for laptops, tests and the demo.
 
-`python -m vlm.tiny OUT [--corpus FILE.txt]` builds one in seconds. Everything but the sizes is as in Qwen2.5-VL: the
-vision tower with window attention, the 2x2 merger, M-RoPE, the chat format, the processor.
+`python -m vlm.tiny OUT [--corpus FILE.txt]` builds one in seconds. Except for its size it is a Qwen2.5-VL: the same
+model class, vision tower with window attention, 2x2 merger, M-RoPE, chat format and processor.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ SPECIAL_TOKENS = [
     "<|video_pad|>",
 ]
 PIXELS_PER_TOKEN = 28 * 28
-# M-RoPE gives the slowest frequencies to the width. With heads this narrow and the usual base of 10,000 they would not
-# tell neighbouring columns apart; contexts here are short, so a small base costs nothing.
+# M-RoPE assigns the lowest frequencies to the width. With heads this narrow and the usual base of 10,000 they could not
+# distinguish neighbouring columns; contexts are short here, so a small base has no drawback.
 ROPE_THETA = 20.0
-# Digits one by one (as Qwen does); stage tags, words (red-circle too), signs and names of cells (b2) whole, with their leading space.
+# Splits digits one by one (as Qwen does) and keeps stage tags, words (also red-circle), punctuation and names of cells (b2)
+# whole, with their leading space.
 WORD_PATTERN = r"</?[A-Z]+>| ?[A-Za-z]\d(?!\d)|\d| ?[A-Za-z]+(?:-[A-Za-z]+)*| ?[^A-Za-z\d\s]|\s"
 
 
@@ -57,7 +58,7 @@ def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> PreTra
         show_progress=False,
     )
     tokenizer.train_from_iterator([*corpus, "system user assistant"], trainer)
-    # Not Qwen2TokenizerFast: that class splits text by Qwen's own pattern, whatever the tokenizer was trained with.
+    # Not Qwen2TokenizerFast: that class always splits text by Qwen's own pattern.
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token=None
     )
@@ -69,7 +70,7 @@ def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> PreTra
 def build_processor(
     tokenizer: PreTrainedTokenizerFast, *, max_visual_tokens: int = 64
 ) -> Qwen2_5_VLProcessor:
-    """Processor that leaves images and frames of one to `max_visual_tokens` visual tokens (28 px) as they are."""
+    """Processor that does not resize images and frames of one to `max_visual_tokens` visual tokens (28 x 28 px each)."""
     size = {"shortest_edge": PIXELS_PER_TOKEN, "longest_edge": max_visual_tokens * PIXELS_PER_TOKEN}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=size),
@@ -82,10 +83,10 @@ def build_processor(
 def tiny_config(
     tokenizer: PreTrainedTokenizerFast, *, hidden: int = 128, layers: int = 4
 ) -> Qwen2_5_VLConfig:
-    """Sizes of a model of about 1 to 3 M parameters; heads are 32 wide."""
+    """Config of a model of about 1 to 3 M parameters; heads are 32 wide."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     vision_hidden = max(64, hidden // 2)
-    # Large models start from a standard deviation of 0.02; at this width that hardly lets a signal through.
+    # The usual standard deviation of 0.02 is too small for a model of this width.
     initializer_range = hidden**-0.5
     return Qwen2_5_VLConfig(
         text_config={
@@ -127,10 +128,12 @@ def build_tiny_vlm(
 ) -> Path:
     """Write a random tiny VLM (float32) with processor and tokenizer to `out_dir`, and return it.
 
-    corpus: texts that the tokenizer is trained on. hidden: a multiple of 64. seed: of the weights.
+    corpus: texts to train the tokenizer on. hidden: a multiple of 64. seed: random seed for the weights.
     """
     if hidden % 64:
-        raise ValueError(f"hidden must be a multiple of 64 (heads are 32 wide, two to a key), got {hidden}")
+        raise ValueError(
+            f"hidden must be a multiple of 64 (heads are 32 wide, two per key head), got {hidden}"
+        )
     out_dir = Path(out_dir)
     tokenizer = build_tokenizer(corpus)
     config = tiny_config(tokenizer, hidden=hidden, layers=layers)
@@ -148,7 +151,7 @@ def build_tiny_vlm(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--corpus", type=Path, help="text file the tokenizer is trained on, one text a line")
+    parser.add_argument("--corpus", type=Path, help="text file to train the tokenizer on, one text per line")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)

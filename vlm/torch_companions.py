@@ -1,11 +1,10 @@
-"""Let PyPI's torchvision, torchaudio and torchcodec live beside a CPU build of torch.
+"""Make PyPI's torchvision, torchaudio and torchcodec work with a CPU build of torch.
 
-PyPI's wheels of the three are compiled against CUDA torch, and beside a CPU torch their compiled parts cannot be
-loaded: `import torchvision` raises "operator torchvision::nms does not exist", the other two an OSError; transformers
-and vLLM import them all. None of torchvision's operators is used here, so declaring the schemas of the two it
-registers for is enough. Audio is not used and videos are decoded by PyAV, so the other two are reported as not
-installed. CPU builds (version `…+cpu`), where they are installed, are left alone. Child processes need the same: they
-import `vlm` first.
+PyPI's wheels of the three are compiled against CUDA torch, so with a CPU torch their compiled extensions fail to load:
+`import torchvision` raises "operator torchvision::nms does not exist", the other two an OSError. transformers and vLLM
+import all three. No torchvision operator is used here, so it is enough to declare the schemas of the two that its import
+needs. Audio is not used and videos are decoded by PyAV, so the other two are hidden as if not installed. CPU builds
+(version `…+cpu`) are left alone. Child processes need the same: they import `vlm` first.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ _TORCHVISION_OPS = ("nms", "qnms")
 
 
 class _DeclareOpsFirst(importlib.abc.MetaPathFinder):
-    """Waits for the first import of torchvision, so that torch is imported only when it is needed anyway."""
+    """Declares the operators at the first import of torchvision, so that importing `vlm` does not import torch."""
 
-    library = None  # torch.library.Library: the declarations live as long as this object
+    library = None  # torch.library.Library; the declarations are dropped when it is deleted
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname == "torchvision":
@@ -43,7 +42,7 @@ def _mismatched(package: str) -> bool:
 
 
 def adapt_torch_companions() -> None:
-    """Make torchvision importable and the others invisible where their builds do not fit torch's; idempotent."""
+    """Make torchvision importable, and hide the others, if their builds do not match torch's; idempotent."""
     waiting = any(isinstance(finder, _DeclareOpsFirst) for finder in sys.meta_path)
     if "torchvision" not in sys.modules and not waiting and _mismatched("torchvision"):
         sys.meta_path.insert(0, _DeclareOpsFirst())

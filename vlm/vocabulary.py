@@ -1,4 +1,4 @@
-"""The vocabulary of an assembled model: vision tokens, new rows of the embedding, tokenizer, chat template."""
+"""The vocabulary of an assembled model: vision tokens, new embedding rows, tokenizer, chat template."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from vlm.checkpoint import CheckpointError, check_tokenizer
 
 CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-PAD_TOKEN = "<|endoftext|>"  # only where the language model brings no padding token of its own
+PAD_TOKEN = "<|endoftext|>"  # used only if the language model has no padding token
 
-_ROUND_ROWS_TO = 64  # rows of an extended vocabulary: a multiple that tensor-parallel engines can split
+_ROUND_ROWS_TO = (
+    64  # an extended vocabulary is rounded up to a multiple that tensor-parallel engines can split
+)
 _CHUNK_ROWS = 4096
 
 CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text()
@@ -23,32 +25,33 @@ CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text()
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a language model's tokenizer becomes."""
+    """A language model's tokenizer, extended by chat and vision tokens."""
 
     tokenizer: Any  # transformers' fast tokenizer, extended
     chat_template: str
-    size: int  # rows of the embedding; at least the source's
-    added: tuple[str, ...]  # tokens the source's tokenizer lacked, in order of their new ids
+    size: int  # rows of the embedding; at least as many as the source's
+    added: tuple[str, ...]  # tokens the source's tokenizer lacked, in the order of their new ids
 
     def id(self, token: str) -> int:
-        """Id of a token that is in the vocabulary."""
+        """Id of a token of the vocabulary."""
         return self.tokenizer.convert_tokens_to_ids(token)
 
 
 def extend_vocabulary(language: Path, config: Any) -> Vocabulary:
-    """The tokenizer of the language model (folder and transformers config) with each chat and vision token as one token.
+    """The language model's tokenizer with every chat and vision token as a single token.
 
-    Tokens it already has keep their ids. New ones get the ids after its last, which may fall on rows that the model
-    keeps as padding: such rows stay as they are. The turn's end, <|im_end|>, becomes the end-of-sequence token, as in
-    Qwen2.5-VL. A begin-of-sequence token that the tokenizer used to put before every text (Llama) moves into the
-    chat template: prompts are written by the template and tokenised without additions, so it appears exactly once.
+    language, config: the model's folder and transformers config. Existing tokens keep their ids. New ones get the ids
+    after the last, which may be padding rows of the embedding; these rows are not changed. <|im_end|> becomes the
+    end-of-sequence token, as in Qwen2.5-VL. If the tokenizer prepends a begin-of-sequence token to every text (Llama),
+    the token moves into the chat template: prompts are rendered by the template and tokenised without special tokens, so
+    it appears exactly once.
     """
     from transformers import AddedToken, AutoTokenizer
 
     rows = config.vocab_size
     check_tokenizer(language)
     try:
-        # the config is given, because reading MiMo's own would ask whether to run its code
+        # pass the config, because loading MiMo's own would ask whether to run its code
         tokenizer = AutoTokenizer.from_pretrained(language, config=config, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
@@ -68,7 +71,7 @@ def extend_vocabulary(language: Path, config: Any) -> Vocabulary:
     if tokenizer.pad_token is None or tokenizer.pad_token == "<|im_end|>":
         wanted += (PAD_TOKEN,)
     added = tuple(token for token in wanted if token not in known)
-    # tokens that exist are given too: in some base models they are ordinary vocabulary, which text is split into
+    # Existing tokens are included: in some base models they are not special, so the tokenizer would split them.
     tokenizer.add_tokens([AddedToken(t, normalized=False, special=True) for t in wanted], special_tokens=True)
     if PAD_TOKEN in wanted:
         tokenizer.pad_token = PAD_TOKEN
@@ -85,14 +88,14 @@ def extend_vocabulary(language: Path, config: Any) -> Vocabulary:
 
 
 def _take_bos(tokenizer: Any, language: Path) -> bool:
-    """Stop the tokenizer from adding tokens around a text; True if what it added was its begin-of-sequence token."""
+    """Stop the tokenizer from adding tokens to a text; True if it used to prepend its begin-of-sequence token."""
     plain, wrapped = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
     if wrapped == plain:
         return False
     if wrapped != [tokenizer.bos_token_id, *plain]:
         raise CheckpointError(
             f"{language}: its tokenizer turns {plain} into {wrapped}; only one begin-of-sequence token before a text"
-            " can be carried over"
+            " is supported"
         )
     from tokenizers import processors
 
@@ -103,11 +106,11 @@ def _take_bos(tokenizer: Any, language: Path) -> bool:
 
 
 def extend_rows(rows: torch.Tensor, size: int, *, name: str, seed: int) -> torch.Tensor:
-    """Matrix (V, H) with new rows up to `size`; the first V are copied bit for bit.
+    """Extend a matrix (V, H) to `size` rows; the first V are copied bit for bit.
 
-    A new row is the mean of all old rows plus Gaussian noise of a tenth of their standard deviation (per column): in
-    the LM head, a mean row scores near the mean logit, so new tokens do not take probability from old ones; the noise
-    makes them distinct. The noise depends on `seed` and the tensor's `name` only.
+    A new row is the mean of all old rows plus Gaussian noise of a tenth of their standard deviation (per column). In the
+    LM head, a mean row gives about the mean logit, so new tokens take little probability from old ones; the noise makes
+    them distinct. It depends only on `seed` and the tensor's `name`.
     """
     old = rows.shape[0]
     total = torch.zeros(rows.shape[1], dtype=torch.float64)

@@ -102,7 +102,7 @@ def test_text_logits_of_mimo_are_kept_without_its_mtp_layers(made, vision, tmp_p
 def test_scaled_rope_is_refused_for_vllm_and_exact_in_transformers(rope, vision, tmp_path):
     parameters = {"rope_type": rope, "rope_theta": 10000.0, **ROPES[rope]}
     language = sources.llama(tmp_path / "lm", rope_parameters=parameters, max_position_embeddings=256)
-    with pytest.raises(CheckpointError, match=f"vLLM has no right three-axis form of RoPE type '{rope}'"):
+    with pytest.raises(CheckpointError, match=f"vLLM computes RoPE type '{rope}' wrongly"):
         assemble(vision, language, tmp_path / "out", quiet=True)
     assemble(vision, language, tmp_path / "out", need_vllm=False, quiet=True)
     assert_same_text_logits(LlamaForCausalLM.from_pretrained(language), tmp_path / "out")
@@ -312,7 +312,7 @@ BAD_LANGUAGES = {
     "attention bias": (lambda f: sources.llama(f, attention_bias=True), "attention_bias: .*o_proj"),
     "o_proj bias in the weights": (
         lambda f: sources.edit_weights(sources.llama(f), reshaped(O_BIAS, 128)),
-        f"1 tensors of the language model have no place in Qwen2.5-VL: {O_BIAS}",
+        f"1 tensors of the language model do not exist in Qwen2.5-VL: {O_BIAS}",
     ),
     "rope": (
         lambda f: sources.qwen2(
@@ -323,7 +323,7 @@ BAD_LANGUAGES = {
     "activation": (lambda f: sources.qwen2(f, hidden_act="gelu"), "hidden_act: expected 'silu', got 'gelu'"),
     "quantised": (
         lambda f: sources.edit_config(sources.qwen2(f), quantization_config={"quant_method": "awq"}),
-        "quantised weights cannot be taken over",
+        "quantised weights are not supported",
     ),
     "a missing weight": (
         lambda f: sources.edit_weights(sources.qwen2(f), without("model.layers.1.mlp.up_proj.weight")),
@@ -394,7 +394,7 @@ BAD_VISIONS = {
         lambda f: sources.edit_config(
             f, vision_config=json.loads((f / "config.json").read_text())["vision_config"] | {"depth": 2}
         ),
-        "tensors of the vision model have no place in Qwen2.5-VL: visual.blocks.2",
+        "tensors of the vision model do not exist in Qwen2.5-VL: visual.blocks.2",
     ),
 }
 

@@ -88,7 +88,7 @@ def test_encoding_keeps_one_placeholder_per_medium_for_the_engine(processor):
 
 @pytest.mark.parametrize("token", MEDIA_TOKENS)
 def test_text_that_names_a_media_token_is_refused(processor, token):
-    with pytest.raises(ValueError, match="would pass for a medium"):
+    with pytest.raises(ValueError, match="would be read as a medium"):
         encode(processor, user(f"look {token}"))
 
 

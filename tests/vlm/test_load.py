@@ -145,7 +145,7 @@ BAD_MODELS = {
         lambda f: "some-owner/some-model",
         "no model of that name in the local Hugging Face cache",
     ),
-    "a file": (broken(lambda f: f / "config.json"), "expected the folder of a checkpoint, this is a file"),
+    "a file": (broken(lambda f: f / "config.json"), "expected a checkpoint folder, got a file"),
     "no config": (broken(_remove("config.json")), "config.json is missing"),
     "no weights": (broken(_remove("model.safetensors")), "no weights"),
     "weights cut short": (broken(_truncate), "not a readable safetensors file"),

@@ -85,7 +85,7 @@ def test_an_unknown_preset_names_the_known_ones(model):
 
 
 def test_a_model_with_other_parts_is_refused():
-    with pytest.raises(ValueError, match=r"'weight' is in no part of the model"):
+    with pytest.raises(ValueError, match=r"'weight' is in no known part"):
         set_trainable(nn.Linear(2, 2), "all")
 
 

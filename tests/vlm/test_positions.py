@@ -85,9 +85,9 @@ def test_equals_vllms_function_on_random_prompts():
 
 
 def test_placeholders_and_media_must_match():
-    with pytest.raises(ValueError, match="more media placeholders in the prompt than media"):
+    with pytest.raises(ValueError, match="more media placeholders than media"):
         positions([IMAGE])
-    with pytest.raises(ValueError, match="more media than placeholders"):
+    with pytest.raises(ValueError, match="fewer media placeholders than media"):
         positions([1], image_grids=[(1, 2, 2)])
     with pytest.raises(ValueError, match=r"needs 4 placeholders in a row at token 1"):
         positions([1, IMAGE, IMAGE, 2], image_grids=[(1, 4, 4)])

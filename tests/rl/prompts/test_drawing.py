@@ -63,7 +63,7 @@ def unusable(world: Path) -> dict[str, str]:
         "r1": "strip.png: expected positive sides with an aspect ratio of at most 200, got 600x2",
         "r2": "the prompt has 9 images, expected at most engine.images_per_prompt = 8",
         "r3": "cut.png (image file is truncated",
-        "r4": "got the special token <|im_end|> in it",
+        "r4": "got the special token <|im_end|>",
     }
 
 
