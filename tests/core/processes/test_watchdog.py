@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def test_a_rank_that_is_stopped_or_killed_ends_the_other_with_its_name(tmp_path,
     assert status == (STALLED if what == signal.SIGSTOP else 1), text
     assert f"error: rank {other} of 2: 'exchange outcomes'" in text
     if rank == 1:  # rank 0 keeps the rendezvous, and where it hangs nobody can be asked
-        assert "rank 1: no sign of life (stopped or dead), in '" in text
+        assert re.search(r"rank 1: no sign of life \(stopped or dead\), (in|after) '", text), text
     else:
         assert "does not answer" in text or "rank 0: no sign of life" in text
     if what == signal.SIGSTOP:
@@ -83,9 +84,8 @@ def test_errors_of_several_processes_carry_rank_and_operation(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     ends: list[bool] = []
-    monkeypatch.setattr(
-        watchdog, "end_soon", lambda: ends.append(True)
-    )  # it would end the process of the tests
+    # it would end the process of the tests
+    monkeypatch.setattr(watchdog, "end_soon", lambda: ends.append(True))
     with pytest.raises(ValueError) as caught, operation("update", 100), operation("inner", 100):
         raise ValueError("wrong")
     assert caught.value.__notes__ == ["(rank 1 of 2, in 'inner')"]
@@ -94,4 +94,31 @@ def test_errors_of_several_processes_carry_rank_and_operation(monkeypatch):
         operation("sync", 9),
     ):
         raise RuntimeError("[gloo/transport/tcp/pair.cc:525] Connection closed by peer [127.0.0.1]:1")
-    assert ends == [True]
+    with pytest.raises(RankLost, match="'sync' failed: .*Timed out") as timed_out, operation("sync", 9):
+        raise RuntimeError("[gloo/transport/tcp/buf.cc:76] Timed out waiting 90000ms for recv operation")
+    assert (RankLost.exit_code, timed_out.value.exit_code) == (1, STALLED)
+    assert ends == [True, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["at its start", "between operations"])
+def test_a_rank_that_stops_outside_its_operations_is_named_with_the_last_one(tmp_path, when):
+    log = tmp_path / "log"
+    environment = {"STOP": when}
+    with started(WORKER, ["6"], log, environment) as processes:
+        status = processes[0].wait(timeout=180)
+    text = output(log, 0).read_text()
+    assert status == STALLED, text
+    last = "join" if when == "at its start" else "generate"
+    assert f"rank 1: no sign of life (stopped or dead), after '{last}' for " in text, text
+
+
+@pytest.mark.slow
+def test_a_wait_that_the_process_group_ends_first_has_the_same_exit_code(tmp_path):
+    log = tmp_path / "log"
+    with started(WORKER, ["600", "6"], log, {"STOP": "between operations"}) as processes:
+        status = processes[0].wait(timeout=180)
+    text = output(log, 0).read_text()
+    assert status == STALLED, text
+    assert "error: rank 0 of 2: 'exchange outcomes' failed: " in text
+    assert "rank 1: no sign of life (stopped or dead), after 'generate' for " in text, text
