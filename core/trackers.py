@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
 
 from core.errors import RunError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
 
@@ -18,6 +24,13 @@ def check_installed(names: Sequence[str]) -> None:
             raise RunError(
                 f"report_to: {name} is not installed (`pip install {name}`, or leave it out: metrics.jsonl holds the same)"
             )
+
+
+def start_trackers(accelerator: Accelerator, config: BaseModel, names: Sequence[str], project: str) -> None:
+    """Give the trackers the config. project: the name where WANDB_PROJECT gives none."""
+    if names:
+        settings = flat(config.model_dump(mode="json"))
+        accelerator.init_trackers(os.environ.get("WANDB_PROJECT", project), settings)
 
 
 def flat(value: Mapping[str, Any]) -> dict[str, bool | int | float | str]:

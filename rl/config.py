@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.files.paths import PathText
-from core.training.optimizer import ADAM_EPSILON, OptimizerConfig
+from core.training.optimizer import OptimizerConfig
 from core.training.precision import training_precision
 from core.training.zero import ZeroValues
 from engines.config import EngineConfig
@@ -166,7 +166,7 @@ class GRPOConfig(_Section):
             accumulation=1,
             learning_rate=optimizer.learning_rate,
             betas=optimizer.betas,
-            epsilon=ADAM_EPSILON,
+            epsilon=optimizer.epsilon,
             weight_decay=optimizer.weight_decay,
             max_grad_norm=optimizer.max_grad_norm,
             hidden_size=partial(hidden_size, self.model.path),

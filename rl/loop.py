@@ -16,8 +16,7 @@ On eight GPUs:   bash launch/grpo_8xh100.sh
 from __future__ import annotations
 
 import time
-from contextlib import closing, nullcontext
-from functools import partial
+from contextlib import closing
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -31,14 +30,16 @@ from core.files.jsonl import append
 from core.files.lock import locked
 from core.files.run_folder import begin
 from core.processes.exchange import collected, gathered, largest, seed_of, summed, timed
+from core.processes.ranks import say
 from core.processes.stop import StopRequested
 from core.processes.watchdog import renew
 from core.rows import Row
 from core.trackers import check_installed
 from core.training.optimizer import learning_rate
+from core.training.step import accumulating, apply_gradient, loss_without_step, set_learning_rate
 from engines.engine import OnRollout
 from engines.rollout import Request, Rollout, Sampling
-from engines.weights import FingerprintedWeights, named_weights
+from engines.weights import FingerprintedWeights
 from rewards.router import Score
 from rl.advantages import Group, group_advantages
 from rl.checkpoints import record_of
@@ -46,12 +47,13 @@ from rl.checks import check_fingerprint, check_gap, check_sampled
 from rl.config import GRPOConfig
 from rl.prompts.drawing import draw
 from rl.prompts.sampling import Batch, outcome_of
-from rl.run import Run, finish, leave, phase, read, save, say, start, state_of, stop_if_asked
+from rl.run import Run, finish, leave, phase, read, save, start, state_of, stop_if_asked
 from rl.run_files import rollout_record, seconds_metrics, step_metrics
 from rl.setup import correction, join_processes
-from rl.step import StepSums, apply_gradient, loss_without_step, sampled_gap
+from rl.step import StepSums, sampled_gap
 from rl.update.packing import fill, pack
 from rl.update.policy_gradient import policy_gradient
+from vlm.weights import named_weights
 
 
 def train(config: GRPOConfig) -> Path:
@@ -63,7 +65,7 @@ def train(config: GRPOConfig) -> Path:
     rows, bad_rows, router = read(config, accelerator)
     with locked(out):
         record = record_of(config, accelerator, rows)
-        begun = begin(out, record, config.resume, ("steps",), partial(say, accelerator))
+        begun = begin(out, record, config.resume, ("steps",), say)
         if begun.finished is not None:
             router.close()
             return begun.finished
@@ -206,9 +208,8 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
     config, accelerator = run.config, run.accelerator
     batches = pack(groups, max_tokens=config.max_tokens_per_microbatch)
     batches = fill(batches, int(largest(run.accelerator, len(batches))))
-    rate = learning_rate(config.optimizer, run.step)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
+    rate = learning_rate(config.optimizer, run.step, config.steps)
+    set_learning_rate(run.optimizer, rate)
     metrics = {"learning_rate": rate, "steps/skipped": 0.0}
     options: dict[str, Any] = {
         "temperature": config.rollout.temperature,
@@ -227,9 +228,7 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
     for i, batch in enumerate(batches):
         last = i == len(batches) - 1
         renew(f"micro-batch {i + 1} of {len(batches)}")
-        # gradients of the processes are added up once, after the last micro-batch
-        with nullcontext() if last else accelerator.no_sync(run.policy):
-            accelerator.sync_gradients = last
+        with accumulating(accelerator, run.policy, last):
             out = policy_gradient(
                 run.policy, batch, total_tokens=total_tokens, ranks=run.ranks, correction=weights, **options
             )
@@ -248,7 +247,7 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
 
     numbers = {"learning rate": rate, "loss": means["loss"], "gradient norm": norm}
     if skipped := run.skipped.look(run.step + 1, numbers):
-        say(accelerator, skipped)
+        say(skipped)
         metrics["steps/skipped"] = 1.0
     else:
         run.version += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,18 +12,17 @@ from typing import Any, NoReturn
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from tqdm import tqdm
 
 from core.errors import RunError
-from core.files.jsonl import keep_until
 from core.files.record import Record
-from core.files.run_folder import checkpoints, mark_finished, writing_folder
+from core.files.run_folder import checkpoints, continue_logs, mark_finished, writing_folder
 from core.processes.exchange import alone, timed
-from core.processes.ranks import on_main
+from core.processes.ranks import on_main, say
 from core.processes.stop import StopRequested, StopSignals
 from core.processes.watchdog import operation
 from core.rows import Row, read_rows
-from core.trackers import flat
+from core.trackers import start_trackers
+from core.training.checkpoints import load_checkpoint, save_checkpoint
 from core.training.finite import SkippedSteps
 from core.training.optimizer import optimizer_for, prepare
 from engines.config import build_engine
@@ -34,7 +32,6 @@ from rewards.config import check_pixel_limits
 from rewards.geometry.frames import with_model_limits
 from rewards.router import Router
 from rl.advantages import TaskStd
-from rl.checkpoints import load_checkpoint, save_checkpoint, save_model
 from rl.checks import GapCheck
 from rl.config import GRPOConfig
 from rl.prompts.drawing import look_before
@@ -43,6 +40,7 @@ from rl.scoring import Scorer
 from rl.setup import build_policy, gap_limits
 from vlm.load import load_processor, pixel_limits
 from vlm.packed.layout import media_kinds
+from vlm.weights import save_model
 
 
 @dataclass
@@ -89,7 +87,7 @@ class Run:
 
 def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[str], Router]:
     """All rows, the ids of those that cannot be used, and the reward functions, which read every answer."""
-    say(accelerator, f"GRPO: policy {config.model.path}, rows {config.prompts.rows}")
+    say(f"GRPO: policy {config.model.path}, rows {config.prompts.rows}")
     if config.rollout.prompts_per_step % accelerator.num_processes:
         raise ValueError(
             f"rollout.prompts_per_step ({config.rollout.prompts_per_step}) must be a multiple of the number of"
@@ -101,7 +99,7 @@ def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[s
     rows = with_model_limits(read_rows(config.prompts.rows, limit=config.prompts.limit), limits)
     router = Router(config.rewards)
     router.check_rows(rows)
-    say(accelerator, f"{len(rows)} rows, every answer readable by the rewards of its task")
+    say(f"{len(rows)} rows, every answer readable by the rewards of its task")
     return rows, look_before(accelerator, processor, config, rows), router
 
 
@@ -120,7 +118,7 @@ def start(
     with operation("load the policy", config.timeouts.exchange_s):
         model, processor = build_policy(config.model)
         policy, optimizer = prepare(accelerator, model, optimizer_for(model, config.optimizer))
-    say(accelerator, f"starting the rollout engine ({config.engine.kind})")
+    say(f"starting the rollout engine ({config.engine.kind})")
     with operation("start the rollout engine", config.timeouts.engine_s):
         engine = build_engine(
             config.engine,
@@ -158,12 +156,8 @@ def start(
             restore(run, checkpoint)
     run.sampler.leave_out(bad_rows)
     run.state = state_of(run)
-    for name in ("metrics.jsonl", "rollouts.jsonl"):
-        if broken := on_main(partial(keep_until, out / name, run.step)):
-            say(accelerator, f"{out / name}: {broken} lines were cut off and are left out")
-    if config.report_to:
-        project = os.environ.get("WANDB_PROJECT", "onsight-grpo")
-        accelerator.init_trackers(project, flat(config.model_dump(mode="json")))
+    continue_logs(out, ("metrics.jsonl", "rollouts.jsonl"), run.step, say)
+    start_trackers(accelerator, config, config.report_to, "onsight-grpo")
     return run
 
 
@@ -202,9 +196,8 @@ def save(run: Run) -> None:
     """A checkpoint of the last whole step."""
     keep = run.config.keep_checkpoints
     with phase(run, "save a checkpoint"):
-        save_checkpoint(
-            run.accelerator, run.policy, run.processor, run.out, run.step, run.state, run.record, keep
-        )
+        write = partial(save_model, run.accelerator, run.policy, run.processor)
+        save_checkpoint(run.accelerator, write, run.out, run.step, run.state, run.record, keep)
     run.saved = run.step
 
 
@@ -218,7 +211,7 @@ def leave(run: Run) -> NoReturn:
     """Save the last whole step, if it is not yet saved, and exit as the signal says."""
     if run.saved != run.step:
         save(run)
-    say(run.accelerator, f"{run.stop.name}: saved at step {run.step}; the same command goes on from there")
+    say(f"{run.stop.name}: saved at step {run.step}; the same command goes on from there")
     raise SystemExit(run.stop.exit_code)
 
 
@@ -230,10 +223,5 @@ def finish(run: Run) -> Path:
     on_main(lambda: mark_finished(run.out, run.step, final))
     run.accelerator.end_training()
     kept = ", ".join(p.name for p in checkpoints(run.out))
-    say(run.accelerator, f"done: {final} (checkpoints: {kept})")
+    say(f"done: {final} (checkpoints: {kept})")
     return final
-
-
-def say(accelerator: Accelerator, text: str) -> None:
-    if accelerator.is_main_process and os.environ.get("ONSIGHT_QUIET") != "1":
-        tqdm.write(text)

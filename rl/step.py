@@ -1,4 +1,4 @@
-"""One optimizer step: what its micro-batches add up to, and the gradient applied or, where it is not finite, left out."""
+"""What the micro-batches of one optimizer step add up to, and the log-prob gap over all processes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from core.processes.exchange import largest, summed
-from core.training.master_weights import MasterAdamW
 from engines.rollout import Rollout
 from rl.checks import GapCheck, LogprobGap, gap_from_moments, reduce_moments
 from rl.update.correction import Correction
@@ -97,45 +95,3 @@ def sampled_gap(
     else:
         check.check(gap, noise)
     return gap
-
-
-def loss_without_step(loss: Tensor) -> Tensor:
-    """A loss whose gradient is not-a-number in every weight: whatever sums the gradients up, on whichever processes, finds
-    a norm that is not finite, and leaves the step out."""
-    return loss * math.nan
-
-
-def apply_gradient(accelerator: Accelerator, optimizer: Any, max_norm: float) -> float:
-    """Take the step if the norm of its gradient is finite, on all processes or on none; returns the norm.
-
-    With DeepSpeed the last `accelerator.backward` has already done so: ZeRO leaves out steps whose norm is not finite.
-    Raises FloatingPointError where it did not.
-    """
-    if isinstance(getattr(optimizer, "optimizer", None), MasterAdamW):
-        optimizer.optimizer.average_gradients()
-    stepped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    fill_gradients(accelerator, stepped)
-    norm = float(accelerator.clip_grad_norm_(stepped, max_norm))
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        if not math.isfinite(norm) and not accelerator.optimizer_step_was_skipped:
-            raise FloatingPointError(
-                f"DeepSpeed took a step with a gradient norm of {norm}; use ZeRO stage 1, 2 or 3, and leave bf16's"
-                " check_grad_overflow on"
-            )
-    elif math.isfinite(norm):
-        optimizer.step()
-    optimizer.zero_grad()
-    return norm
-
-
-def fill_gradients(accelerator: Accelerator, parameters: Sequence[Tensor]) -> None:
-    """Zeros for trained parameters that no rollout of the step has touched (the vision tower in a step of text alone).
-
-    Their gradient is exactly zero, not absent: AdamW must decay its averages and count the step, as it does where
-    several processes reduce gradients of every parameter. DeepSpeed, which keeps gradients elsewhere, does it itself.
-    """
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        return
-    for parameter in parameters:
-        if parameter.requires_grad and parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import nn
 
 from core.files.paths import PathText
 from vlm.checkpoint import CheckpointError, check_tokenizer, read_config, resolve_checkpoint, weight_files
-from vlm.lora import LoraSettings
+from vlm.lora import LoraSettings, add_lora
 from vlm.parts import Preset, set_trainable
 
 if TYPE_CHECKING:
@@ -207,6 +208,15 @@ def load_model(model: ModelConfig | str | Path, **settings) -> Qwen2_5_VLForCond
         loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     set_trainable(loaded, config.trainable)
     return loaded
+
+
+def load_trainable(config: ModelConfig) -> nn.Module:
+    """The model in training mode, with LoRA where the config asks for it and the chosen parts trainable."""
+    model: nn.Module = load_model(config)
+    if config.lora is not None:
+        model = add_lora(model, config.lora)
+        set_trainable(model, config.trainable)
+    return model.train()  # transformers checkpoints gradients in training mode only
 
 
 @contextmanager

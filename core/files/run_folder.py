@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from core.errors import RunError
 from core.files.checksums import FILE as CHECKSUMS
 from core.files.checksums import damage, write_checksums
 from core.files.disk import disk_explained, size_of
-from core.files.jsonl import replacing
+from core.files.jsonl import keep_until, replacing
 from core.files.record import Record, changed_software, compare
 from core.processes.ranks import on_main
 
@@ -121,6 +121,13 @@ def writing_folder(target: Path, advice: str = "") -> Iterator[Path]:
         begun.rename(target)
         shutil.rmtree(begun.parent)
     state.wait_for_everyone()
+
+
+def continue_logs(run: Path, names: Sequence[str], step: int, say: Callable[[str], None]) -> None:
+    """Bring the run's JSONL files to where they were after `step`; all processes take part."""
+    for name in names:
+        if broken := on_main(partial(keep_until, run / name, step)):
+            say(f"{run / name}: {broken} lines were cut off and are left out")
 
 
 def mark_finished(run: Path, step: int, result: Path) -> None:

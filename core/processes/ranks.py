@@ -1,12 +1,14 @@
-"""What the processes of a run do once, or share out."""
+"""What the processes of a run do once, share out, or say."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+from tqdm import tqdm
 
 T = TypeVar("T")
 
@@ -31,3 +33,9 @@ def shared_out(items: Sequence[T], work: Callable[[T], Any]) -> dict[T, Any]:
     state = PartialState()
     mine = items[state.process_index :: state.num_processes]
     return dict(gather_object([(item, work(item)) for item in mine]))
+
+
+def say(text: str) -> None:
+    """A line from the first process alone, above its progress bar; nothing where ONSIGHT_QUIET is 1."""
+    if os.environ.get("RANK", "0") == "0" and os.environ.get("ONSIGHT_QUIET") != "1":
+        tqdm.write(text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -13,8 +14,6 @@ from torch import nn
 from core.errors import LaunchError
 from core.training.master_weights import MasterAdamW, needs_masters
 
-ADAM_EPSILON = 1e-8
-"""AdamW's epsilon, PyTorch's default."""
 _DATA_PARALLEL = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
@@ -24,15 +23,21 @@ class OptimizerConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     learning_rate: float = Field(default=1e-6, gt=0)
-    """After warm-up; constant from then on."""
+    """Peak learning rate, at the end of the warm-up."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Form of the decay after the warm-up, down to `min_lr_ratio` at the last step."""
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
+    """Learning rate at the end, as a share of `learning_rate`; `constant` does not use it."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly from 0."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's two averages."""
+    epsilon: float = Field(default=1e-8, gt=0)
+    """AdamW's epsilon."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients are scaled down to this norm."""
+    """Decoupled weight decay, of matrices (not of norms and biases)."""
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """Gradients are scaled down to this norm; 0: no clipping."""
     max_skipped_steps: int = Field(default=3, ge=0)
     """A step whose learning rate, loss or gradient is not finite is skipped; more than so many in a row stop the run."""
 
@@ -47,7 +52,7 @@ def optimizer_for(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam
         {"params": [p for p in trainable if _ndim(p) < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, eps=ADAM_EPSILON
+        [g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, eps=config.epsilon
     )
 
 
@@ -78,6 +83,12 @@ def prepare(
     return policy, accelerator.prepare_optimizer(MasterAdamW(optimizer.param_groups))
 
 
-def learning_rate(config: OptimizerConfig, step: int) -> float:
-    """Of a step (from 0): linear warm-up, then constant."""
-    return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """Of a step (from 0) in a run of `steps`: linear warm-up, then down to its lowest at the last step by the schedule."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = min(1.0, (step - config.warmup_steps) / max(1, steps - config.warmup_steps))
+    if config.schedule == "constant":
+        return config.learning_rate
+    decay = 1 - done if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return config.learning_rate * (config.min_lr_ratio + (1 - config.min_lr_ratio) * decay)

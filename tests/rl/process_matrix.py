@@ -32,7 +32,6 @@ from engines.config import build_engine
 from engines.rollout import Rollout
 from engines.tokens import suppressed_token_ids
 from rl.advantages import Group
-from rl.checkpoints import save_model
 from rl.checks import GapCheck
 from rl.config import GRPOConfig
 from rl.loop import sync, update
@@ -40,6 +39,7 @@ from rl.run import Run
 from rl.setup import build_policy, gap_limits, join_processes
 from vlm.inputs import collate, extend
 from vlm.packed.layout import media_kinds
+from vlm.weights import save_model
 
 STEPS = 3
 PARTS: dict[str, dict[str, Any]] = {
