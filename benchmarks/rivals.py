@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from rl.advantages import Group
-from vlm.packed.head import linear_policy_gradient
+from vlm.packed.head import linear_cross_entropy
 
 
 def trl_inputs(group: Group, image_id: int, pad_id: int = 0) -> dict:
@@ -148,7 +148,7 @@ def prefix_grouper_loss(
     keep = suffix_mask[:, 1:].bool()
     targets = torch.cat([torch.tensor(r.completion_ids) for r in rollouts])
     advantages = torch.cat([torch.full((n,), a) for n, a in zip(lengths, group.advantages, strict=True)])
-    loss, _, _ = linear_policy_gradient(
+    loss, _, _ = linear_cross_entropy(
         suffix[:, :-1][keep], model.lm_head.weight, targets, advantages, temperature=temperature
     )
     return loss / total_tokens

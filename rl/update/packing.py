@@ -1,16 +1,7 @@
-"""Packing: a prompt and its completions become one sequence, the prompt and its media in it once.
+"""Groups of rollouts as micro-batches: prefix trees of a prompt and its completions (`vlm/packed/packing.py`).
 
-A micro-batch is one sequence of tokens without padding,
-
-    [prompt 1][prompt 2]…[completions of prompt 1][completions of prompt 2]…
-
-in which every completion attends to its own prompt and to itself only (`vlm/packed/attention.py`), and has the positions
-it would have behind the prompt alone. Prompts come first so that "all completion tokens" and "all prompt tokens" are
-two contiguous stretches.
-
-Micro-batches are filled up to a budget of tokens, largest first. A group that exceeds the budget is split: each part
-repeats the prompt. Nothing of the result depends on how the groups are split, ordered or distributed, because the loss
-is a plain sum over tokens divided by one global number.
+Nothing of the result depends on how groups are split, ordered or distributed over micro-batches and processes, because
+the loss is a plain sum over tokens divided by one global number.
 """
 
 from __future__ import annotations
@@ -24,8 +15,9 @@ from torch import Tensor
 
 from engines.rollout import Rollout
 from rl.advantages import Group
-from vlm.inputs import Encoded, collate_media
-from vlm.packed.layout import DummyMedia, Layout
+from vlm.inputs import Encoded
+from vlm.packed import filling
+from vlm.packed.packing import PrefixTree, Segment
 
 
 @dataclass(frozen=True)
@@ -65,26 +57,6 @@ class PackedBatch:
         return sum(sum(r.loss_mask) for r in self.rollouts)
 
 
-@dataclass(frozen=True)
-class PackedTensors:
-    """What the model and the loss are given.
-
-    inputs: keyword arguments of the model: input_ids (1, T), position_ids (3, 1, T), media fields where there are any.
-    predictors: (N,) index in 0..T-1 of the position whose output predicts a trained token.
-    targets: (N,) the trained tokens. advantages: (N,) float32, that of the token's rollout.
-    engine_logprobs: (N,) float32, with which the engine sampled them.
-    counts: trained tokens per rollout; they sum to N.
-    """
-
-    inputs: dict[str, Tensor]
-    layout: Layout
-    predictors: Tensor
-    targets: Tensor
-    advantages: Tensor
-    engine_logprobs: Tensor
-    counts: tuple[int, ...]
-
-
 def pack(groups: Sequence[Group], *, max_tokens: int, count: int | None = None) -> list[PackedBatch]:
     """Micro-batches of at most `max_tokens` tokens (prompts and completions), the largest first.
 
@@ -92,20 +64,13 @@ def pack(groups: Sequence[Group], *, max_tokens: int, count: int | None = None) 
     out. A single sequence longer than the budget is a micro-batch by itself: it cannot be split.
     count: fill up with empty batches to this number (the largest over all processes).
     """
-    if max_tokens < 1:
-        raise ValueError(f"max_tokens must be positive, got {max_tokens}")
-    parts = [part for group in groups for part in _split(group, max_tokens)]
-    batches: list[list[Part]] = []
-    free: list[int] = []
-    for part in sorted(parts, key=lambda p: -p.tokens):
-        place = next((i for i, room in enumerate(free) if part.tokens <= room), None)
-        if place is None:
-            batches.append([part])
-            free.append(max_tokens - part.tokens)
-        else:
-            batches[place].append(part)
-            free[place] -= part.tokens
-    packed = [PackedBatch(tuple(batch)) for batch in batches]
+    trained = [_with_signal(group) for group in groups]
+    trained = [members for members in trained if members]
+    lengths = [(len(m[0][0].prompt), [len(r.completion_ids) for r, _ in m]) for m in trained]
+    packed = [
+        PackedBatch(tuple(_part([trained[g][i] for i in chosen]) for g, chosen in batch))
+        for batch in filling.fill(lengths, max_tokens)
+    ]
     return packed if count is None else fill(packed, count)
 
 
@@ -116,8 +81,8 @@ def fill(batches: Sequence[PackedBatch], count: int) -> list[PackedBatch]:
     return [*batches, *[PackedBatch()] * (count - len(batches))]
 
 
-def _split(group: Group, max_tokens: int) -> list[Part]:
-    """Parts of a group that each fit the budget, as few as largest-first filling finds."""
+def _with_signal(group: Group) -> list[tuple[Rollout, float]]:
+    """The rollouts that add to the gradient, with their advantages."""
     members = [
         (rollout, advantage)
         for rollout, advantage in zip(group.rollouts, group.advantages, strict=True)
@@ -125,18 +90,11 @@ def _split(group: Group, max_tokens: int) -> list[Part]:
     ]
     for rollout, _ in members:
         _check_same_prompt(members[0][0], rollout)
-    bins: list[list[tuple[Rollout, float]]] = []
-    free: list[int] = []
-    for member in sorted(members, key=lambda m: -len(m[0].completion_ids)):
-        length = len(member[0].completion_ids)
-        place = next((i for i, room in enumerate(free) if length <= room), None)
-        if place is None:
-            bins.append([member])
-            free.append(max_tokens - len(member[0].prompt) - length)
-        else:
-            bins[place].append(member)
-            free[place] -= length
-    return [Part(tuple(r for r, _ in members), tuple(a for _, a in members)) for members in bins]
+    return members
+
+
+def _part(members: Sequence[tuple[Rollout, float]]) -> Part:
+    return Part(tuple(r for r, _ in members), tuple(a for _, a in members))
 
 
 def _check_same_prompt(first: Rollout, other: Rollout) -> None:
@@ -174,51 +132,25 @@ def completion(rollout: Rollout) -> Encoded:
     return Encoded(ids, sequence.position_ids[:, len(prompt) :], engine_ids=(), **fields)
 
 
-def tensors(batch: PackedBatch, dummy: DummyMedia | None = None) -> PackedTensors:
-    """The micro-batch as tensors, on the CPU; an empty one is a single token that nothing is trained on."""
-    prompts = [part.prompt for part in batch.parts]
-    completions = [completion(rollout) for rollout in batch.rollouts]
-    sequences = prompts + completions
-    media = collate_media(sequences)
-    tail = None
-    if dummy is not None:
-        tail = dummy.sequence([k for k in ("image", "video") if f"{k}_grid_thw" in media])
-    if tail is None and not sequences:
-        tail = Encoded(torch.zeros(1, dtype=torch.long), torch.zeros(3, 1, dtype=torch.long), engine_ids=(0,))
-    if tail is not None:
-        sequences.append(tail)
-        media = collate_media(sequences)
+def trees(batch: PackedBatch) -> list[PrefixTree]:
+    """The micro-batch for `vlm.packed.packing.pack`; the coefficients of a rollout's tokens are its advantage."""
+    return [
+        PrefixTree(
+            Segment.untrained(part.prompt),
+            tuple(
+                Segment(
+                    completion(rollout),
+                    trained=torch.tensor(rollout.loss_mask, dtype=torch.bool),
+                    coefficients=torch.full((len(rollout.loss_mask),), advantage, dtype=torch.float32),
+                )
+                for rollout, advantage in zip(part.rollouts, part.advantages, strict=True)
+            ),
+        )
+        for part in batch.parts
+    ]
 
-    layout = Layout(
-        prompts=tuple(map(len, prompts)),
-        completions=tuple(tuple(len(r.completion_ids) for r in part.rollouts) for part in batch.parts),
-        tail=0 if tail is None else len(tail),
-    )
-    predictors, targets, advantages, logprobs, counts = [], [], [], [], []
-    start = layout.prompt_tokens
-    prompt_end = 0
-    for part in batch.parts:
-        prompt_end += len(part.prompt)
-        for rollout, advantage in zip(part.rollouts, part.advantages, strict=True):
-            trained = torch.tensor(rollout.loss_mask).nonzero()[:, 0]
-            # the output at a token predicts the next one; the first is predicted by the prompt's last
-            predictors.append(torch.where(trained == 0, prompt_end - 1, start + trained - 1))
-            targets.append(torch.tensor(rollout.completion_ids)[trained])
-            advantages.append(torch.full((len(trained),), advantage, dtype=torch.float32))
-            logprobs.append(torch.tensor(rollout.logprobs)[trained])
-            counts.append(len(trained))
-            start += len(rollout.completion_ids)
-    empty = torch.zeros(0, dtype=torch.long)
-    return PackedTensors(
-        inputs={
-            "input_ids": torch.cat([s.input_ids for s in sequences])[None],
-            "position_ids": torch.cat([s.position_ids for s in sequences], dim=1)[:, None],
-            **media,
-        },
-        layout=layout,
-        predictors=torch.cat([empty, *predictors]),
-        targets=torch.cat([empty, *targets]),
-        advantages=torch.cat([empty.float(), *advantages]),
-        engine_logprobs=torch.cat([empty.float(), *logprobs]),
-        counts=tuple(counts),
-    )
+
+def engine_logprobs(batch: PackedBatch) -> Tensor:
+    """(N,) float32: with which the engine sampled the trained tokens, in the order of `batch.rollouts`."""
+    values = [p for r in batch.rollouts for p, m in zip(r.logprobs, r.loss_mask, strict=True) if m]
+    return torch.tensor(values, dtype=torch.float32)

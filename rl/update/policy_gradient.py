@@ -19,21 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from rl.update.correction import Correction
-from rl.update.packing import PackedBatch, tensors
-from vlm.packed.attention import PackedAttention, explicit_mask, use_shared_prefix
-from vlm.packed.head import CHUNK_ELEMENTS, SampledBy, head_computes_policy_gradient
+from rl.update.packing import PackedBatch, engine_logprobs, trees
+from vlm.packed.forward import Attention, causal_lm_of, packed_forward
+from vlm.packed.head import CHUNK_ELEMENTS, SampledBy
 from vlm.packed.layout import DummyMedia
-
-if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-Attention = Literal["merged", "explicit"]
+from vlm.packed.packing import pack
 
 
 @dataclass(frozen=True)
@@ -79,58 +74,29 @@ def policy_gradient(
 
     Raises ValueError if a trained token is suppressed: its probability under this policy is zero.
     """
-    causal_lm = _causal_lm(model)
-    head = causal_lm.lm_head
-    language_model = causal_lm.model.language_model
-    device = language_model.embed_tokens.weight.device
-    dummy = DummyMedia.of_model(causal_lm.config, media) if media else None
-    packed = tensors(batch, dummy)
+    dummy = DummyMedia.of_model(causal_lm_of(model).config, media) if media else None
+    packed = pack(trees(batch), dummy)
     if forbidden := set(packed.targets.tolist()) & set(suppressed_ids):
         raise ValueError(f"rollouts contain tokens that are never sampled: {sorted(forbidden)}")
-
-    use_shared_prefix(language_model)
-    if attention is None:
-        attention = "explicit" if device.type == "cuda" and head.weight.dtype == torch.float32 else "merged"
-    mask: PackedAttention | Tensor
-    if attention == "merged":
-        mask = PackedAttention.of(packed.layout, device)
-    else:
-        mask = explicit_mask(packed.layout, device)
-
-    advantages = packed.advantages.to(device)
+    counts = [sum(rollout.loss_mask) for rollout in batch.rollouts]
     sampled_by = None
     if correction is not None:
-        counts = torch.tensor(packed.counts, dtype=torch.long)
-        rollouts = torch.arange(len(counts)).repeat_interleave(counts)
-        sampled_by = SampledBy(packed.engine_logprobs.to(device), rollouts.to(device), correction)
-    options = {"temperature": temperature, "suppressed_ids": suppressed_ids, "chunk_elements": chunk_elements}
-    with head_computes_policy_gradient(
-        head, packed.targets.to(device), advantages, sampled_by=sampled_by, **options
-    ):
-        output = model(
-            **{name: tensor.to(device) for name, tensor in packed.inputs.items()},
-            attention_mask=dict.fromkeys(set(language_model.config.layer_types), mask),
-            logits_to_keep=packed.predictors.to(device),
-            use_cache=False,
-        )
-    loss, log_probs, entropies = output.logits
-    return UpdateOutput(
-        loss=loss * (ranks / total_tokens),
-        logprobs=_per_rollout(batch, log_probs.cpu(), packed.counts),
-        entropy=float(entropies.mean()) if len(entropies) else 0.0,
-        tokens=len(packed.targets),
+        rollouts = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
+        sampled_by = SampledBy(engine_logprobs(batch), rollouts, correction)
+    losses = packed_forward(
+        model,
+        packed,
+        attention=attention,
+        temperature=temperature,
+        suppressed_ids=suppressed_ids,
+        chunk_elements=chunk_elements,
+        sampled_by=sampled_by,
     )
-
-
-def _causal_lm(model: nn.Module) -> Qwen2_5_VLForConditionalGeneration:
-    """The model inside whatever wraps it."""
-    from transformers import Qwen2_5_VLForConditionalGeneration
-
-    for module in model.modules():
-        if isinstance(module, Qwen2_5_VLForConditionalGeneration):
-            return module
-    raise TypeError(
-        f"expected a Qwen2_5_VLForConditionalGeneration, plain or wrapped, got {type(model).__name__}"
+    return UpdateOutput(
+        loss=losses.loss * (ranks / total_tokens),
+        logprobs=_per_rollout(batch, losses.logprobs.cpu(), counts),
+        entropy=float(losses.entropies.mean()) if len(losses.entropies) else 0.0,
+        tokens=len(packed.targets),
     )
 
 

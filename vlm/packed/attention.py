@@ -1,4 +1,4 @@
-"""Attention over a packed sequence of prompts and completions (`rl/update/packing.py`), through transformers' interface.
+"""Attention over a packed sequence of prompts and completions (`vlm/packed/packing.py`), through transformers' interface.
 
 A token of a prompt attends to the prompt up to itself; a token of a completion to its whole prompt and to its own
 completion up to itself. Two forms compute the same:
@@ -17,7 +17,11 @@ completion up to itself. Two forms compute the same:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +32,12 @@ from transformers.masking_utils import sdpa_mask
 from vlm.packed.layout import Layout
 from vlm.packed.varlen import Lengths, varlen_backward, varlen_forward
 
-NAME = "shared_prefix"
+NAME = "packed"
 
 
 @dataclass(frozen=True)
 class PackedAttention:
-    """A layout made ready for the kernels; travels through the model in the place of the attention mask.
+    """A layout made ready for the kernels; the model hands it to its layers as it would an attention mask.
 
     segments: every stretch that attends causally to itself; queries, keys: per group, all completion tokens and the
     prompt's tokens.
@@ -159,22 +163,51 @@ def attention_forward(
         raise ValueError(
             "attention dropout must be 0: the log-probs would not be those of the sampling policy"
         )
+    if query.shape[0] != 1 or query.shape[2] != attention_mask.layout.total:
+        raise ValueError(
+            f"expected one packed sequence of {attention_mask.layout.total} tokens, got {tuple(query.shape)}"
+        )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     return merged_attention(q, k, v, attention_mask, scale)[None], None
 
 
+_active: ContextVar[PackedAttention | Tensor | None] = ContextVar("packed attention", default=None)
+
+
+@contextmanager
+def packed_attention(attention: PackedAttention | Tensor) -> Iterator[None]:
+    """Inside, models that `use_packed_attention` take their one input sequence as packed in this way.
+
+    attention: a PackedAttention, or an `explicit_mask`.
+    """
+    token = _active.set(attention)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def _mask(*args: Any, **kwargs: Any) -> PackedAttention | Tensor | None:
+    """What `create_causal_mask` of transformers gives to the layers; outside `packed_attention` that of "sdpa"."""
+    active = _active.get()
+    return sdpa_mask(*args, **kwargs) if active is None else active
+
+
 AttentionInterface.register(NAME, attention_forward)
-AttentionMaskInterface.register(NAME, sdpa_mask)  # for calls that are not packed: generation, evaluation
+AttentionMaskInterface.register(NAME, _mask)
 
 
-def use_shared_prefix(language_model: PreTrainedModel) -> None:
-    """Let the language model understand packed sequences; calls with ordinary masks go on as under "sdpa".
+def use_packed_attention(language_model: PreTrainedModel) -> None:
+    """Let the language model understand packed sequences; calls outside `packed_attention` go on as under "sdpa".
 
     Only the language model's own setting changes, the vision tower keeps its kernel.
+
+    Raises ValueError for layers other than full attention: sliding windows, recurrent ones.
     """
     config = language_model.config
-    if config._attn_implementation != NAME:
-        if "sliding_attention" in config.layer_types:
-            raise ValueError("shared-prefix packing does not support sliding-window attention layers")
-        config._attn_implementation = NAME
+    if others := set(getattr(config, "layer_types", None) or ()) - {"full_attention"}:
+        raise ValueError(
+            f"packed sequences need full attention in every layer, got {', '.join(sorted(others))}"
+        )
+    config._attn_implementation = NAME

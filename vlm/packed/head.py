@@ -1,9 +1,10 @@
-"""Log-probabilities, entropies and the policy-gradient loss from hidden states, without logits for a whole batch.
+"""Log-probabilities, entropies and weighted cross-entropy from hidden states, without logits for a whole batch.
 
-The gradient is taken exactly at the sampled policy, so the loss is linear in the log-probabilities with coefficients
-known beforehand, L = -sum_j A_j log pi_j, and its gradient with respect to the logits, A_j (pi - onehot_j) / temperature,
-is known as soon as the logits are. Both directions are therefore done in one pass over chunks of tokens: three matrix
-products instead of the four of recomputation, and never more than one chunk of logits.
+The loss is linear in the log-probabilities with coefficients known beforehand, L = -sum_j A_j log pi_j: equal ones in
+SFT, advantages in RL, where the gradient is taken exactly at the sampled policy. Its gradient with respect to the
+logits, A_j (pi - onehot_j) / temperature, is known as soon as the logits are. Both directions are therefore done in one
+pass over chunks of tokens: three matrix products instead of the four of recomputation, and never more than one chunk of
+logits.
 
 Importance weights (`rl/update/correction.py`) are constants of the gradient and multiply A_j. Those of a token follow from its own
 logits, in the same pass; those of a sequence from the logits of all its tokens, so the logits are computed twice there.
@@ -11,13 +12,12 @@ logits, in the same pass; those of a sequence from the logits of all its tokens,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 CHUNK_ELEMENTS = 2**25
 """Default size of one chunk of logits, tokens x vocabulary (two float32 buffers of it exist at a time)."""
@@ -44,56 +44,57 @@ class SampledBy:
     rollouts: Tensor
     correction: Weighting
 
+    def to(self, device: torch.device) -> SampledBy:
+        return replace(self, logprobs=self.logprobs.to(device), rollouts=self.rollouts.to(device))
 
-def linear_policy_gradient(
+
+class TokenLosses(NamedTuple):
+    """loss: -sum_j coefficient_j log p_j, scalar float32 with graph, good for one backward.
+    logprobs: (N,) and entropies: (N,) in nats, float32, detached."""
+
+    loss: Tensor
+    logprobs: Tensor
+    entropies: Tensor
+
+
+def linear_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
     targets: Tensor,
-    advantages: Tensor,
+    coefficients: Tensor,
     *,
     temperature: float = 1.0,
     suppressed_ids: Sequence[int] = (),
     chunk_elements: int = CHUNK_ELEMENTS,
     sampled_by: SampledBy | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> TokenLosses:
     """Loss -sum_j A_j w_j log pi(target_j), log-probs and entropies of the policy softmax(hidden weight^T / temperature).
 
-    hidden: (N, D); weight: (V, D) of the LM head; targets: (N,); advantages: (N,) float.
+    hidden: (N, D); weight: (V, D) of the LM head; targets: (N,); coefficients: (N,) float, A_j.
     suppressed_ids: tokens that are never sampled (logit -inf).
     sampled_by: the policy that sampled the targets, and which weights w_j correct for it; None: w_j = 1.
 
-    Returns the loss (scalar float32, differentiable with respect to hidden and weight, once), log-probs (N,) and
-    entropies (N,) in nats, float32, detached.
+    The loss is differentiable with respect to hidden and weight, once.
     """
     chunk = max(1, chunk_elements // weight.shape[0])
     # under autocast the weights stay float32 and the products are done in the lower precision
     lower = torch.get_autocast_dtype(hidden.device.type) if _autocasting(hidden) else weight.dtype
-    return _LinearPolicyGradient.apply(
-        hidden,
-        weight,
-        targets,
-        advantages,
-        temperature,
-        tuple(suppressed_ids),
-        chunk,
-        lower,
-        torch.is_grad_enabled(),
-        sampled_by,
-    )
+    options = (temperature, tuple(suppressed_ids), chunk, lower, torch.is_grad_enabled(), sampled_by)
+    return TokenLosses(*_LinearCrossEntropy.apply(hidden, weight, targets, coefficients, *options))
 
 
 def _autocasting(tensor: Tensor) -> bool:
     return torch.is_autocast_enabled(tensor.device.type)
 
 
-class _LinearPolicyGradient(torch.autograd.Function):
+class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx,
         hidden,
         weight,
         targets,
-        advantages,
+        factors,
         temperature,
         suppressed,
         chunk,
@@ -131,7 +132,7 @@ class _LinearPolicyGradient(torch.autograd.Function):
                     log_probs[rows] - sampled_by.logprobs[rows], sampled_by.rollouts[rows]
                 )
 
-            coefficients = advantages.clone()
+            coefficients = factors.clone()
             by_sequence = sampled_by is not None and sampled_by.correction.kind == "sequence"
             if by_sequence:
                 for rows in pieces:
@@ -162,9 +163,7 @@ class _LinearPolicyGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_loss, *_):
         if ctx.gradients is None:
-            raise RuntimeError(
-                "the gradient of linear_policy_gradient was computed in forward and is used up"
-            )
+            raise RuntimeError("the gradient of linear_cross_entropy was computed in forward and is used up")
         d_hidden, d_weight = ctx.gradients
         ctx.gradients = None
         if d_hidden is not None:
@@ -172,28 +171,3 @@ class _LinearPolicyGradient(torch.autograd.Function):
         if d_weight is not None:
             d_weight = d_weight.mul_(d_loss).to(ctx.weight_dtype)
         return d_hidden, d_weight, *(None,) * 8
-
-
-@contextmanager
-def head_computes_policy_gradient(
-    head: nn.Linear, targets: Tensor, advantages: Tensor, **options
-) -> Iterator[None]:
-    """Inside, `head(hidden)` of hidden (1, N, D) returns `linear_policy_gradient` instead of logits.
-
-    The module itself runs, with all its hooks: ZeRO-3 gathers the weight for it, and again in the backward pass.
-    """
-
-    def forward(hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return linear_policy_gradient(hidden[0], head.weight, targets, advantages, **options)
-
-    if head.bias is not None:
-        raise ValueError("expected an LM head without bias")
-    original = head.__dict__.get("forward")  # set on the instance by other wrappers, or not at all
-    head.forward = forward
-    try:
-        yield
-    finally:
-        if original is None:
-            del head.forward
-        else:
-            head.forward = original

@@ -48,7 +48,7 @@ def varlen_forward(
     q: Tensor, k: Tensor, v: Tensor, queries: Lengths, keys: Lengths, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Output (query tokens, heads, head_dim) and log-sum-exp; stretch i of the queries attends to stretch i of the
-    keys. Every query token must have a key."""
+    keys. Every query token must have a key; a stretch without queries is left out."""
     if q.is_cuda:
         out, lse, *_ = torch.ops.aten._flash_attention_forward(
             *_strided(q, k, v),
@@ -65,6 +65,8 @@ def varlen_forward(
     out = torch.empty(q.shape, dtype=q.dtype)
     lse = torch.empty(q.shape[1], q.shape[0], dtype=torch.float32)
     for rows, columns in zip(queries.slices(), keys.slices(), strict=True):
+        if rows.start == rows.stop:
+            continue
         o, s = _cpu_forward(*_batched(q[rows], k[columns], v[columns]), 0.0, causal, scale=scale)
         out[rows], lse[:, rows] = o[0].transpose(0, 1), s[0]
     return out, lse
@@ -109,6 +111,9 @@ def varlen_backward(
         )
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
     for rows, columns in zip(queries.slices(), keys.slices(), strict=True):
+        if rows.start == rows.stop:
+            dk[columns] = dv[columns] = 0
+            continue
         parts = _batched(d_out[rows], q[rows], k[columns], v[columns], out[rows])
         gradients = _cpu_backward(*parts, lse[None, :, rows], 0.0, causal, scale=scale)
         for whole, place, part in zip((dq, dk, dv), (rows, columns, columns), gradients, strict=True):

@@ -9,9 +9,14 @@ from hypothesis import strategies as st
 
 from engines.rollout import Rollout
 from rl.advantages import Group
-from rl.update.packing import PackedBatch, fill, pack, tensors
+from rl.update.packing import PackedBatch, fill, pack, trees
 from vlm.inputs import Encoded
+from vlm.packed import packing
 from vlm.packed.layout import DummyMedia, Layout
+
+
+def tensors(batch: PackedBatch, dummy: DummyMedia | None = None) -> packing.Packed:
+    return packing.pack(trees(batch), dummy)
 
 
 def prompt_of(length: int, first: int = 100) -> Encoded:
@@ -64,7 +69,7 @@ def test_every_trained_token_is_predicted_by_the_token_before_it(shapes):
     packed = tensors(batch)
     ids, positions = packed.inputs["input_ids"][0], packed.inputs["position_ids"][0, 0]
     assert len(ids) == packed.layout.total == batch.tokens
-    predictors = packed.predictors.split(list(packed.counts))
+    predictors = packed.predictors.split([sum(r.loss_mask) for r in batch.rollouts])
     for rollout, own in zip(batch.rollouts, predictors, strict=True):
         before = [int(rollout.prompt.input_ids[-1]), *rollout.completion_ids[:-1]]
         assert ids[own].tolist() == before
@@ -79,7 +84,7 @@ def test_only_sampled_tokens_are_trained():
     (batch,) = pack([Group("t", (rollout,), (1.0,), (2.0,))], max_tokens=100)
     packed = tensors(batch)
     assert packed.targets.tolist() == [7, 10] and packed.predictors.tolist() == [3, 6]
-    assert batch.trained_tokens == 2 and packed.advantages.tolist() == [2.0, 2.0]
+    assert batch.trained_tokens == 2 and packed.coefficients.tolist() == [2.0, 2.0]
 
 
 def test_the_largest_micro_batch_comes_first_and_fillers_last():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vlm.packed.attention import PackedAttention, explicit_mask, merged_attention
-from vlm.packed.head import head_computes_policy_gradient, linear_policy_gradient
+from vlm.packed.head import linear_cross_entropy
 from vlm.packed.layout import Layout
 from vlm.packed.varlen import Lengths, varlen_backward, varlen_forward
 
@@ -88,7 +88,7 @@ def test_one_pass_gives_the_loss_and_gradient_of_full_logits(chunk_elements, sup
     targets, advantages = torch.randint(8, 50, (13,)), torch.randn(13)
     expected = plain_policy_gradient(hidden, weight, targets, advantages, 0.7, suppressed)
     expected_gradients = torch.autograd.grad(expected[0] * 3, (hidden, weight))
-    ours = linear_policy_gradient(
+    ours = linear_cross_entropy(
         hidden,
         weight,
         targets,
@@ -106,17 +106,17 @@ def test_one_pass_gives_the_loss_and_gradient_of_full_logits(chunk_elements, sup
 def test_frozen_weights_get_no_gradient_and_without_grad_none_is_computed():
     hidden, weight = torch.randn(5, 8, requires_grad=True), torch.randn(20, 8)
     targets, advantages = torch.randint(0, 20, (5,)), torch.randn(5)
-    loss, _, _ = linear_policy_gradient(hidden, weight, targets, advantages)
+    loss, _, _ = linear_cross_entropy(hidden, weight, targets, advantages)
     loss.backward()
     assert hidden.grad is not None and weight.grad is None
     with torch.no_grad():
-        again, _, _ = linear_policy_gradient(hidden, weight, targets, advantages)
+        again, _, _ = linear_cross_entropy(hidden, weight, targets, advantages)
     assert not again.requires_grad and float(again) == float(loss.detach())
 
 
 def test_a_second_backward_is_refused():
     hidden, weight = torch.randn(5, 8, requires_grad=True), torch.randn(20, 8)
-    loss, _, _ = linear_policy_gradient(hidden, weight, torch.zeros(5, dtype=torch.long), torch.ones(5))
+    loss, _, _ = linear_cross_entropy(hidden, weight, torch.zeros(5, dtype=torch.long), torch.ones(5))
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="used up"):
         loss.backward()
@@ -127,10 +127,10 @@ def test_under_autocast_the_products_are_half_precision_and_gradients_float32():
     hidden, weight = torch.randn(9, 16, requires_grad=True), torch.randn(30, 16, requires_grad=True)
     targets, advantages = torch.randint(0, 30, (9,)), torch.randn(9)
     exact = torch.autograd.grad(
-        linear_policy_gradient(hidden, weight, targets, advantages)[0], (hidden, weight)
+        linear_cross_entropy(hidden, weight, targets, advantages)[0], (hidden, weight)
     )
     with torch.autocast("cpu", torch.bfloat16):
-        loss, log_probs, _ = linear_policy_gradient(hidden, weight, targets, advantages)
+        loss, log_probs, _ = linear_cross_entropy(hidden, weight, targets, advantages)
     half = torch.autograd.grad(loss, (hidden, weight))
     assert log_probs.dtype == loss.dtype == torch.float32
     for a, b in zip(half, exact, strict=True):
@@ -140,19 +140,9 @@ def test_under_autocast_the_products_are_half_precision_and_gradients_float32():
 
 def test_no_trained_token_is_a_differentiable_zero():
     hidden, weight = torch.randn(0, 8, requires_grad=True), torch.randn(20, 8, requires_grad=True)
-    loss, _, _ = linear_policy_gradient(hidden, weight, torch.zeros(0, dtype=torch.long), torch.zeros(0))
+    loss, _, _ = linear_cross_entropy(hidden, weight, torch.zeros(0, dtype=torch.long), torch.zeros(0))
     loss.backward()
     assert float(loss.detach()) == 0 and float(weight.grad.abs().sum()) == 0
-
-
-def test_the_head_is_itself_again_afterwards():
-    head, called = torch.nn.Linear(8, 20, bias=False), []
-    head.register_forward_hook(lambda *_: called.append(True))
-    targets, advantages = torch.zeros(3, dtype=torch.long), torch.ones(3)
-    with head_computes_policy_gradient(head, targets, advantages):
-        assert [x.shape for x in head(torch.randn(1, 3, 8))] == [(), (3,), (3,)]
-    assert called  # the module's hooks ran: ZeRO-3 gathers the weight in one
-    assert head(torch.randn(1, 3, 8)).shape == (1, 3, 20)
 
 
 def test_the_gpu_kernels_are_called_with_the_arguments_they_take():
