@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from core.config import ConfigError, describe, dump, load_config, read_config, read_yaml
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from core.config import ConfigError, Section, describe, dump, load_config, read_config, read_yaml
 
 
-class Optim(Strict):
+class Optim(Section):
     lr: float = 1e-6
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup_steps: int | None = None
 
 
-class Rule(Strict):
+class Rule(Section):
     function: str
     weight: float = 1.0
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
-class Config(Strict):
+class Config(Section):
     name: str = "run"
     steps: int
     """Optimizer steps."""
@@ -208,3 +204,140 @@ def test_a_long_value_is_not_quoted_whole():
     with pytest.raises(ConfigError) as caught:
         read_config(Config, None, ["steps=" + "a" * 100_000])
     assert len(str(caught.value)) < 1000
+
+
+class Layer(Section):
+    RENAMED: ClassVar[dict[str, str]] = {"size": "width"}
+
+    width: int = 1
+
+
+class Renamed(Section):
+    RENAMED: ClassVar[dict[str, str]] = {
+        "optim": "optimizer",
+        "optim.max_steps": "steps",
+        "optim.beta1": "optimizer.betas (both in one list)",
+        "out": "output_dir",
+    }
+
+    steps: int = 1
+    output_dir: str = "runs"
+    optimizer: dict[str, Any] = {}
+    layers: list[Layer] = []
+    resume: Literal["auto", "never"] | str = "auto"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("steps: 1\nout: runs\n", "FILE:2: key 'out' is now called 'output_dir'"),
+        ("optim:\n  lr: 1\n", "FILE:2: key 'optim.lr' is now called 'optimizer.lr'"),
+        ("optim:\n  max_steps: 1\n", "FILE:2: key 'optim.max_steps' is now called 'steps'"),
+        ("optim: {}\n", "FILE:1: key 'optim' is now called 'optimizer'"),
+        (
+            "optim:\n  beta1: 0.9\n",
+            "FILE:2: key 'optim.beta1' is now called 'optimizer.betas' (both in one list)",
+        ),
+        ("layers:\n- size: 2\n", "FILE:2: key 'layers.0.size' is now called 'layers.0.width'"),
+        (
+            "optim: {lr: 1, max_steps: 2}\nout: x\n",
+            "FILE:1: key 'optim.lr' is now called 'optimizer.lr'\n"
+            "FILE:1: key 'optim.max_steps' is now called 'steps'\n"
+            "FILE:2: key 'out' is now called 'output_dir'",
+        ),
+        ("resume: false\n", "FILE:1: key 'resume': expected 'auto' | 'never' | str, got False (bool)"),
+        ("resume: 3\n", "FILE:1: key 'resume': expected 'auto' | 'never' | str, got 3 (int)"),
+    ],
+)
+def test_a_former_name_is_an_error_that_names_the_new_one(yaml_file, text, expected):
+    path = yaml_file(text)
+    with pytest.raises(ConfigError) as caught:
+        read_config(Renamed, path)
+    assert str(caught.value).replace(f"{path}", "FILE") == expected
+
+
+def test_a_former_name_on_the_command_line_names_the_override():
+    with pytest.raises(ConfigError, match=r"^command line, 'optim.lr=1': key 'optim.lr' is now called 'opt"):
+        read_config(Renamed, None, ["optim.lr=1"])
+
+
+class Local(Section):
+    kind: Literal["local"] = "local"
+    """Where it runs."""
+    threads: int = 1
+    """Threads of this process."""
+    length: int = 8
+    """Longest text."""
+
+
+class Remote(Section):
+    kind: Literal["remote"] = "remote"
+    """Where it runs."""
+    url: str
+    """Of the server."""
+    length: int = 8
+    """Longest text."""
+
+
+class Tagged(Section):
+    engine: Local | Remote = Field(default=Local(), discriminator="kind")
+    """What runs."""
+
+
+def kind_of(value: Any) -> str:
+    return value.get("kind", "local") if isinstance(value, dict) else value.kind
+
+
+class WithDefault(Section):
+    engine: Annotated[
+        Annotated[Local, Tag("local")] | Annotated[Remote, Tag("remote")], Discriminator(kind_of)
+    ] = Local()
+    """What runs."""
+
+
+@pytest.mark.parametrize("model", [Tagged, WithDefault])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "engine:\n  kind: remote\n  url: x\n  threads: 2\n",
+            "FILE:4: key 'engine.threads' is a setting of kind 'local'; engine.kind is 'remote'",
+        ),
+        (
+            "engine:\n  kind: local\n  lenght: 2\n",
+            "FILE:3: unknown key 'engine.lenght', did you mean 'engine.length'?",
+        ),
+        ("engine: {kind: remote}\n", "FILE:1: key 'engine.url' is required: expected str, got nothing"),
+        (
+            "engine: {kind: lokal}\n",
+            "FILE:1: key 'engine.kind': expected 'local' | 'remote', got 'lokal' (str)",
+        ),
+    ],
+)
+def test_a_setting_of_another_kind_names_that_kind(yaml_file, model, text, expected):
+    path = yaml_file(text)
+    with pytest.raises(ConfigError) as caught:
+        read_config(model, path)
+    assert str(caught.value).replace(f"{path}", "FILE") == expected
+
+
+def test_a_kind_may_have_to_be_named(yaml_file):
+    assert read_config(WithDefault, yaml_file("engine: {threads: 3}\n")).engine == Local(threads=3)
+    with pytest.raises(
+        ConfigError, match="key 'engine.kind' is required: expected 'local' | 'remote', got nothing"
+    ):
+        read_config(Tagged, yaml_file("engine: {threads: 3}\n"))
+
+
+@pytest.mark.parametrize("model", [Tagged, WithDefault])
+def test_help_shows_which_kind_a_field_is_of(model):
+    assert describe(model).splitlines() == [
+        "  engine.kind: 'local' | 'remote' = 'local'",
+        "      Where it runs.",
+        "  engine.threads: int = 1  [kind: local]",
+        "      Threads of this process.",
+        "  engine.length: int = 8",
+        "      Longest text.",
+        "  engine.url: str  (required)  [kind: remote]",
+        "      Of the server.",
+    ]
