@@ -1,1 +1,1 @@
-"""Metrics, tables and the HTML run report."""
+"""Evaluation of checkpoints: metrics, tables and the HTML run report."""

@@ -1,6 +1,6 @@
 """Detection metrics over a set of images: AP at one IoU threshold and COCO mAP, both by pycocotools.
 
-Metrics, not rewards: they need many images to mean something. Boxes are (x1, y1, x2, y2), one class.
+Metrics, not rewards: they are only meaningful over many images. Boxes are (x1, y1, x2, y2), of one class.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def coco_metrics(
     """COCO's AP over IoU 0.50:0.95 (`mAP`), `AP50`, `AP75` and average recall at 100 boxes (`AR100`), each in [0, 1].
 
     `predicted` and `truths` hold one list of boxes per image. Without `scores`, boxes are ranked in the order the model gave
-    them (first = most certain). Invalid predicted boxes are kept as false positives, as COCO would by their empty overlap.
-    Without any true box there is nothing to find and every value is 0. ValueError on lists of different length.
+    them (first = most certain). Invalid predicted boxes count as false positives. Without any true box every value is 0.
+    ValueError if the lists differ in length.
     """
     if len(predicted) != len(truths) or (scores is not None and len(scores) != len(predicted)):
         raise ValueError(
@@ -63,7 +63,7 @@ def coco_metrics(
 
 
 def _xywh(box: Box) -> list[float]:
-    # Degenerate and inverted boxes become empty far outside the image: they match nothing and stay false positives.
+    # Degenerate and inverted boxes become empty boxes far outside the image, which match nothing.
     return [box[0], box[1], box[2] - box[0], box[3] - box[1]] if is_box(box) else [-1e6, -1e6, 0.0, 0.0]
 
 

@@ -1,10 +1,10 @@
-"""The run report: one HTML file that shows what a run did, and loads nothing.
+"""The run report: one self-contained HTML file about a run.
 
     python -m evaluation.report runs/demo
 
-reads the run folder's files (`evaluation.run_folder` lists them; most are optional) and writes `report.html` beside
-them: the run in plain words, before and after by task, curves of the training, and a gallery of answers drawn on their
-images and videos. Everything a model wrote is escaped; a content security policy allows the page's own script alone.
+reads the files of a run folder (listed in `evaluation.page.run_folder`; most are optional) and writes `report.html` to
+it: a summary, results by task before and after training, training curves, and a gallery of answers drawn on their images
+and videos. Text written by a model is escaped, and a content security policy allows only the page's own script.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from evaluation.page.curves import rl_charts, sft_charts
 from evaluation.page.gallery import group_view
-from evaluation.page.pictures import Shelf
+from evaluation.page.pictures import MediaStore
 from evaluation.page.results import data_card, evaluation_from_summary, results_table
 from evaluation.page.run_folder import pick_held_out_groups, pick_training_groups, read_run_folder
 from evaluation.page.values import LABELS, heading
@@ -28,15 +28,15 @@ from evaluation.page.words import gallery_about, gap_sentence, headline, tiles
 from evaluation.tables import task_names
 
 TEMPLATES = Path(__file__).parent / "templates"
-MEDIA_BUDGET = 3_000_000  # bytes of images in the page, before base64: with the texts it stays below 6 MB
-NOT_TASKS = {"mean", "std", "min", "max", "total", "overall"}  # `reward/<name>` that is no task
+MEDIA_BUDGET = 3_000_000  # bytes of images in the page, before base64; keeps the page below 6 MB
+NOT_TASKS = {"mean", "std", "min", "max", "total", "overall"}  # names in `reward/<name>` that are not tasks
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Write `report.html` for a run folder (finished or still running) and return its path.
+    """Write `report.html` for the folder of a finished or running run, and return its path.
 
     Raises:
-        RunFolderError: The folder holds none of the main files, or one of them is broken (file and line are named).
+        RunFolderError: The folder has none of the main files, or one is invalid (the message names file and line).
     """
     run = read_run_folder(run_dir)
     evaluation = run.evaluation or evaluation_from_summary(run.summary)
@@ -47,11 +47,11 @@ def write_report(run_dir: str | Path) -> Path:
     )
     tasks = sorted({*steps_tasks, *(task_names(evaluation) if evaluation else ())})
 
-    shelf = Shelf(MEDIA_BUDGET)
+    media = MediaStore(MEDIA_BUDGET)
     held_out, answers = pick_held_out_groups(run)
     training, rollouts = pick_training_groups(run)
     groups = [*held_out, *training]
-    views = [group_view(group, shelf, labels) for group in groups]
+    views = [group_view(group, media, labels) for group in groups]
     css, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     page = _environment().get_template("report.html.jinja").render(
         name=run.path.resolve().name,
@@ -72,7 +72,7 @@ def write_report(run_dir: str | Path) -> Path:
         + [{"value": str(step), "label": f"training step {step}"} for step in sorted({g.step for g in training if g.step is not None})],
         card=data_card(run.data_card),
         files=[file.name for file in run.files.values()],
-        definitions=shelf.definitions,
+        definitions=media.definitions,
         css=Markup(css),
         script=Markup(script),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -1,4 +1,4 @@
-"""The evaluation's table: one row per task, one column per checkpoint. For terminals, logs and Markdown.
+"""The table of an evaluation, one row per task and one column per checkpoint, for terminals, logs and Markdown.
 
 All functions take the value that `evaluation.run.evaluate` returns and that `eval.json` holds.
 """
@@ -17,7 +17,7 @@ NOTHING = "–"
 
 
 def cell(entry: Mapping[str, Any] | None, *, signed: bool = False, interval: bool = True) -> str:
-    """`0.53 [0.47, 0.59]`, or a dash where nothing was scored."""
+    """`0.53 [0.47, 0.59]`, or a dash if nothing was scored."""
     if not entry or entry.get("mean") is None:
         return NOTHING
     form = "+.2f" if signed else ".2f"
@@ -27,7 +27,7 @@ def cell(entry: Mapping[str, Any] | None, *, signed: bool = False, interval: boo
 
 
 def percent(share: float | None) -> str:
-    """`97 %`; a rate that is not exactly 1 never prints as 100 %, nor one above 0 as 0 %."""
+    """`97 %`; only a share of exactly 1 is printed as 100 %, and only 0 as 0 %."""
     if share is None:
         return NOTHING
     rounded = round(100 * share)
@@ -58,8 +58,8 @@ def difference_of(evaluation: Mapping[str, Any], before: str, after: str, task: 
 
 
 def table_cells(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and body of the table. Per checkpoint: greedy mean with interval, T = 1 mean (if sampled), share in grammar;
-    then the paired difference of the last two checkpoints."""
+    """Header and body of the table. Columns of each checkpoint: greedy mean with interval, T = 1 mean (if sampled), share
+    in grammar; the last column is the paired difference of the last two checkpoints."""
     names = list(evaluation["checkpoints"])
     sampled = any(one.get("sampled") for one in evaluation["checkpoints"].values())
     header = ["task", "rows"]
@@ -83,7 +83,7 @@ def table_cells(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str
 
 
 def caption(evaluation: Mapping[str, Any]) -> str:
-    """One sentence that says what the numbers are, and how many answers had no reward."""
+    """What the numbers are, and how many answers had no reward, in one sentence."""
     settings = evaluation["settings"]
     unscored = sum(
         one[mode]["overall"]["unscored"]
@@ -96,12 +96,12 @@ def caption(evaluation: Mapping[str, Any]) -> str:
     )
     if settings["samples"]:
         text += f"; T=1: mean of {settings['samples']} sampled answers per row"
-    text += "; grammar: share of greedy answers that keep to it"
+    text += "; grammar: share of greedy answers that follow it"
     return text + (f"; {unscored} answers could not be scored." if unscored else ".")
 
 
 def markdown(evaluation: Mapping[str, Any]) -> str:
-    """The table for a README: numbers right-aligned, last row in bold."""
+    """The table as Markdown: numbers right-aligned, last row bold."""
     header, body = table_cells(evaluation)
     body[-1] = [f"**{text}**" if text else text for text in body[-1]]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
@@ -124,7 +124,7 @@ def plain(evaluation: Mapping[str, Any]) -> str:
 
 
 def print_table(evaluation: Mapping[str, Any], file: TextIO | None = None) -> None:
-    """Print the table: with colours and lines on a terminal wide enough, as plain text otherwise."""
+    """Print the table, with colours and lines on a terminal that is wide enough, else as plain text."""
     file = file or sys.stdout
     header, body = table_cells(evaluation)
     console = Console(file=file)

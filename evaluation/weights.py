@@ -1,4 +1,4 @@
-"""Weights of a checkpoint, tensor by tensor under the names an engine takes, without building the model."""
+"""Reads the weights of a checkpoint one tensor at a time, under the names engines expect, without building the model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PREFIXES = {
     "language_model.lm_head.": "lm_head.",
 }
 _EMBEDDING, _HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
-# What may differ between checkpoints of one training: who wrote the file, not what the model is.
+# Config fields that may differ between checkpoints of the same model.
 _NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
 
 
 def named_weights(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """Every weight in `dtype`; a tied LM head comes under its own name too, since engines may hold a copy of it."""
+    """All weights as `dtype`. A tied LM head is also yielded under its own name, since engines may hold a copy of it."""
     names = set()
     for stored, file in weight_files(folder).items():
         name = module_name(stored)
@@ -39,13 +39,13 @@ def named_weights(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tenso
 
 
 def module_name(stored: str) -> str:
-    """transformers' name of a tensor of a Qwen2.5-VL checkpoint, whichever of the usual names it is stored under."""
+    """transformers' name for a stored tensor of a Qwen2.5-VL checkpoint, in either of the two usual naming schemes."""
     prefix = next((p for p in _PREFIXES if stored.startswith(p)), None)
     return stored if prefix is None else _PREFIXES[prefix] + stored.removeprefix(prefix)
 
 
 def same_architecture(one: Path, other: Path) -> bool:
-    """True if an engine started on one checkpoint can take the other's weights: equal model and tokenizer."""
+    """True if the configs and tokenizers are equal, so that an engine started on one can load the other's weights."""
     return _architecture(one) == _architecture(other) and all(
         _content(one, name) == _content(other, name)
         for name in ("tokenizer.json", "vocab.json", "merges.txt", "chat_template.jinja")
@@ -62,7 +62,7 @@ def _architecture(folder: Path) -> str:
 
 
 def _content(folder: Path, name: str) -> object:
-    """What a tokenizer file says; not the padding and truncation of its last use, which a saved one carries along."""
+    """Content of a tokenizer file, without the padding and truncation settings of its last use."""
     file = folder / name
     if not file.is_file():
         return None

@@ -1,1 +1,1 @@
-"""Parts of the run report: what is read, what is picked, and how each piece of the page is drawn."""
+"""Parts of the run report: reading the run folder, choosing what to show, and drawing each part of the page."""

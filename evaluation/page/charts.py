@@ -1,7 +1,7 @@
-"""Small line and area charts as SVG: drawn here, coloured by the page's style sheet, made interactive by its script.
+"""Small line and area charts as SVG, coloured by the page's style sheet and made interactive by its script.
 
-Static SVG keeps the page legible without scripts, in print and in dark mode (all colours are style-sheet variables),
-at a few kB per chart. The values travel along in `data-chart`, for the read-out under the pointer or arrow keys.
+Static SVG is legible without scripts, in print and in dark mode (all colours are style-sheet variables), at a few kB per
+chart. The attribute `data-chart` holds the values, which the page's script shows under the pointer.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import TypeGuard
 import numpy as np
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 420, 236  # user units, about pixels at the usual size
+WIDTH, HEIGHT = 420, 236  # user units, about one pixel each
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 32  # margins around the plot
-MOST_POINTS = 400  # longer curves are averaged in bins: more cannot be seen
+MAX_POINTS = 400  # longer curves are averaged in this many bins
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve. `values` are aligned with the chart's steps; a step without a value (None) is passed over, since a task
-    need not come up in every step. `colour` indexes the palette."""
+    """One curve. `values`: one per step of the chart, None where there is none (a task need not occur in every step).
+    `colour`: index into the palette."""
 
     name: str
     values: tuple[float | None, ...]
@@ -44,13 +44,15 @@ def line_chart(
     x_label: str = "step",
     smooth: bool = True,
 ) -> Markup:
-    """Curves over steps: thin as measured, bold as a moving average (from ten steps on). Empty if there is nothing to draw.
+    """Curves over steps: a thin line for the values, a bold one for their moving average (from ten steps on).
+
+    Returns empty markup if there is nothing to draw.
 
     Args:
-        note: One plain sentence under the title: what a reader should see in it.
+        note: One sentence under the title.
         log: Logarithmic y axis; values that are not positive are left out.
         limits: Horizontal dashed lines (name, value).
-        span: Fixed ends of the y axis; the data's otherwise.
+        span: Ends of the y axis; None: chosen by the data.
     """
     steps, series = _binned(steps, series)
     kept = [s for s in series if any(_drawable(v, log) for v in s.values)]
@@ -65,34 +67,34 @@ def line_chart(
         points = [
             (x_of(x), y_of(v)) if _drawable(v, log) else None for x, v in zip(steps, s.values, strict=True)
         ]
-        average = _moving_average(s.values, window, log)
-        means = [(x_of(x), y_of(v)) if v is not None else None for x, v in zip(steps, average, strict=True)]
-        lines = _path(points, "raw" if window > 1 else "mean") + (
-            _path(means, "mean") if window > 1 else Markup("")
-        )
+        lines = _path(points, "raw" if window > 1 else "mean")
+        if window > 1:
+            average = zip(steps, _moving_average(s.values, window, log), strict=True)
+            lines += _path([(x_of(x), y_of(v)) if v is not None else None for x, v in average], "mean")
         parts.append(Markup('<g class="c{}" data-series="{}">{}</g>').format(s.colour, i, lines))
-    for j, (name, value) in enumerate(limits):
-        y = y_of(value)
-        parts.append(
-            Markup(
-                '<g class="limit"><line x1="{}" x2="{}" y1="{y}" y2="{y}"/><text x="{}" y="{}">{}</text></g>'
-            ).format(
-                LEFT, WIDTH - RIGHT, WIDTH - RIGHT - 4 if j % 2 == 0 else LEFT + 150, _r(y - 4), name, y=_r(y)
-            )
-        )
+    parts += [_limit_line(name, y_of(value), left=j % 2 == 1) for j, (name, value) in enumerate(limits)]
     return _figure(title, note, steps, kept, parts, log, x_label)
+
+
+def _limit_line(name: str, y: float, *, left: bool) -> Markup:
+    """Dashed horizontal line with its name at the right end, or further left so that two names do not collide."""
+    line = Markup(
+        '<g class="limit"><line x1="{}" x2="{}" y1="{y}" y2="{y}"/><text x="{}" y="{}">{}</text></g>'
+    )
+    right = WIDTH - RIGHT
+    return line.format(LEFT, right, LEFT + 150 if left else right - 4, _r(y - 4), name, y=_r(y))
 
 
 def area_chart(
     title: str, note: str, steps: Sequence[float], series: Sequence[Series], *, x_label: str = "step"
 ) -> Markup:
-    """Values stacked on each other over steps (missing = 0), for shares of a whole such as seconds by phase."""
+    """Stacked areas over steps (None counts as 0), for parts of a whole such as seconds by phase."""
     steps, series = _binned(steps, series)
     kept = [s for s in series if any(s.values)]
     if not kept:
         return Markup("")
     layers = np.cumsum([[v or 0.0 for v in s.values] for s in kept], axis=0)
-    # One slow step (a first batch that compiles) would flatten all others: the axis ends a little above the bulk.
+    # One slow step (such as a first batch that compiles) would flatten all others, so the axis is cut above the bulk.
     top = float(layers[-1].max())
     bulk = float(np.quantile(layers[-1], 0.95)) * 1.25
     cut = len(steps) >= 20 and top > 2 * bulk
@@ -104,7 +106,7 @@ def area_chart(
         floor = clipped[i - 1] if i else np.zeros(len(steps))
         upper = [f"{_r(x_of(x))} {_r(axis.position(v))}" for x, v in zip(steps, clipped[i], strict=True)]
         lower = [f"{_r(x_of(x))} {_r(axis.position(v))}" for x, v in zip(steps, floor, strict=True)]
-        if len(steps) == 1:  # a lone step has no width: draw a bar around it
+        if len(steps) == 1:  # a single step has no width, so draw a bar around it
             (up,), (low,) = upper, lower
             y_up, y_low, x = up.split()[1], low.split()[1], float(up.split()[0])
             upper, lower = (
@@ -125,7 +127,7 @@ def area_chart(
 def interval_chart(
     entries: Sequence[tuple[str, int, dict | None]], *, low: float = 0.0, high: float = 1.0
 ) -> Markup:
-    """Means as dots with their intervals as bars, one line per entry (name, colour, {"mean", "ci95"})."""
+    """Means as dots and their intervals as bars, one line per entry (name, colour, {"mean", "ci95"})."""
     width, row = 180, 13
     kept = [
         (name, colour, entry) for name, colour, entry in entries if entry and entry.get("mean") is not None
@@ -166,7 +168,7 @@ class _Axis:
     log: bool
 
     def position(self, value: float) -> float:
-        """y of a value, in user units; beyond the ends, the ends."""
+        """y of a value in user units, clipped to the ends of the axis."""
         low, high, v = (
             (math.log10(x) for x in (self.low, self.high, value))
             if self.log
@@ -212,7 +214,7 @@ def _x_scale(steps: Sequence[float]):
 
 
 def _moving_average(values: Sequence[float | None], window: int, log: bool) -> list[float | None]:
-    """Centred; geometric on a log axis, so that one spike does not lift its whole neighbourhood."""
+    """Centred moving average; geometric on a log axis, so that one spike does not raise all its neighbours."""
     half = window // 2
     result: list[float | None] = []
     for i, value in enumerate(values):
@@ -225,9 +227,9 @@ def _moving_average(values: Sequence[float | None], window: int, log: bool) -> l
 
 
 def _binned(steps: Sequence[float], series: Sequence[Series]) -> tuple[list[float], list[Series]]:
-    if len(steps) <= MOST_POINTS:
+    if len(steps) <= MAX_POINTS:
         return list(steps), list(series)
-    edges = np.linspace(0, len(steps), MOST_POINTS + 1).astype(int)
+    edges = np.linspace(0, len(steps), MAX_POINTS + 1).astype(int)
     bins = list(itertools.pairwise(edges))
 
     def reduce(values: Sequence[float | None], peaks: bool) -> tuple[float | None, ...]:
@@ -240,7 +242,7 @@ def _binned(steps: Sequence[float], series: Sequence[Series]) -> tuple[list[floa
 
 
 def _path(points: Sequence[tuple[float, float] | None], name: str) -> Markup:
-    """Straight lines between the points there are; a point alone becomes a dot."""
+    """A line through all points but None; a single point becomes a dot."""
     present = [f"{_r(x)} {_r(y)}" for x, y in (point for point in points if point is not None)]
     return Markup('<path class="{}" d="M{}"/>').format(
         name, "L".join(present if len(present) > 1 else present * 2)

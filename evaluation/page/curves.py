@@ -1,8 +1,9 @@
-"""Curves of the page: RL by step, SFT by step."""
+"""The charts of the report: RL by step, SFT by step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -11,115 +12,152 @@ from evaluation.page.charts import Series, area_chart, line_chart
 from evaluation.page.run_folder import RunFolder
 from evaluation.page.values import column, gap_limits, is_number, values
 
-TASK_COLOURS = 8  # tasks take the first places of the style sheet's palette
+TASK_COLOURS = 8  # the style sheet's palette starts with the colours of tasks
+PHASES = ("generate", "reward", "update", "sync", "rest")  # of one step, in order
+PHASE_COLOURS = (0, 5, 1, 2, 7)
+
+
+@dataclass(frozen=True)
+class _Log:
+    """The records of metrics.jsonl and their step numbers."""
+
+    records: Sequence[Mapping[str, Any]]
+    steps: Sequence[float]
+
+    def curve(self, name: str, key: str, colour: int = 0, peaks: bool = False) -> Series:
+        return Series(name, values(self.records, key), colour, peaks)
 
 
 def rl_charts(run: RunFolder, step_tasks: Sequence[str], tasks: Sequence[str]) -> list[Markup]:
-    """Curves over GRPO steps; `step_tasks` are the tasks in the log, `tasks` those of the page (for their colours)."""
-    metrics = run.metrics
-    if not metrics:
+    """Charts over GRPO steps. `step_tasks`: tasks in the log; `tasks`: all tasks of the page, which set the colours."""
+    if not run.metrics:
         return []
-    steps = [float(record.get("step", i + 1)) for i, record in enumerate(metrics)]
+    log = _Log(run.metrics, [float(record.get("step", i + 1)) for i, record in enumerate(run.metrics)])
+    colours = {task: tasks.index(task) % TASK_COLOURS for task in step_tasks}
+    charts = [*_answer_charts(log, colours), *_policy_charts(log, gap_limits(run)), *_speed_charts(log)]
+    return [chart for chart in charts if chart]
 
-    def one(name: str, key: str, colour: int = 0, peaks: bool = False) -> Series:
-        return Series(name, values(metrics, key), colour, peaks)
 
-    def per_task(kind: str) -> list[Series]:
-        return [one(task, f"{kind}/{task}", tasks.index(task) % TASK_COLOURS) for task in step_tasks]
+def _answer_charts(log: _Log, colours: Mapping[str, int]) -> list[Markup]:
+    """Rewards, lengths and grammar of the sampled answers. `colours`: by task."""
 
-    limits = gap_limits(run)
-    phases = [
-        phase
-        for phase in ("generate", "reward", "update", "sync", "rest")
-        if any(f"seconds/{phase}" in r for r in metrics)
-    ]
-    charts = [
+    def by_task(kind: str) -> list[Series]:
+        return [log.curve(task, f"{kind}/{task}", colour) for task, colour in colours.items()]
+
+    return [
         line_chart(
             "Reward by task",
             "Mean reward of the sampled answers (T = 1).",
-            steps,
-            per_task("reward"),
-            span=_reward_span(metrics, step_tasks),
+            log.steps,
+            by_task("reward"),
+            span=_reward_span(log.records, list(colours)),
         ),
         line_chart(
-            "Reward over all rollouts", "Mean over the whole batch.", steps, [one("reward", "reward/mean")]
+            "Reward over all rollouts",
+            "Mean over the whole batch.",
+            log.steps,
+            [log.curve("reward", "reward/mean")],
         ),
-        line_chart("Length by task", "Tokens of an answer.", steps, per_task("length")),
+        line_chart("Length by task", "Tokens per answer.", log.steps, by_task("length")),
         line_chart(
             "Answers in the grammar",
-            "Share of answers that keep to the stages.",
-            steps,
-            [one("share", "in_grammar/mean", 2)],
+            "Share of answers that follow the stage grammar.",
+            log.steps,
+            [log.curve("share", "in_grammar/mean", 2)],
             span=(0.0, 1.0),
         ),
         line_chart(
             "Groups without signal",
             "Share of prompts whose answers all got the same reward: nothing to learn from them.",
-            steps,
-            [one("share", "groups/zero_signal", 7)],
+            log.steps,
+            [log.curve("share", "groups/zero_signal", 7)],
             span=(0.0, 1.0),
         ),
+    ]
+
+
+def _policy_charts(log: _Log, limits: Mapping[str, float]) -> list[Markup]:
+    """Log-prob gap, gradient norm and entropy. `limits`: of the mean and max gap, in nats."""
+    return [
         line_chart(
             "vLLM against trainer",
-            "Gap of log-probabilities, mean and largest of a step; dashed: limits.",
-            steps,
-            [one("mean gap", "logprob_gap/mean", 0), one("largest gap", "logprob_gap/max", 1, True)],
+            "Gap of log-probabilities, mean and largest of each step; dashed: limits.",
+            log.steps,
+            [
+                log.curve("mean gap", "logprob_gap/mean", 0),
+                log.curve("largest gap", "logprob_gap/max", 1, peaks=True),
+            ],
             log=True,
             limits=[
-                (f"limit of the {'mean' if k == 'mean' else 'largest'}", v)
-                for k, v in limits.items()
-                if is_number(v)
+                (f"limit of the {'mean' if kind == 'mean' else 'largest'}", limit)
+                for kind, limit in limits.items()
+                if is_number(limit)
             ],
             smooth=False,
         ),
         line_chart(
             "Gradient norm",
             "Before clipping.",
-            steps,
-            [one("gradient norm", "grad_norm", 3)],
-            log=_spans_decades(metrics, "grad_norm"),
+            log.steps,
+            [log.curve("gradient norm", "grad_norm", 3)],
+            log=_spans_decades(log.records, "grad_norm"),
         ),
-        line_chart("Entropy", "Of the policy at each token, in nats.", steps, [one("entropy", "entropy", 4)]),
+        line_chart(
+            "Entropy",
+            "Of the policy at each token, in nats.",
+            log.steps,
+            [log.curve("entropy", "entropy", 4)],
+        ),
+    ]
+
+
+def _speed_charts(log: _Log) -> list[Markup]:
+    """Time per step by phase, and generation speed."""
+    phases = [phase for phase in PHASES if any(f"seconds/{phase}" in record for record in log.records)]
+    return [
         area_chart(
-            "Seconds a step",
+            "Seconds per step",
             "Stacked by phase.",
-            steps,
-            [one(phase, f"seconds/{phase}", (0, 5, 1, 2, 7)[i % 5]) for i, phase in enumerate(phases)],
+            log.steps,
+            [
+                log.curve(phase, f"seconds/{phase}", PHASE_COLOURS[i % len(PHASE_COLOURS)])
+                for i, phase in enumerate(phases)
+            ],
         ),
         line_chart(
             "Tokens per second",
             "Sampled tokens, while generating.",
-            steps,
-            [one("tokens/s", "tokens_per_second", 2)],
+            log.steps,
+            [log.curve("tokens/s", "tokens_per_second", 2)],
         ),
     ]
-    return [chart for chart in charts if chart]
 
 
 def sft_charts(run: RunFolder) -> list[Markup]:
-    """Losses of the SFT log: `loss` and `eval_loss`, and `loss/<stage>` by stage."""
+    """Loss charts of the SFT log: `loss` and `eval_loss`, and `loss/<stage>` by stage."""
     by_step: dict[float, dict[str, Any]] = {}
-    for record in run.sft_metrics:  # training and held-out losses come on lines of their own
+    for record in run.sft_metrics:  # training and held-out losses are logged on separate lines
         by_step.setdefault(float(record["step"]), {}).update(record)
     steps, records = list(by_step), list(by_step.values())
-    stages = list(dict.fromkeys(key for record in records for key in record if key.startswith("loss/")))
+    keys = list(dict.fromkeys(key for record in records for key in record if key.startswith("loss/")))
     whole = [
         Series("training", values(records, "loss"), 0),
         Series("held out", values(records, "eval_loss"), 1),
     ]
     by_stage = [
-        Series(key[5:].lower(), values(records, key), i % TASK_COLOURS) for i, key in enumerate(stages)
+        Series(key.removeprefix("loss/").lower(), values(records, key), i % TASK_COLOURS)
+        for i, key in enumerate(keys)
     ]
     log = _spans_decades(records, "loss")
     charts = [
         line_chart("Loss", "Cross-entropy of the trace's tokens.", steps, whole, log=log),
-        line_chart("Loss by stage", "The same, of each stage alone.", steps, by_stage, log=log),
+        line_chart("Loss by stage", "Cross-entropy of each stage's tokens.", steps, by_stage, log=log),
     ]
     return [chart for chart in charts if chart]
 
 
 def _reward_span(metrics: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> tuple[float, float] | None:
-    """0 to 1 for rewards that keep to it; the data's own range for others."""
+    """(0, 1) if all rewards lie in it, else None (the range of the data)."""
     seen = [v for task in tasks for v in column(metrics, f"reward/{task}")]
     return (0.0, 1.0) if seen and min(seen) >= 0 and max(seen) <= 1 else None
 

@@ -1,4 +1,4 @@
-"""The gallery of a report: groups of answers, drawn on their media and taken apart into stages."""
+"""The gallery of a report: groups of answers, drawn on their media and split into stages."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.page.marks import answer_text, gold_marks, model_marks
-from evaluation.page.pictures import Marks, Shelf, describe, draw_image, draw_strip, outside
-from evaluation.page.run_folder import Group
+from evaluation.page.pictures import Marks, MediaStore, describe, draw_image, draw_strip, outside
+from evaluation.page.run_folder import AnswerGroup
 from rewards.stages import STAGES, THINK, parse
 
-LONGEST_TEXT = 8_000  # characters of one stage or answer that are shown
+MAX_CHARACTERS = 8_000  # shown of one stage or answer
 
 
-def group_view(group: Group, shelf: Shelf, labels: Mapping[str, str]) -> dict[str, Any]:
-    """What the template needs to show a group. `labels`: checkpoint name -> name in the page."""
+def group_view(group: AnswerGroup, media: MediaStore, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The template's variables for one group. `labels`: checkpoint name -> name in the page."""
     first = group.members[0]
     return {
         "kind": group.kind,
@@ -25,23 +25,23 @@ def group_view(group: Group, shelf: Shelf, labels: Mapping[str, str]) -> dict[st
         "prompt": _cut(_prompt_text(first.get("prompt"))),
         "gold_text": _cut(answer_text(first.get("answer"))),
         "wide": bool(first.get("videos")),
-        "members": [card_view(group, record, shelf, labels) for record in group.members],
+        "members": [card_view(group, record, media, labels) for record in group.members],
     }
 
 
 def card_view(
-    group: Group, record: Mapping[str, Any], shelf: Shelf, labels: Mapping[str, str]
+    group: AnswerGroup, record: Mapping[str, Any], media: MediaStore, labels: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What the template needs to show one answer."""
+    """The template's variables for one answer."""
     text = str(record.get("completion") or "")
     parsed = next((p for p in (parse(text, STAGES), parse(text, THINK)) if p.stages), parse(text))
     reward, advantage = record.get("reward"), record.get("advantage")
-    # Under the grammar `none` the whole text is the answer, and it counts as in the grammar.
+    # With the grammar `none` the whole text is the answer and counts as in the grammar.
     in_grammar = record.get("in_grammar", parsed.stages is not None or bool(reward))
     conclusion = parsed.conclusion if parsed.stages else text if in_grammar else None
     gold, model, problems = _marks(record, conclusion)
     description = describe(gold, model)
-    figures, missing, beyond = _figures(record, gold, model, description, shelf)
+    figures, missing, beyond = _figures(record, gold, model, description, media)
     checkpoint = record.get("checkpoint")
     return {
         "label": labels.get(str(checkpoint), str(checkpoint)) if group.kind == "held-out" else None,
@@ -64,15 +64,15 @@ def card_view(
     }
 
 
-def _advantage_text(group: Group, advantage: float | None) -> str | None:
+def _advantage_text(group: AnswerGroup, advantage: float | None) -> str | None:
     if group.kind != "training":
         return None
-    # Rollouts of equal reward have no advantage over each other: their group left the update.
+    # A group with equal rewards has no advantages and is left out of the update.
     return "none (no signal in the group)" if advantage is None else f"{advantage:+.2f}".replace("-", "−")
 
 
 def _marks(record: Mapping[str, Any], conclusion: str | None) -> tuple[Marks, Marks, list[str]]:
-    """Gold marks, the model's marks, and what could not be drawn (a frame that needs an unknown image size)."""
+    """Gold marks, the model's marks, and why something was not drawn (a frame that needs an unknown image size)."""
     try:
         return gold_marks(record), model_marks(record, conclusion), []
     except (ValueError, TypeError) as error:
@@ -80,17 +80,17 @@ def _marks(record: Mapping[str, Any], conclusion: str | None) -> tuple[Marks, Ma
 
 
 def _figures(
-    record: Mapping[str, Any], gold: Marks, model: Marks, description: str, shelf: Shelf
+    record: Mapping[str, Any], gold: Marks, model: Marks, description: str, media: MediaStore
 ) -> tuple[list[Any], list[str], str | None]:
-    """Figures of all media of a rollout, with marks on the one that the answer is about; why others are missing; and
-    what of the model's answer lies beyond its medium, in words."""
+    """Figures of a rollout's media, with marks on the one the answer is about; why media are missing; and a note if the
+    model's answer reaches outside its medium."""
     figures, problems, beyond = [], [], None
     images: Sequence[Any] = record.get("images") or ()
     videos: Sequence[Any] = record.get("videos") or ()
     answer = record.get("answer") or {}
     about = int(answer.get("image") or 0)
     for i, source in enumerate(images):
-        picture = shelf.image(source)
+        picture = media.image(source)
         marks = (gold, model) if i == about and not gold.spans else (Marks(), Marks())
         if isinstance(picture, str):
             problems.append(picture)
@@ -99,7 +99,7 @@ def _figures(
         if outside(picture, marks[1]):
             beyond = "answer reaches outside the image"
     for i, source in enumerate(videos):
-        picture = shelf.strip(source)
+        picture = media.strip(source)
         if isinstance(picture, str):
             problems.append(picture)
             continue
@@ -111,7 +111,7 @@ def _figures(
 
 
 def _facts(record: Mapping[str, Any], broken: str | None) -> str:
-    """Components of the reward and how the answer ended, in one line."""
+    """Reward components and how the answer ended, in one line."""
     parts = []
     for name, value in (record.get("components") or {}).items():
         parts.append(f"{name} {'not scored' if value is None else f'{value:.3f}'}")
@@ -121,7 +121,7 @@ def _facts(record: Mapping[str, Any], broken: str | None) -> str:
         parts.append(f"reason: {_cut(str(record['reason']), 300)}")
     if record.get("finish"):
         parts.append(
-            {"stop": "ended by itself", "length": "cut off at the token limit"}.get(
+            {"stop": "finished", "length": "cut off at the token limit"}.get(
                 record["finish"], f"ended: {record['finish']}"
             )
         )
@@ -131,7 +131,7 @@ def _facts(record: Mapping[str, Any], broken: str | None) -> str:
 
 
 def _prompt_text(prompt: Any) -> str:
-    """Text of a prompt: a string as it is; of chat messages the texts, media named in brackets."""
+    """Text of a prompt; of chat messages the joined texts, with media as [image] or [video]."""
     if not isinstance(prompt, list):
         return str(prompt or "")
     parts = []
@@ -147,5 +147,5 @@ def _beginning(text: str) -> str:
     return text if len(text) <= 160 else text[:160] + "…"
 
 
-def _cut(text: str, length: int = LONGEST_TEXT) -> str:
+def _cut(text: str, length: int = MAX_CHARACTERS) -> str:
     return text if len(text) <= length else f"{text[:length]} … ({len(text) - length} more characters)"

@@ -1,4 +1,4 @@
-"""What an answer says about places and times, for drawing: read by the rewards' own parsers, in pixels and seconds."""
+"""Boxes, points and spans of an answer for drawing, read by the rewards' own parsers, in pixels and seconds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rewards.functions.temporal import gold_spans, read_spans
 from rewards.geometry.frames import convert, frames_of, from_model, sizes_of
 from rewards.geometry.overlap import is_box
 
-MOST = 32  # marks drawn for one answer
+MAX_MARKS = 32  # drawn for one answer
 
 
 def gold_marks(record: Mapping[str, Any]) -> Marks:
-    """The true boxes, points or spans of a rollout's row; none for answers that are no place."""
+    """The true boxes, points or spans of a rollout's row; empty for other kinds of answer."""
     answer = record.get("answer") or {}
     if _is_temporal(answer):
         return Marks(spans=tuple(gold_spans(answer)))
@@ -24,33 +24,33 @@ def gold_marks(record: Mapping[str, Any]) -> Marks:
     boxes = gold_boxes(answer) if "boxes" in answer or "box" in answer else []
     points = [tuple(answer["point"])] if answer.get("point") else []
     return Marks(
-        boxes=tuple(_to_pixels(box, frame, record) for box in boxes[:MOST]),
+        boxes=tuple(_to_pixels(box, frame, record) for box in boxes[:MAX_MARKS]),
         points=tuple(_to_pixels(point, frame, record) for point in points),
     )
 
 
 def model_marks(record: Mapping[str, Any], conclusion: str | None) -> Marks:
-    """What the model's conclusion says, read as its reward reads it; nothing where it is no valid answer.
+    """The marks in the model's conclusion, read as its reward reads it; empty if it is not a valid answer.
 
-    Points are read for tasks answered by a point (`pointing`, or a true point), boxes for other places.
+    Points are read for tasks answered by a point (`pointing`, or a true point), boxes otherwise.
     """
     answer = record.get("answer") or {}
     if conclusion is None:
         return Marks()
     if _is_temporal(answer):
-        return Marks(spans=tuple((read_spans(conclusion) or [])[:MOST]))
+        return Marks(spans=tuple((read_spans(conclusion) or [])[:MAX_MARKS]))
     if not _is_spatial(answer):
         return Marks()
     frame, _ = frames_of(answer, record)
     if record.get("task") == "pointing" or answer.get("point"):
-        points = read_points(conclusion)[:MOST]
+        points = read_points(conclusion)[:MAX_MARKS]
         return Marks(points=tuple(from_model(p, frame, "pixel", answer, record) for p in points))  # type: ignore[misc]
-    boxes = [box for box in read_boxes(conclusion)[:MOST] if is_box(box)]
+    boxes = [box for box in read_boxes(conclusion)[:MAX_MARKS] if is_box(box)]
     return Marks(boxes=tuple(from_model(box, frame, "pixel", answer, record) for box in boxes))  # type: ignore[misc]
 
 
 def answer_text(answer: Mapping[str, Any] | None) -> str:
-    """The true answer in words."""
+    """The true answer as text."""
     if not answer:
         return "none given"
     if "letter" in answer:

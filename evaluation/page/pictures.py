@@ -1,8 +1,8 @@
 """Images and videos of rollouts as embedded SVG, with answers drawn on them in the medium's own coordinates.
 
-A medium is embedded once (as a data URI inside `<defs>`) and every figure refers to it with `<use>`, so eight
-rollouts of a prompt cost one image. A figure's viewBox is the original image in pixels: a box needs no conversion
-and lands on the right pixel at any size on screen or paper.
+Each medium is embedded once (as a data URI inside `<defs>`) and every figure refers to it with `<use>`, so eight rollouts
+of a prompt share one image. A figure's viewBox is the original image in pixels, so boxes need no conversion and are
+exact at any size on screen or paper.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from PIL import Image
 
 from vlm.media import MediaError, load_image, load_video
 
-LARGEST_SIDE = 560  # pixels of an embedded image
-STRIP_WIDTH, STRIP_FRAMES = 480, 6  # a video becomes this many frames side by side, in user units
-AXIS_HEIGHT, BAR_HEIGHT = 20, 13  # under a frame strip: time axis, one bar per answer
+MAX_SIDE = 560  # pixels of an embedded image
+STRIP_WIDTH, STRIP_FRAMES = 480, 6  # a video is shown as 6 frames side by side; user units
+STRIP_SCALE = 2  # pixels per user unit of a frame strip
+AXIS_HEIGHT, BAR_HEIGHT = 20, 13  # under a frame strip: the time axis and one bar per answer; user units
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What to draw on a medium for one answer, in pixels of the original image (boxes, points) or seconds (spans)."""
+    """What to draw for one answer, in pixels of the original image (boxes, points) or seconds (spans)."""
 
     boxes: tuple[Box, ...] = ()
     points: tuple[tuple[float, float], ...] = ()
@@ -43,7 +44,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Picture:
-    """An embedded medium. width, height: user units of its figure; seconds: length of a video, None for an image."""
+    """An embedded medium. width, height: size of its figure in user units; seconds: length of a video, None for images."""
 
     id: str
     width: float
@@ -53,8 +54,8 @@ class Picture:
 
 
 @dataclass
-class Shelf:
-    """The media of one page: each embedded once, until `budget` bytes are used up."""
+class MediaStore:
+    """The media of one page, each embedded once, up to `budget` bytes in total."""
 
     budget: int
     pictures: dict[str, Picture | str] = field(default_factory=dict)  # a str says why there is no picture
@@ -62,11 +63,11 @@ class Shelf:
     used: int = 0
 
     def image(self, source: Any) -> Picture | str:
-        """The picture of an image (its path), or why it cannot be shown."""
+        """The picture of an image (a path), or a message why it cannot be shown."""
         return self._get(source, self._embed_image)
 
     def strip(self, source: Any) -> Picture | str:
-        """The frame strip of a video: a path or `{path, start, end, fps}`; or why it cannot be shown."""
+        """The frame strip of a video (a path or `{path, start, end, fps}`), or a message why it cannot be shown."""
         return self._get(source, self._embed_strip)
 
     def _get(self, source: Any, embed: Any) -> Picture | str:
@@ -75,10 +76,7 @@ class Shelf:
             name = Path(str(source.get("path") if isinstance(source, Mapping) else source)).name
             try:
                 self.pictures[key] = embed(source, f"m{len(self.pictures)}", name)
-            except (
-                MediaError,
-                ValueError,
-            ) as error:  # a run folder moved without its media is still worth a report
+            except (MediaError, ValueError) as error:  # a run folder without its media can still be reported
                 self.pictures[key] = str(error)
         return self.pictures[key]
 
@@ -91,30 +89,23 @@ class Shelf:
         video = load_video(source, max_frames=64)
         tile = STRIP_WIDTH / STRIP_FRAMES
         height = round(tile * video.frames.shape[1] / video.frames.shape[2])
-        scale = 2  # sharper than one pixel per unit
-        strip = Image.new("RGB", (STRIP_WIDTH * scale, height * scale))
+        size = (round(tile * STRIP_SCALE), height * STRIP_SCALE)
+        strip = Image.new("RGB", (STRIP_WIDTH * STRIP_SCALE, height * STRIP_SCALE))
         for i in range(STRIP_FRAMES):
-            at = (
-                (i + 0.5) / STRIP_FRAMES * video.duration
-            )  # a tile shows the middle of the time it stands for
+            at = (i + 0.5) / STRIP_FRAMES * video.duration  # the middle of the tile's interval
             frame = video.frames[min(int(at * video.fps), len(video.frames) - 1)]
             resample = Image.Resampling.NEAREST if frame.shape[1] < tile else Image.Resampling.LANCZOS
-            size = (round(tile * scale), height * scale)
-            strip.paste(
-                Image.fromarray(np.ascontiguousarray(frame)).resize(size, resample),
-                (round(i * tile * scale), 0),
-            )
+            resized = Image.fromarray(np.ascontiguousarray(frame)).resize(size, resample)
+            strip.paste(resized, (round(i * tile * STRIP_SCALE), 0))
         self._define(key, strip, STRIP_WIDTH, height)
         return Picture(key, STRIP_WIDTH, height, video.duration, name)
 
     def _define(self, key: str, image: Image.Image, width: float, height: float) -> None:
         small = image.copy()
-        small.thumbnail(
-            (2 * STRIP_WIDTH, LARGEST_SIDE) if width == STRIP_WIDTH else (LARGEST_SIDE, LARGEST_SIDE)
-        )
+        small.thumbnail((STRIP_SCALE * STRIP_WIDTH if width == STRIP_WIDTH else MAX_SIDE, MAX_SIDE))
         content, kind = _encode(small)
         if self.used + len(content) > self.budget:
-            raise ValueError("not embedded: the page's budget for media is used up")
+            raise ValueError("not embedded: the page's media budget is used up")
         self.used += len(content)
         uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
         pixelated = ' class="pixelated"' if max(image.size) < 200 else ""
@@ -126,7 +117,7 @@ class Shelf:
 
 
 def _encode(image: Image.Image) -> tuple[bytes, str]:
-    """PNG where it is the smaller (drawings), JPEG otherwise (photographs)."""
+    """(content, "png" or "jpeg"), whichever is smaller: PNG for most drawings, JPEG for photographs."""
     png, jpeg = io.BytesIO(), io.BytesIO()
     image.save(png, "PNG", optimize=True)
     if png.tell() < 6_000:
@@ -139,10 +130,10 @@ def _encode(image: Image.Image) -> tuple[bytes, str]:
 
 
 def draw_image(picture: Picture, gold: Marks, model: Marks, description: str) -> Markup:
-    """The image with the gold boxes and points, and the model's on top. Marks outside the image are cut off there."""
+    """The image with the gold and the model's boxes and points; marks outside the image are cut off."""
     unit = max(picture.width, picture.height) / 100
     body = [Markup('<use href="#{}"/>').format(picture.id)]
-    # Dark halos below all else; the model's solid line below the gold dashes, so that equal boxes show as both.
+    # Dark halos at the bottom, then the model's solid lines, then the gold dashes, so that equal boxes show both colours.
     for who in ("halo", "model", "gold"):
         for marks in (gold, model) if who == "halo" else (model,) if who == "model" else (gold,):
             body += [_box(box, who) for box in marks.boxes] + [
@@ -154,7 +145,7 @@ def draw_image(picture: Picture, gold: Marks, model: Marks, description: str) ->
 
 
 def outside(picture: Picture, marks: Marks) -> bool:
-    """True if some of the marks lies beyond the medium, so that the drawing does not show all of it."""
+    """True if any mark reaches outside the medium, so that the drawing does not show all of it."""
     xs = [v for box in marks.boxes for v in box[0::2]] + [x for x, _ in marks.points]
     ys = [v for box in marks.boxes for v in box[1::2]] + [y for _, y in marks.points]
     times = [t for span in marks.spans for t in span]
@@ -163,62 +154,59 @@ def outside(picture: Picture, marks: Marks) -> bool:
 
 
 def draw_strip(picture: Picture, gold: Marks, model: Marks, description: str) -> Markup:
-    """The frame strip over a time axis, with the gold spans and the model's as bars; one second has one width."""
-    seconds = picture.seconds or 1.0
-    scale = picture.width / seconds
+    """The frame strip over a time axis, with the gold and the model's spans as bars on the same scale."""
     rows = [("gold", gold)] + ([("model", model)] if model is not gold else [])
     height = picture.height + AXIS_HEIGHT + len(rows) * (BAR_HEIGHT + 4)
     body = [Markup('<use href="#{}"/>').format(picture.id)]
+    seam = Markup('<line class="seam" x1="{x}" x2="{x}" y2="{}"/>')
     for i in range(1, STRIP_FRAMES):
-        body.append(
-            Markup('<line class="seam" x1="{x}" x2="{x}" y2="{}"/>').format(
-                picture.height, x=_n(i * picture.width / STRIP_FRAMES)
-            )
-        )
-    every = next((s for s in (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800) if seconds / s <= 8), 3600)
-    for i in range(int(seconds / every + 1e-6) + 1):
-        x = min(i * every * scale, picture.width)
-        anchor = "start" if i == 0 else "end" if x > picture.width - 16 else "middle"
-        body.append(
-            Markup(
-                '<line class="tick" x1="{x}" x2="{x}" y1="{}" y2="{}"/><text class="{}" x="{}" y="{}">{}</text>'
-            ).format(
-                picture.height,
-                picture.height + 4,
-                anchor,
-                _n(min(max(x, 3), picture.width - 3)),
-                picture.height + 17,
-                clock(i * every, every),
-                x=_n(x),
-            )
-        )
+        body.append(seam.format(picture.height, x=_n(i * picture.width / STRIP_FRAMES)))
+    body += _time_axis(picture)
     for r, (who, marks) in enumerate(rows):
         y = picture.height + AXIS_HEIGHT + r * (BAR_HEIGHT + 4) + 2
-        body.append(
-            Markup('<rect class="track" x="0" y="{}" width="{}" height="{}"/>').format(
-                y, picture.width, BAR_HEIGHT
-            )
-        )
-        for start, end in marks.spans:
-            a, b = max(0.0, min(start, seconds)), max(0.0, min(end, seconds))
-            body.append(
-                Markup('<rect class="{} span" x="{}" y="{}" width="{}" height="{}" rx="2"/>').format(
-                    who, _n(a * scale), y, _n(max(2.0, (b - a) * scale)), BAR_HEIGHT
-                )
-            )
+        body += _span_bars(picture, marks.spans, who, y)
     return Markup('<svg class="figure" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         picture.width, height, description, Markup("").join(body)
     )
 
 
+def _time_axis(picture: Picture) -> list[Markup]:
+    """Ticks and clock times under a frame strip, at most nine."""
+    seconds = picture.seconds or 1.0
+    every = next((s for s in (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800) if seconds / s <= 8), 3600)
+    tick = Markup(
+        '<line class="tick" x1="{x}" x2="{x}" y1="{}" y2="{}"/><text class="{}" x="{}" y="{}">{}</text>'
+    )
+    top, ticks = picture.height, []
+    for i in range(int(seconds / every + 1e-6) + 1):
+        x = min(i * every * picture.width / seconds, picture.width)
+        anchor = "start" if i == 0 else "end" if x > picture.width - 16 else "middle"
+        text_x = _n(min(max(x, 3), picture.width - 3))
+        ticks.append(tick.format(top, top + 4, anchor, text_x, top + 17, clock(i * every, every), x=_n(x)))
+    return ticks
+
+
+def _span_bars(picture: Picture, spans: Sequence[tuple[float, float]], who: str, y: float) -> list[Markup]:
+    """One line of bars at height `y`. who: "gold" or "model"."""
+    seconds = picture.seconds or 1.0
+    track = Markup('<rect class="track" x="0" y="{}" width="{}" height="{}"/>')
+    bar = Markup('<rect class="{} span" x="{}" y="{}" width="{}" height="{}" rx="2"/>')
+    bars = [track.format(y, picture.width, BAR_HEIGHT)]
+    scale = picture.width / seconds
+    for start, end in spans:
+        a, b = max(0.0, min(start, seconds)), max(0.0, min(end, seconds))
+        bars.append(bar.format(who, _n(a * scale), y, _n(max(2.0, (b - a) * scale)), BAR_HEIGHT))
+    return bars
+
+
 def clock(seconds: float, every: float = 1.0) -> str:
-    """`0:07`, `12:30`; with tenths where the axis has ticks at fractions of a second."""
+    """`0:07`, `12:30`; with tenths if ticks are less than a second apart (`every`, in seconds)."""
     minutes, rest = divmod(seconds, 60)
     return f"{int(minutes)}:{rest:04.1f}" if every < 1 else f"{int(minutes)}:{int(rest):02d}"
 
 
 def describe(gold: Marks, model: Marks) -> str:
-    """The drawing in words, for readers who do not see it."""
+    """The drawing as text, for screen readers."""
     sides: Sequence[tuple[str, Marks]] = (("gold", gold), ("model", model))
     words = []
     for who, marks in sides:
@@ -238,7 +226,7 @@ def _box(box: Box, who: str) -> Markup:
 
 
 def _point(x: float, y: float, radius: float, who: str) -> Markup:
-    """A ring with four ticks around the point, which itself stays visible."""
+    """A ring with four ticks around the point, so that the point itself stays visible."""
     near, far = radius, 2.2 * radius
     ticks = "".join(
         f"M{_n(x + near * i)} {_n(y + near * j)}L{_n(x + far * i)} {_n(y + far * j)}"

@@ -1,4 +1,4 @@
-"""Tables of the page: before and after by task, and the data card."""
+"""Tables of the page: results by task before and after training, and the data card."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from evaluation.page.charts import interval_chart
 from evaluation.page.values import LABELS, plain
 from evaluation.tables import OVERALL, difference_of, entry_of, percent, task_names
 
-CHECKPOINT_COLOURS, CHECKPOINT_COLOUR_COUNT = 8, 4  # places of checkpoints in the style sheet's palette
+CHECKPOINT_COLOURS, CHECKPOINT_COLOUR_COUNT = 8, 4  # first palette index of checkpoints, and their number
 
 
 def results_table(evaluation: Mapping[str, Any], labels: Mapping[str, str], mode: str) -> dict[str, Any]:
+    """The template's variables for the table of one decoding mode, "greedy" or "sampled"."""
     names = list(evaluation["checkpoints"])
     colours = {name: CHECKPOINT_COLOURS + i % CHECKPOINT_COLOUR_COUNT for i, name in enumerate(names)}
     settings = evaluation.get("settings") or {}
@@ -35,13 +36,13 @@ def results_table(evaluation: Mapping[str, Any], labels: Mapping[str, str], mode
         )
     limit = f", at most {settings['max_tokens']} tokens" if settings.get("max_tokens") else ""
     how = (
-        "most likely token each time (greedy)"
+        "greedy decoding"
         if mode == "greedy"
-        else f"{settings.get('samples', '')} samples a row at temperature 1"
+        else f"{settings.get('samples', '')} samples per row at temperature 1"
     )
     return {
         "title": f"Mean reward by task, {how}{limit}",
-        "about": "Mean reward on held-out rows with its 95 % confidence interval; below it, how many answers kept to the four-stage grammar.",
+        "about": "Mean reward on held-out rows with its 95 % confidence interval, and the share of answers that follow the four-stage grammar.",
         "checkpoints": [{"label": labels[name], "colour": colours[name]} for name in names],
         "difference": f"{labels[names[-1]]} − {LABELS.get(names[-2], names[-2])}" if has_difference else None,
         "rows": rows,
@@ -75,7 +76,7 @@ def _difference(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def evaluation_from_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an evaluation that summary.json holds, for run folders without eval.json."""
+    """The evaluation as far as summary.json contains it, for run folders without eval.json."""
     overall, intervals = summary.get("overall") or {}, summary.get("overall_ci95") or {}
     checkpoints = {}
     for name, tasks in (summary.get("eval") or {}).items():
@@ -85,15 +86,10 @@ def evaluation_from_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
             "n": sum(entry["n"] for entry in tasks.values()),
         }
         checkpoints[name] = {"greedy": {"tasks": tasks, "overall": total}}
-    return (
-        {
-            "checkpoints": checkpoints,
-            "differences": summary.get("differences") or [],
-            "settings": summary.get("settings") or {},
-        }
-        if checkpoints
-        else {}
-    )
+    if not checkpoints:
+        return {}
+    rest = {"differences": summary.get("differences") or [], "settings": summary.get("settings") or {}}
+    return {"checkpoints": checkpoints, **rest}
 
 
 def data_card(card: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,22 +1,22 @@
-"""Reading a run folder: what each file holds, and which of its rollouts a page shows.
+"""Reading a run folder, and choosing the rollouts that the page shows.
 
-Files, all optional except that one of the first three must be there:
+Files; at least one of the first three must exist, the others are optional:
 
     summary.json         result of the whole run
     metrics.jsonl        one object per GRPO step
     eval.json            result of `evaluation.run.evaluate`; eval_rollouts.jsonl has its answers
-    rollouts.jsonl       one object per training rollout, with paths of its media
+    rollouts.jsonl       one object per training rollout, with the paths of its media
     sft_metrics.jsonl    one object per logged SFT step
-    data_card.json       what the training data hold, and with which habits
+    data_card.json       description of the training data
 
-Each may also lie one folder deeper (`eval/eval.json`, `sft/metrics.jsonl`, `data/data_card.json`, …).
+Each may also be in a subfolder (`eval/eval.json`, `sft/metrics.jsonl`, `data/data_card.json`, …).
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,21 +37,21 @@ class RunFolderError(ValueError):
 
 
 @dataclass(frozen=True)
-class Group:
-    """Answers shown together: the rollouts of one prompt at one step, or one held-out row under each checkpoint."""
+class AnswerGroup:
+    """Answers shown together: rollouts of one prompt at one step, or answers of all checkpoints to one held-out row."""
 
     kind: str  # "training" or "held-out"
     task: str
     row_id: str
     step: int | None  # training only
-    why: str  # how this prompt came to be shown, in plain words
+    why: str  # why this prompt is shown, as text
     members: tuple[dict[str, Any], ...]
-    left_out: int = 0  # further members that are not shown
+    left_out: int = 0  # members that are not shown
 
 
 @dataclass
 class RunFolder:
-    """The content of a run folder; rollouts are read when picked, since a real run has millions."""
+    """The content of a run folder, without the rollouts: a long run has millions, and few are shown."""
 
     path: Path
     summary: dict[str, Any] = field(default_factory=dict)
@@ -60,14 +60,14 @@ class RunFolder:
     evaluation: dict[str, Any] = field(default_factory=dict)
     data_card: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)  # what a reader should know about the files
+    notes: list[str] = field(default_factory=list)  # remarks on the files, shown on the page
 
 
 def read_run_folder(path: str | Path) -> RunFolder:
     """Read everything but the rollouts.
 
     Raises:
-        RunFolderError: No such folder, none of the main files in it, or a file that is not what it should be.
+        RunFolderError: The folder does not exist, has none of the main files, or has an invalid file.
     """
     path = Path(path)
     if not path.is_dir():
@@ -91,11 +91,11 @@ def read_run_folder(path: str | Path) -> RunFolder:
 
 def pick_training_groups(
     run: RunFolder, *, moments: int = 3, prompts: int = 2, members: int = 8
-) -> tuple[list[Group], int]:
-    """For each task the first prompts of `moments` steps spread over the run, and the number of rollouts in the file.
+) -> tuple[list[AnswerGroup], int]:
+    """For each task the first `prompts` prompts of `moments` steps spread over the run; also the number of all rollouts.
 
-    Not chosen by reward, so what is shown is what happened. A group larger than `members` shows its best, its worst
-    and others evenly between.
+    The choice does not depend on rewards. Of a group larger than `members`, the best, the worst and evenly spaced others
+    are shown.
     """
     if "rollouts" not in run.files:
         return [], 0
@@ -116,24 +116,18 @@ def pick_training_groups(
     for (task, step), rows in sorted(found.items()):
         for i, (row_id, answers) in enumerate(rows.items()):
             kept = tuple(_located(one, file.parent) for one in _thin_by_reward(answers, members))
-            why = ("first", "second", "third")[i] if i < 3 else f"{i + 1}th"
-            groups.append(
-                Group(
-                    "training",
-                    task,
-                    row_id,
-                    step,
-                    f"{why} {task} prompt of step {step}",
-                    kept,
-                    len(answers) - len(kept),
-                )
-            )
+            place = ("first", "second", "third")[i] if i < 3 else f"{i + 1}th"
+            why = f"{place} {task} prompt of step {step}"
+            groups.append(AnswerGroup("training", task, row_id, step, why, kept, len(answers) - len(kept)))
     return groups, total
 
 
-def pick_held_out_groups(run: RunFolder, *, drawn: int = 2, seed: int = 0) -> tuple[list[Group], int]:
-    """For each task: the row that gained most from the first trained checkpoint to the last, the one that lost most,
-    and `drawn` at random; each with its greedy answer under every checkpoint. Also the number of answers in the file."""
+def pick_held_out_groups(run: RunFolder, *, drawn: int = 2, seed: int = 0) -> tuple[list[AnswerGroup], int]:
+    """For each task the rows to show, with the greedy answers of all checkpoints; also the number of all answers.
+
+    Shown are the rows whose reward rose and fell most from the last but one checkpoint to the last, and `drawn` random
+    ones. Rows that a checkpoint did not answer are left out.
+    """
     if "eval_rollouts" not in run.files:
         return [], 0
     file = run.files["eval_rollouts"]
@@ -151,39 +145,42 @@ def pick_held_out_groups(run: RunFolder, *, drawn: int = 2, seed: int = 0) -> tu
     groups = []
     for task, rows in sorted(tasks.items()):
         complete = {row_id: answers for row_id, answers in rows.items() if len(answers) == len(order)}
-        change = {
-            row_id: answers[order[-1]]["reward"] - answers[order[-2]]["reward"]
-            for row_id, answers in complete.items()
-            if len(order) > 1 and None not in (answers[order[-1]]["reward"], answers[order[-2]]["reward"])
-        }
-        picked: dict[str, str] = {}
-        if change:
-            best, worst = max(change, key=lambda r: change[r]), min(change, key=lambda r: change[r])
-            if change[best] > 0:
-                picked[best] = f"largest gain from {order[-2]} to {order[-1]} among {len(change)} {task} rows"
-            if change[worst] < 0:
-                picked[worst] = (
-                    f"largest loss from {order[-2]} to {order[-1]} among {len(change)} {task} rows"
-                )
-        rest = sorted(set(complete) - set(picked))
-        for row_id in random.Random(f"{seed} {task}").sample(rest, min(drawn, len(rest))):
-            picked[row_id] = f"drawn at random from {len(complete)} held-out {task} rows"
-        for row_id, why in picked.items():
-            groups.append(
-                Group(
-                    "held-out",
-                    task,
-                    row_id,
-                    None,
-                    why,
-                    tuple(_located(complete[row_id][name], file.parent) for name in order),
-                )
-            )
+        for row_id, why in _pick_rows(task, complete, order, drawn, seed).items():
+            members = tuple(_located(complete[row_id][name], file.parent) for name in order)
+            groups.append(AnswerGroup("held-out", task, row_id, None, why, members))
     return groups, total
 
 
+def _pick_rows(
+    task: str,
+    rows: Mapping[str, Mapping[str, dict[str, Any]]],
+    checkpoints: Sequence[str],
+    drawn: int,
+    seed: int,
+) -> dict[str, str]:
+    """{row id: why it is shown} for one task. rows: row id -> checkpoint -> answer."""
+    picked: dict[str, str] = {}
+    if len(checkpoints) > 1:
+        before, after = checkpoints[-2:]
+        rewards = {row_id: (a[before]["reward"], a[after]["reward"]) for row_id, a in rows.items()}
+        change = {row_id: new - old for row_id, (old, new) in rewards.items() if None not in (old, new)}
+        best, worst = (
+            max(change, key=change.__getitem__, default=""),
+            min(change, key=change.__getitem__, default=""),
+        )
+        among = f"from {before} to {after} among {len(change)} {task} rows"
+        if change and change[best] > 0:
+            picked[best] = f"largest gain {among}"
+        if change and change[worst] < 0:
+            picked[worst] = f"largest loss {among}"
+    rest = sorted(set(rows) - set(picked))
+    for row_id in random.Random(f"{seed} {task}").sample(rest, min(drawn, len(rest))):
+        picked[row_id] = f"drawn at random from {len(rows)} held-out {task} rows"
+    return picked
+
+
 def _spread(items: Sequence[int], count: int) -> list[int]:
-    """First, last and evenly between: at most `count` items."""
+    """At most `count` evenly spaced items, including the first and the last."""
     if len(items) <= count:
         return list(items)
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
@@ -199,7 +196,7 @@ def _thin_by_reward(answers: Sequence[dict[str, Any]], count: int) -> tuple[dict
 
 
 def _located(record: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The record with media paths that do not depend on where the reader stands: relative ones start from the file."""
+    """The record with absolute media paths; relative ones start from the file's folder."""
 
     def locate(medium: Any) -> Any:
         if isinstance(medium, dict) and isinstance(medium.get("path"), str):
@@ -220,7 +217,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _read_lines(file: Path, notes: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a JSONL file. A last line cut off by a crash is noted; any other is an error."""
+    """(line number, object) of a JSONL file. A last line cut off by a crash is skipped with a note; others are errors."""
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():

@@ -1,4 +1,4 @@
-"""Numbers of a run's log and how they are written in the page."""
+"""Reading values from a run's log, and formatting them for the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from evaluation.page.run_folder import RunFolder
 
 LABELS = {"untrained": "untrained", "sft": "after SFT", "rl": "after RL"}  # checkpoints in running text
-GAP_LIMITS = {"mean": 4e-5, "max": 5e-2}  # fp32; a run's own limits, where summary.json has them, win
+GAP_LIMITS = {"mean": 4e-5, "max": 5e-2}  # for fp32; limits in summary.json take precedence
 
 
 def gap_limits(run: RunFolder) -> dict[str, float]:
@@ -27,7 +27,7 @@ def values(records: Sequence[Mapping[str, Any]], key: str) -> tuple[float | None
 
 
 def column(records: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    """The finite values of `key`, in order."""
+    """All finite values of `key`, in order."""
     return [value for value in values(records, key) if value is not None]
 
 
@@ -43,18 +43,18 @@ def is_number(value: Any) -> bool:
 
 
 def number(value: Any) -> str:
-    """Two decimals, or words where nothing was logged."""
+    """The value with two decimals, or a phrase if nothing was logged."""
     return f"{value:.2f}" if is_number(value) else "not logged"
 
 
 def heading(name: str) -> str:
-    """Name of a checkpoint as a heading."""
+    """A checkpoint's name as a heading."""
     text = LABELS.get(name, name)
     return text[:1].upper() + text[1:] if name in LABELS else text
 
 
 def plain(value: Any) -> str:
-    """Any JSON value as short text."""
+    """A JSON value as short text."""
     if value is None:
         return "–"
     if isinstance(value, float):

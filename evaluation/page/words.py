@@ -1,4 +1,4 @@
-"""The run in plain words: headline, key figures, what the on-policy check saw, how the gallery was picked."""
+"""The sentences of the page: headline, key figures, result of the on-policy check, how the gallery was chosen."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.page.run_folder import Group, RunFolder
+from evaluation.page.run_folder import AnswerGroup, RunFolder
 from evaluation.page.values import LABELS, column, duration, gap_limits, is_number, mean_of, number
 from evaluation.tables import OVERALL, difference_of, entry_of
 
 
 def headline(run: RunFolder, evaluation: Mapping[str, Any]) -> list[str]:
+    """Sentences on what was trained and how the mean reward changed."""
     sentences = []
     trained = [name for name in evaluation.get("checkpoints", {}) if name != "untrained"]
     if run.metrics or "rl" in trained:
         before = "first from written examples (SFT), then " if run.sft_metrics or "sft" in trained else ""
         sentences.append(
-            f"A vision-language model learned {before}by trial and error (GRPO): it answered each question several times, "
-            "programs checked the answers, and those better than their group's average became more likely. vLLM sampled "
-            "every answer from exactly the weights that were then updated."
+            f"A vision-language model was trained {before}by reinforcement learning (GRPO): it answered each question several "
+            "times, programs scored the answers, and answers better than their group's average became more likely. vLLM "
+            "sampled every answer from the same weights that were then updated."
         )
     if evaluation:
         names = list(evaluation["checkpoints"])
@@ -35,7 +36,7 @@ def headline(run: RunFolder, evaluation: Mapping[str, Any]) -> list[str]:
         change = difference_of(evaluation, names[-2], names[-1], OVERALL) if len(names) > 1 else None
         if change and change.get("mean") is not None:
             low, high = change["ci95"]
-            text += f" The last step changed it by {change['mean']:+.2f} (95 % confidence: {low:+.2f} to {high:+.2f}, same questions)."
+            text += f" The last stage of training changed it by {change['mean']:+.2f} (95 % confidence interval: {low:+.2f} to {high:+.2f}, same questions)."
         sentences.append(text)
     if run.metrics and not evaluation:
         last = run.metrics[-1]
@@ -46,6 +47,7 @@ def headline(run: RunFolder, evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def tiles(run: RunFolder, evaluation: Mapping[str, Any], labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Key figures: the mean reward of each checkpoint, time, steps and log-prob gap, as far as they are known."""
     tiles: list[dict[str, Any]] = []
     names = list(evaluation.get("checkpoints", {}))
     for name in names:
@@ -53,44 +55,28 @@ def tiles(run: RunFolder, evaluation: Mapping[str, Any], labels: Mapping[str, st
         if entry and entry.get("mean") is not None:
             low, high = entry.get("ci95") or (None, None)
             note = f"mean reward, {low:.2f} to {high:.2f}" if low is not None else "mean reward"
-            tiles.append(
-                {
-                    "label": labels[name],
-                    "value": f"{entry['mean']:.2f}",
-                    "note": note,
-                    "strong": name == names[-1] and len(names) > 1,
-                }
-            )
+            last = name == names[-1] and len(names) > 1
+            tiles.append(_tile(labels[name], f"{entry['mean']:.2f}", note, strong=last))
     seconds = run.summary.get("seconds_total")
     if seconds is not None:
-        tiles.append({"label": "Whole run", "value": duration(seconds), "note": None, "strong": False})
+        tiles.append(_tile("Whole run", duration(seconds)))
     grpo = run.summary.get("grpo", {})
     steps = grpo.get("steps", len(run.metrics) or None)
     if steps is not None:
         spent = sum(v for v in (grpo.get("seconds") or {}).values() if v is not None)
-        tiles.append(
-            {
-                "label": "GRPO steps",
-                "value": str(steps),
-                "note": f"in {duration(spent)}" if spent else None,
-                "strong": False,
-            }
-        )
+        tiles.append(_tile("GRPO steps", str(steps), f"in {duration(spent)}" if spent else None))
     gap = grpo.get("mean_logprob_gap", mean_of(run.metrics, "logprob_gap/mean"))
     if gap is not None:
-        tiles.append(
-            {
-                "label": "vLLM–trainer gap",
-                "value": f"{gap:.1e}",
-                "note": "mean difference of log-probs",
-                "strong": False,
-            }
-        )
+        tiles.append(_tile("vLLM–trainer gap", f"{gap:.1e}", "mean difference of log-probs"))
     return tiles
 
 
+def _tile(label: str, value: str, note: str | None = None, *, strong: bool = False) -> dict[str, Any]:
+    return {"label": label, "value": value, "note": note, "strong": strong}
+
+
 def gap_sentence(run: RunFolder) -> tuple[str, bool] | None:
-    """What the on-policy check saw, and whether all steps were within the limits; None if it was not logged."""
+    """Result of the on-policy check as text, and whether all steps were within the limits; None if it was not logged."""
     means, largest = (column(run.metrics, f"logprob_gap/{kind}") for kind in ("mean", "max"))
     if not means or not largest:
         return None
@@ -101,7 +87,7 @@ def gap_sentence(run: RunFolder) -> tuple[str, bool] | None:
         for one in measured
         for kind in ("mean", "max")
     )
-    verdict = (
+    result = (
         f"above a limit (or not a number) {over} times in {len(measured)} steps: these steps were not on-policy"
         if over
         else f"all {len(measured)} steps with an update stayed below both limits"
@@ -109,7 +95,7 @@ def gap_sentence(run: RunFolder) -> tuple[str, bool] | None:
     text = (
         "On-policy check: the trainer recomputes the log-probability of every token vLLM sampled. The mean gap of a step was "
         f"at most {max(means):.1e} (limit {_limit(limits['mean'])}), the largest of any token {max(largest):.1e} "
-        f"(limit {_limit(limits['max'])}); {verdict}."
+        f"(limit {_limit(limits['max'])}); {result}."
     )
     return text, not over
 
@@ -118,7 +104,8 @@ def _limit(value: float) -> str:
     return f"{value:.0e}" if math.isfinite(value) else "none"
 
 
-def gallery_about(groups: Sequence[Group], answers: int, rollouts: int) -> str:
+def gallery_about(groups: Sequence[AnswerGroup], answers: int, rollouts: int) -> str:
+    """How many answers and rollouts of all are shown, and how they were chosen."""
     shown = {kind: sum(len(g.members) for g in groups if g.kind == kind) for kind in ("held-out", "training")}
     parts = []
     if shown["held-out"]:
@@ -129,6 +116,6 @@ def gallery_about(groups: Sequence[Group], answers: int, rollouts: int) -> str:
     if shown["training"]:
         parts.append(
             f"{shown['training']} of {rollouts:,} training rollouts: the first prompts of each task at an early, a middle and a late "
-            "step, not chosen by reward. All rollouts of a prompt form its group; the advantage says how far above the group's mean each is."
+            "step, not chosen by reward. The rollouts of a prompt form a group; the advantage says how far each is above the group's mean."
         )
     return " ".join(parts)

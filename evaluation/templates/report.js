@@ -1,5 +1,5 @@
 "use strict";
-// Charts are drawn already; this adds the read-out under the pointer or arrow keys, and curves that can be hidden.
+// The charts are static SVG. This adds a read-out of values under the pointer or arrow keys, and hides or shows curves.
 for (const figure of document.querySelectorAll("[data-chart]")) {
   const data = JSON.parse(figure.dataset.chart);
   const svg = figure.querySelector("svg"), cursor = figure.querySelector(".cursor"), readout = figure.querySelector(".readout");
@@ -82,10 +82,10 @@ if (form) {
   form.addEventListener("change", apply);
   form.addEventListener("reset", () => setTimeout(apply));
   form.addEventListener("submit", (event) => event.preventDefault());
-  apply(); // a reloaded page may keep its choices
+  apply(); // browsers may restore the form's state on reload
 }
 
-// Gallery: a larger view of one answer; left and right go to the neighbours that are shown.
+// Gallery: a larger view of one answer; the left and right arrow keys show its visible neighbours.
 const dialog = document.getElementById("large");
 let current = null;
 const enlarge = (card) => {

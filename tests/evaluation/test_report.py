@@ -13,7 +13,7 @@ import pytest
 
 from evaluation.page.charts import Series, area_chart, line_chart
 from evaluation.page.marks import answer_text, gold_marks, model_marks
-from evaluation.page.pictures import Marks, Shelf
+from evaluation.page.pictures import Marks, MediaStore
 from evaluation.page.run_folder import (
     RunFolderError,
     pick_held_out_groups,
@@ -94,11 +94,9 @@ def test_a_missing_image_is_said_and_the_rest_is_shown(copy):
 
 
 def test_media_stop_at_their_budget_and_say_so(run_folder):
-    shelf = Shelf(budget=10)
-    assert (
-        shelf.image(str(run_folder / "media/0.png")) == "not embedded: the page's budget for media is used up"
-    )
-    assert shelf.definitions == []
+    media = MediaStore(budget=10)
+    assert media.image(str(run_folder / "media/0.png")) == "not embedded: the page's media budget is used up"
+    assert media.definitions == []
 
 
 def test_gap_above_its_limit_is_a_warning(copy):

@@ -27,7 +27,7 @@ from tests.evaluation.mini_run import (
 GOLD, MODEL = (255, 176, 0), (25, 168, 255)
 CHARTS = [
     "Reward by task", "Reward over all rollouts", "Length by task", "Answers in the grammar", "Groups without signal",
-    "vLLM against trainer", "Gradient norm", "Entropy", "Seconds a step", "Tokens per second", "Loss", "Loss by stage",
+    "vLLM against trainer", "Gradient norm", "Entropy", "Seconds per step", "Tokens per second", "Loss", "Loss by stage",
 ]  # fmt: skip
 
 
