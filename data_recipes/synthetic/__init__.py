@@ -1,1 +1,1 @@
-"""Synthetic data: images and videos made on the spot, with exact answers."""
+"""Synthetic data: generated images and videos with exact answers."""

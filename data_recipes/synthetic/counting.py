@@ -1,4 +1,4 @@
-"""Counting figures among distractors, with a limit on how much of any figure another may cover."""
+"""Counting figures among distractors, with a limit on how much of a figure others may cover."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import Field
 from data_recipes.synthetic.figures import Figure, apart, background, blemish, figure_mask, inside, paint
 from data_recipes.synthetic.refer import Query
 from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
-from data_recipes.synthetic.world import Sample, WorldOptions, knob, listed, numbers, whole_knob, world
+from data_recipes.synthetic.world import DraftRow, WorldOptions, knob, listed, numbers, whole_knob, world
 
 Kind = Literal["colour_shape", "colour", "shape"]
 TRIES = 80
@@ -23,26 +23,26 @@ class CountingOptions(WorldOptions):
     """Options of `synthetic_counting`."""
 
     kinds: tuple[Kind, ...] = ("colour_shape", "colour", "shape")
-    """What is counted, in turn: "red stars", "red figures", "stars"."""
+    """Kinds of question, in turn: count "red stars", "red figures" or "stars"."""
     width: int = Field(512, ge=128)
     """Of the image, in pixels."""
     height: int = Field(512, ge=128)
     """Of the image, in pixels."""
     most: int | None = Field(None, ge=0)
-    """Largest true count (0 to this are equally likely); 4 to 24 by difficulty."""
+    """Maximum true count (all counts from 0 to it are equally likely); 4 to 24 by difficulty."""
     distractors: int | None = Field(None, ge=0)
-    """Figures that are not counted, most of them of the counted colour or shape; 3 to 24 by difficulty."""
+    """Number of figures that do not count, most of them of the counted colour or shape; 3 to 24 by difficulty."""
     overlap: float | None = Field(None, ge=0.0, le=0.7)
-    """Largest share of a figure that others may cover; 0: no two figures touch. 0 to 0.4 by difficulty."""
+    """Maximum share of a figure that others may cover; 0: no two figures touch. 0 to 0.4 by difficulty."""
     unit: float | None = Field(None, ge=6)
-    """Half the side of a figure in pixels, give or take 20 %; 30 to 16 by difficulty."""
+    """Half the side of a figure in pixels, plus or minus 20 %; 30 to 16 by difficulty."""
     roughness: float | None = Field(None, ge=0.0, le=1.0)
     """Strength of the background's texture; 0 to 0.8 by difficulty."""
 
 
 @dataclass(frozen=True)
 class CountingPlan:
-    """figures: from the lowest to the topmost."""
+    """figures: from bottom to top."""
 
     figures: tuple[Figure, ...]
     query: Query
@@ -68,7 +68,7 @@ def plan(kind: str, rng: random.Random, options: CountingOptions) -> CountingPla
     return CountingPlan(tuple(figures), query) if figures is not None else None
 
 
-def make(planned: CountingPlan, rng: random.Random, options: CountingOptions) -> Sample:
+def make(planned: CountingPlan, rng: random.Random, options: CountingOptions) -> DraftRow:
     hard = options.difficulty
     image = background(rng, options.width, options.height, knob(options.roughness, 0, 0.8, hard))
     overlap = knob(options.overlap, 0, 0.4, hard)
@@ -93,7 +93,7 @@ def make(planned: CountingPlan, rng: random.Random, options: CountingOptions) ->
         "objects": [{"colour": f.colour, "shape": f.shape, "box": f.box} for f in planned.figures],
     }
     question = f"How many {name} are there? Answer with a number."
-    return Sample("counting", question, {"value": count}, trace, (image,), columns=columns)
+    return DraftRow("counting", question, {"value": count}, trace, (image,), columns=columns)
 
 
 def _counted(rng: random.Random, query: Query) -> tuple[str, str]:
@@ -101,10 +101,10 @@ def _counted(rng: random.Random, query: Query) -> tuple[str, str]:
 
 
 def _distractor(rng: random.Random, query: Query, colour: str, shape: str) -> tuple[str, str]:
-    """A colour and shape that do not count; mostly one of the two is that of what counts."""
+    """A colour and shape that do not count; in most cases one of the two is that of the counted figures."""
     other_colour = rng.choice([c for c in PALETTE if c != colour])
     other_shape = rng.choice([s for s in ALL_SHAPES if s != shape])
-    if not query.shape:  # colours decide
+    if not query.shape:  # any shape of this colour counts
         return other_colour, rng.choice(ALL_SHAPES)
     if not query.colour:
         return rng.choice(list(PALETTE)), other_shape
@@ -114,7 +114,8 @@ def _distractor(rng: random.Random, query: Query, colour: str, shape: str) -> tu
 def _placed(
     rng: random.Random, looks: list[tuple[str, str]], unit: float, overlap: float, options: CountingOptions
 ) -> list[Figure] | None:
-    """Figures of these looks, later ones over earlier ones, none covered beyond `overlap`; None where one finds no place."""
+    """Figures of these colours and shapes, later ones above earlier ones, none covered by more than `overlap`; None if one
+    does not fit."""
     owner = np.full(
         (options.height, options.width), -1, np.int32
     )  # number of the topmost figure of each pixel
@@ -147,7 +148,7 @@ def _placed(
 
 
 def _ink(figure: Figure) -> np.ndarray:
-    """Pixels of the figure within its box, as a mask."""
+    """Mask of the figure's pixels within its box."""
     mask, left, top = figure_mask(figure)
     x1, y1, x2, y2 = figure.box
     cut: Image.Image = mask.crop((x1 - left, y1 - top, x2 - left, y2 - top))

@@ -1,4 +1,4 @@
-"""Events in made videos: figures that are seen for a while, move, or change colour, in spans that are exact to the frame."""
+"""Events in generated videos: figures that appear, move or change colour, in spans that are exact to the frame."""
 
 from __future__ import annotations
 
@@ -13,33 +13,41 @@ from pydantic import Field, model_validator
 
 from data_recipes.synthetic.figures import Figure, background, paint
 from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
-from data_recipes.synthetic.world import Sample, WorldOptions, encoded_video, knob, listed, whole_knob, world
+from data_recipes.synthetic.world import (
+    DraftRow,
+    WorldOptions,
+    encoded_video,
+    knob,
+    listed,
+    whole_knob,
+    world,
+)
 
 Kind = Literal["seen", "moves", "turns", "nth", "both"]
 Spans = tuple[tuple[int, int], ...]
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
-STEP = 2  # pixels from frame to frame while something moves
+STEP = 2  # pixels per frame of a moving figure
 
 
 class EventOptions(WorldOptions):
     """Options of `synthetic_events`. Every clip is an H.264 file with a constant frame rate."""
 
     kinds: tuple[Kind, ...] = ("seen", "moves", "turns", "nth", "both")
-    """What is asked for, in turn: when a figure is seen; when it moves; when it has another colour; when it is seen for
-    the second (third …) time; when two figures are both seen."""
+    """Kinds of question, in turn: when a figure is visible; when it moves; when it has another colour; when it is visible
+    for the second (third …) time; when two figures are both visible."""
     seconds: int | None = Field(None, ge=4, le=600)
     """Length of a clip; 6 to 40 by difficulty."""
     frames_per_second: Literal[2, 4, 5, 8, 10, 20, 25] = 8
-    """Of the file. Times of frames are exact in decimals at these rates."""
+    """Frame rate of the file. At these rates the times of frames are exact in decimals."""
     things: int | None = Field(None, ge=2, le=12)
-    """Figures in a clip; 2 to 8 by difficulty."""
+    """Number of figures in a clip; 2 to 8 by difficulty."""
     repeats: int | None = Field(None, ge=1, le=5)
-    """Most spans of one figure's event; 1 to 4 by difficulty."""
+    """Maximum number of spans of one figure's event; 1 to 4 by difficulty."""
     align_s: float = Field(0.5, gt=0.0)
-    """Events begin and end at multiples of this many seconds, and last, and pause, two of them at least; a multiple of the
-    time of one frame. With 0.5 a model that is shown two frames a second sees every begin and end."""
+    """Events start and end at multiples of this many seconds, and events and pauses last at least two of them; a multiple
+    of one frame's duration. With 0.5, a model that sees two frames per second sees every start and end."""
     cell_px: int = Field(80, ge=48)
-    """Side of the square in which a figure stays; the frame is as many of them as the figures need."""
+    """Side of the square that each figure stays in; the frame has as many squares as there are figures."""
     roughness: float | None = Field(None, ge=0.0, le=1.0)
     """Strength of the (still) background's texture; 0 to 0.8 by difficulty."""
 
@@ -55,10 +63,10 @@ class EventOptions(WorldOptions):
 
 @dataclass(frozen=True)
 class Track:
-    """A figure over time. event: seen, moves or turns; spans: frames [first, end) in which it happens.
+    """A figure over time. event: "seen", "moves" or "turns"; spans: frames [first, end) in which it happens.
 
-    Seen: it is there in its spans alone. Moves: it stands still outside them; frame `first` is the first at a new place.
-    Turns: it has the colour `other` in its spans.
+    seen: the figure is visible only in its spans. moves: it stands still outside its spans; frame `first` is the first one
+    at a new position. turns: it has the colour `other` in its spans.
     """
 
     figure: Figure
@@ -67,7 +75,7 @@ class Track:
     other: str = ""
 
     def at(self, frame: int) -> Figure | None:
-        """The figure as drawn in a frame, None if it is not there."""
+        """The figure as drawn in a frame; None if it is not visible."""
         figure = self.figure
         on = any(first <= frame < end for first, end in self.spans)
         if self.event == "seen":
@@ -87,7 +95,7 @@ class Track:
         return figure
 
     def _way(self, moved: int) -> int:
-        """Pixels to the right after so many frames of moving: to and fro over one figure's half."""
+        """Offset to the right in pixels after `moved` frames: back and forth over half a figure."""
         turn = max(1, int(self.figure.half) // STEP)
         phase = moved % (2 * turn)
         return STEP * (phase if phase <= turn else 2 * turn - phase)
@@ -120,7 +128,7 @@ def plan(kind: str, rng: random.Random, options: EventOptions) -> EventPlan | No
     most = whole_knob(options.repeats, 1, 4, hard)
     columns = 2 if count <= 4 else 4
     rows = -(-count // columns)
-    # Each colour and shape once, the colours that figures turn to included: names stay unique at all times.
+    # Each colour and shape occurs once, including colours that figures turn to, so names are unique at all times.
     looks = rng.sample([(c, s) for c in PALETTE for s in ALL_SHAPES], 2 * count)
     first_events = {
         "seen": ["seen"],
@@ -160,7 +168,7 @@ def plan(kind: str, rng: random.Random, options: EventOptions) -> EventPlan | No
     return EventPlan(kind, tuple(tracks), asked, wanted, steps * unit, nth, size)
 
 
-def make(planned: EventPlan, rng: random.Random, options: EventOptions) -> Sample:
+def make(planned: EventPlan, rng: random.Random, options: EventOptions) -> DraftRow:
     rate = options.frames_per_second
     roughness = knob(options.roughness, 0, 0.8, options.difficulty)
     video = encoded_video(frames(planned, rng, roughness), rate)
@@ -202,7 +210,7 @@ def make(planned: EventPlan, rng: random.Random, options: EventOptions) -> Sampl
             for t in planned.tracks
         ],
     }
-    return Sample("temporal", question, {"spans": spans}, trace, videos=(video,), columns=columns)
+    return DraftRow("temporal", question, {"spans": spans}, trace, videos=(video,), columns=columns)
 
 
 def frames(planned: EventPlan, rng: random.Random, roughness: float) -> Iterator[np.ndarray]:
@@ -218,17 +226,17 @@ def frames(planned: EventPlan, rng: random.Random, roughness: float) -> Iterator
 
 
 def intersection(a: Spans, b: Spans) -> Spans:
-    """Frames that lie in spans of both; spans in order."""
+    """Intersection of two sets of spans, each in order."""
     both = [(max(x[0], y[0]), min(x[1], y[1])) for x in a for y in b]
     return tuple(sorted(span for span in both if span[0] < span[1]))
 
 
 def _random_spans(rng: random.Random, steps: int, count: int, unit: int) -> Spans | None:
-    """`count` spans in frames, with the clip's first and last step free, and pauses and spans of two steps at least."""
+    """`count` random spans in frames; the clip's first and last step are free, spans and pauses have at least two steps."""
     free = steps - 2 - 2 * (2 * count - 1)
     if free < 0:
         return None
-    # The free steps are shared among the parts: pauses before, between and after, and spans.
+    # Distribute the remaining steps among the spans and the pauses before, between and after them.
     cuts = sorted(rng.randint(0, free) for _ in range(2 * count))
     extra = [b - a for a, b in zip([0, *cuts], cuts, strict=False)]
     spans, at = [], 1
@@ -241,7 +249,7 @@ def _random_spans(rng: random.Random, steps: int, count: int, unit: int) -> Span
 
 
 def _cell(figure: Figure, side: int) -> list[int]:
-    """The square in which a figure stays, [x1, y1, x2, y2] in pixels."""
+    """The square a figure stays in, [x1, y1, x2, y2] in pixels."""
     x, y = int(figure.x) // side * side, int(figure.y) // side * side
     return [x, y, x + side, y + side]
 

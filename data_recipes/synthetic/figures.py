@@ -1,4 +1,4 @@
-"""Coloured figures anywhere in an image, with the exact boxes of their pixels; procedural backgrounds and blemishes."""
+"""Coloured figures anywhere in an image, with exact pixel boxes; procedural backgrounds, blur and noise."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from data_recipes.synthetic.shapes.scenes import OUTLINES, PALETTE
 
 Box = list[int]
 SIZES = {"small": 0.6, "medium": 1.0, "large": 1.6}
-"""Half the side of a figure by its size word, in units of the scene; steps so large that nobody doubts which is which."""
+"""Half the side of a figure by its size word, relative to the scene's unit; far enough apart to be unambiguous."""
 VISIBLE = (
     64  # of 255: paler edges of a figure or a letter are cut off, so that a box ends where ink can be seen
 )
-_SMOOTH = 4  # figures are drawn this much larger and reduced, for smooth edges
+_SMOOTH = 4  # supersampling factor for smooth edges
 _BASES: dict[str, Sequence[tuple[float, float]]] = {
     "square": ((0, 0), (1, 0), (1, 1), (0, 1)),
     "triangle": ((0.5, 0), (1, 1), (0, 1)),
@@ -32,7 +32,7 @@ _BASES: dict[str, Sequence[tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """x, y: centre in pixels. half: half of its side in pixels before turning. angle: in degrees, to the right."""
+    """x, y: centre in pixels. half: half the side in pixels before rotation. angle: degrees clockwise."""
 
     colour: str
     shape: str
@@ -56,7 +56,7 @@ class Figure:
 
 @lru_cache(maxsize=4096)
 def figure_mask(figure: Figure) -> tuple[Image.Image, int, int]:
-    """(coverage as an "L" image, its left, its top)."""
+    """(coverage as an "L" image, its left edge, its top edge)."""
     reach = math.ceil(figure.half * 1.5) + 2
     left, top = math.floor(figure.x) - reach, math.floor(figure.y) - reach
     side = 2 * reach + 1
@@ -72,17 +72,17 @@ def figure_mask(figure: Figure) -> tuple[Image.Image, int, int]:
 
 
 def visible(mask: Image.Image) -> Image.Image:
-    """Coverage without what is too pale to be seen."""
+    """The coverage with values set to 0 where it is too pale to be seen."""
     return mask.point([0] * VISIBLE + list(range(VISIBLE, 256)))
 
 
 def paint(image: Image.Image, figure: Figure, *, outline: bool = False) -> None:
-    """Draw a figure; with a darker rim where figures of one colour may overlap."""
+    """Draw a figure; outline: with a darker rim, for figures of one colour that may overlap."""
     mask, left, top = figure_mask(figure)
     colour = PALETTE[figure.colour]
     image.paste(colour, (left, top), mask)
     if outline:
-        # The rim lies inside, so that the box stays what it is.
+        # The rim is inside the figure, so that the box does not change.
         inner = mask.filter(ImageFilter.MinFilter(5))
         rim = Image.fromarray(np.asarray(mask) - np.asarray(inner))
         rim_colour = tuple(c // 2 for c in colour) if figure.colour != "black" else (130, 130, 130)
@@ -94,7 +94,7 @@ def inside(box: Box, width: int, height: int, margin: int = 2) -> bool:
 
 
 def apart(a: Box, b: Box, gap: int) -> bool:
-    """Whether there are at least `gap` free pixels between two boxes."""
+    """True if there are at least `gap` free pixels between two boxes."""
     return a[2] + gap <= b[0] or b[2] + gap <= a[0] or a[3] + gap <= b[1] or b[3] + gap <= a[1]
 
 
@@ -105,7 +105,7 @@ def place(
     fits: Callable[[Figure, list[Figure]], bool],
     tries: int = 60,
 ) -> list[Figure] | None:
-    """`count` figures, each drawn until it fits those before it; None where one finds no place."""
+    """`count` figures, each redrawn until it fits those before it; None if one does not fit."""
     placed: list[Figure] = []
     for number in range(count):
         for _ in range(tries):
@@ -122,8 +122,8 @@ def place(
 
 
 def background(rng: random.Random, width: int, height: int, roughness: float) -> Image.Image:
-    """A muted, light background unlike every colour of PALETTE: flat at roughness 0, else like cloud, grain of wood, cloth
-    or a blurred photograph, the stronger the nearer to 1."""
+    """A light background unlike any colour of PALETTE: flat at roughness 0, otherwise clouds, wood grain, cloth or a blurred
+    photograph, strongest at 1."""
     generator = np.random.default_rng(rng.getrandbits(64))
     base = generator.uniform(165, 225) + generator.uniform(-12, 12, 3)
     if not roughness:
@@ -143,7 +143,7 @@ def background(rng: random.Random, width: int, height: int, roughness: float) ->
         grey = _clouds(generator, width, height, (3, 6))
         for channel in range(3):
             pattern[..., channel] = 0.8 * grey + 0.35 * _clouds(generator, width, height, (3,))
-    # Clipped, so that no pixel comes near a colour of the palette.
+    # Clipped to keep every pixel away from the palette's colours.
     values = np.clip(base + pattern * (42 * roughness), 140, 240)
     middle = values.mean(axis=2, keepdims=True)
     return Image.fromarray(np.clip(values, middle - 16, middle + 16).round().astype(np.uint8))
@@ -152,7 +152,7 @@ def background(rng: random.Random, width: int, height: int, roughness: float) ->
 def _clouds(
     generator: np.random.Generator, width: int, height: int, cells: Sequence[int], stretch: int = 1
 ) -> np.ndarray:
-    """(H, W) noise of several scales between about -1 and 1. cells: across the image, coarse to fine."""
+    """(H, W) noise of several scales, about -1 to 1. cells: number of cells across the image per scale, coarse to fine."""
     total = np.zeros((height, width), np.float32)
     for octave, count in enumerate(cells):
         rows = max(2, round(count * height / width))
@@ -163,7 +163,7 @@ def _clouds(
 
 
 def blemish(image: Image.Image, rng: random.Random, *, blur: float = 0.0, noise: float = 0.0) -> Image.Image:
-    """The image blurred (radius in pixels) and with Gaussian noise (standard deviation in steps of 255)."""
+    """The image with blur (radius in pixels) and Gaussian noise (standard deviation on the 0 to 255 scale)."""
     if blur:
         image = image.filter(ImageFilter.GaussianBlur(blur))
     if noise:

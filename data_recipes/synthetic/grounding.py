@@ -1,4 +1,4 @@
-"""Boxes of figures on textured backgrounds, by referring expressions that mean exactly one figure, or all of a kind."""
+"""Boxes of figures on textured backgrounds, for referring expressions that match exactly one figure, or all of a kind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from data_recipes.synthetic.figures import (
 from data_recipes.synthetic.refer import Query, describe, meant
 from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.world import (
-    Sample,
+    DraftRow,
     WorldOptions,
     knob,
     listed,
@@ -42,8 +42,8 @@ class GroundingOptions(WorldOptions):
     """Options of `synthetic_grounding`."""
 
     kinds: tuple[Kind, ...] = ("attributes", "relation", "extreme", "all")
-    """How figures are referred to, in turn: by attributes ("the small red star"), by a relation ("the star to the left of
-    the blue square"), by an extreme ("the topmost star"); `all` asks for every figure of a kind (task `detection`)."""
+    """Kinds of referring expression, in turn: attributes ("the small red star"), a relation ("the star to the left of the
+    blue square"), an extreme ("the topmost star"); `all` asks for every figure of a kind (task `detection`)."""
     width: int = Field(640, ge=160)
     """Of the image, in pixels."""
     height: int = Field(480, ge=160)
@@ -51,11 +51,11 @@ class GroundingOptions(WorldOptions):
     things: int | None = Field(None, ge=2)
     """Number of figures; 5 to 22 by difficulty."""
     unit: float | None = Field(None, ge=6)
-    """Half the side of a medium figure in pixels (small 0.6, large 1.6 of it); 30 to 14 by difficulty."""
+    """Half the side of a medium figure in pixels (small: times 0.6, large: times 1.6); 30 to 14 by difficulty."""
     roughness: float | None = Field(None, ge=0.0, le=1.0)
     """Strength of the background's texture; 0.2 to 1 by difficulty."""
     noise: float | None = Field(None, ge=0.0, le=40.0)
-    """Standard deviation of the noise in steps of 255; 0 to 10 by difficulty."""
+    """Standard deviation of the noise on the 0 to 255 scale; 0 to 10 by difficulty."""
     frame: Literal["pixel", "norm1000"] = "pixel"
     """Frame of the answer's boxes. `norm1000` is rounded to whole numbers, as models write it; `pixel` is exact."""
 
@@ -75,7 +75,7 @@ def plan(kind: str, rng: random.Random, options: GroundingOptions) -> GroundingP
     hard = options.difficulty
     unit = knob(options.unit, 30, 14, hard)
     count = whole_knob(options.things, 5, 22, hard)
-    # Few colours and shapes among many figures: look-alikes, among which only the expression decides.
+    # Few colours and shapes for many figures, so that there are look-alikes that only the expression tells apart.
     colours = rng.sample(list(PALETTE), min(len(PALETTE), 3 + count // 5))
     shapes = rng.sample(ALL_SHAPES, min(len(ALL_SHAPES), 2 + count // 6))
 
@@ -104,7 +104,7 @@ def plan(kind: str, rng: random.Random, options: GroundingOptions) -> GroundingP
     return GroundingPlan(tuple(figures), found[0], (found[1],)) if found else None
 
 
-def make(planned: GroundingPlan, rng: random.Random, options: GroundingOptions) -> Sample:
+def make(planned: GroundingPlan, rng: random.Random, options: GroundingOptions) -> DraftRow:
     hard = options.difficulty
     image = background(rng, options.width, options.height, knob(options.roughness, 0.2, 1.0, hard))
     for figure in planned.figures:
@@ -133,11 +133,13 @@ def make(planned: GroundingPlan, rng: random.Random, options: GroundingOptions) 
             {"size": f.size, "colour": f.colour, "shape": f.shape, "box": f.box} for f in planned.figures
         ],
     }
-    return Sample("detection" if several else "grounding", question, answer, trace, (image,), columns=columns)
+    return DraftRow(
+        "detection" if several else "grounding", question, answer, trace, (image,), columns=columns
+    )
 
 
 def framed(box: Box, frame: str, image: Image.Image) -> Box:
-    """A box in pixels in the frame of the answer."""
+    """A pixel box converted to the answer's frame."""
     return box if frame == "pixel" else [round(v) for v in convert(box, "pixel", frame, image.size)]
 
 

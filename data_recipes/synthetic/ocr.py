@@ -1,4 +1,4 @@
-"""Text to read: lines and pages with typographic distortion, low contrast, blur, noise and occlusion, and exact boxes of words."""
+"""Text to read: lines and pages with distortion, low contrast, blur, noise and occlusion, and exact word boxes."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from data_recipes.synthetic.figures import Box, background, blemish
 from data_recipes.synthetic.grounding import framed
 from data_recipes.synthetic.typeset import Page, PlacedWord, Setting, Style, typeset
 from data_recipes.synthetic.words import random_token
-from data_recipes.synthetic.world import Sample, WorldOptions, knob, listed, numbers, whole_knob, world
+from data_recipes.synthetic.world import DraftRow, WorldOptions, knob, listed, numbers, whole_knob, world
 
 Kind = Literal["line", "page_line", "find", "word_at"]
 
 
 class OcrOptions(WorldOptions):
-    """Options of `synthetic_ocr`. The same rows need the same fonts and release of Pillow."""
+    """Options of `synthetic_ocr`. Rows are reproducible with the same fonts and Pillow version."""
 
     kinds: tuple[Kind, ...] = ("line", "page_line", "find", "word_at")
-    """In turn: read an image of one line; read one line of a page; give the box of a word (task `grounding`); read the
-    word in a box. All but `find` have the task `ocr`, for the rewards anls or exact_text."""
+    """Kinds of question, in turn: read an image of one line; read one line of a page; give the box of a word (task
+    `grounding`); read the word in a box. All but `find` have the task `ocr`, for the rewards anls or exact_text."""
     fonts: tuple[Path, ...] = ()
-    """TrueType files, each as likely; none: Pillow's own font (Aileron) alone."""
+    """TrueType files, chosen with equal probability; empty: only Pillow's own font (Aileron)."""
     words: int | None = Field(None, ge=1, le=12)
-    """Most words on a line, half as many at least; 3 to 7 by difficulty."""
+    """Maximum number of words on a line (the minimum is half of it); 3 to 7 by difficulty."""
     lines: int | None = Field(None, ge=2, le=30)
     """Lines of a page; 3 to 12 by difficulty."""
     codes: float | None = Field(None, ge=0.0, le=1.0)
     """Share of codes, numbers, prices and times among the words; 0.1 to 0.5 by difficulty."""
     font_size: tuple[int, int] | None = None
-    """Smallest and largest, in pixels; (30, 44) to (15, 30) by difficulty."""
+    """Smallest and largest font size in pixels; (30, 44) to (15, 30) by difficulty."""
     distortion: float | None = Field(None, ge=0.0, le=1.0)
-    """Rotation (up to 14 degrees), shear, perspective and letter spacing; 0 to 1 by difficulty."""
+    """Strength of rotation (up to 14 degrees), shear, perspective and letter spacing; 0 to 1 by difficulty."""
     contrast: float | None = Field(None, ge=0.1, le=1.0)
-    """Difference of text and paper in brightness; 0.85 to 0.35 by difficulty."""
+    """Difference in brightness between text and paper; 0.85 to 0.35 by difficulty."""
     blur: float | None = Field(None, ge=0.0, le=3.0)
-    """Largest radius in pixels; 0 to 0.9 by difficulty."""
+    """Maximum blur radius in pixels; 0 to 0.9 by difficulty."""
     noise: float | None = Field(None, ge=0.0, le=40.0)
-    """Largest standard deviation in steps of 255; 0 to 14 by difficulty."""
+    """Maximum standard deviation of the noise on the 0 to 255 scale; 0 to 14 by difficulty."""
     occlusion: float | None = Field(None, ge=0.0, le=0.4)
-    """Largest share of any word's ink that strokes and spots cover; 0 to 0.15 by difficulty."""
+    """Maximum share of a word's ink that strokes and spots cover; 0 to 0.15 by difficulty."""
     frame: Literal["pixel", "norm1000"] = "pixel"
-    """Frame of boxes in questions and answers; `norm1000` is rounded to whole numbers."""
+    """Coordinate frame of boxes in questions and answers; `norm1000` is rounded to whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def plan(kind: str, rng: random.Random, options: OcrOptions) -> OcrPlan | None:
     words = [word for line in lines for word in line]
     if kind in ("line", "page_line"):
         return OcrPlan(kind, page, rng.randrange(count))
-    # Only a word that is there once, in whatever letters, can be asked for.
+    # Ask only for words that occur once, ignoring case.
     once = [i for i, w in enumerate(words) if sum(w.casefold() == other.casefold() for other in words) == 1]
     return OcrPlan(kind, page, rng.choice(once)) if once else None
 
 
-def make(planned: OcrPlan, rng: random.Random, options: OcrOptions) -> Sample:
+def make(planned: OcrPlan, rng: random.Random, options: OcrOptions) -> DraftRow:
     setting = typeset(planned.page)
     image, covered = draw(setting, rng, options)
     lines = [" ".join(line) for line in planned.page.lines]
@@ -119,16 +119,16 @@ def make(planned: OcrPlan, rng: random.Random, options: OcrOptions) -> Sample:
         "words": [{"text": w.text, "line": w.line, "box": w.box} for w in setting.words],
         "occluded": round(covered, 3),
     }
-    return Sample(task, question, answer, trace, (image,), columns=columns)
+    return DraftRow(task, question, answer, trace, (image,), columns=columns)
 
 
 def draw(setting: Setting, rng: random.Random, options: OcrOptions) -> tuple[Image.Image, float]:
-    """(the page as it looks, the largest share of a word's ink that is covered)."""
+    """(image of the page, largest share of a word's ink that is covered)."""
     hard = options.difficulty
     width, height = setting.ink.size
     paper = np.asarray(background(rng, width, height, hard * rng.random()), np.float32)
     contrast = knob(options.contrast, 0.85, 0.35, hard) * rng.uniform(1.0, 1.15)
-    # The paper's brightness is put where the text has room to differ from it, now darker, now lighter.
+    # Choose the paper's brightness so that the text can differ enough, being darker or lighter at random.
     light = rng.uniform(min(1.0, contrast + 0.1), 1.0) if contrast < 0.9 else 1.0
     dark = max(0.0, light - contrast)
     paper_at, ink_at = (light, dark) if rng.random() < 1 - 0.4 * hard else (dark, light)
@@ -146,7 +146,7 @@ def draw(setting: Setting, rng: random.Random, options: OcrOptions) -> tuple[Ima
 def _occlude(
     image: Image.Image, words: tuple[PlacedWord, ...], rng: random.Random, limit: float, hard: float
 ) -> float:
-    """Draw strokes and spots that cover at most `limit` of any word's ink; returns the largest share covered."""
+    """Draw strokes and spots that cover at most `limit` of any word's ink; return the largest share covered."""
     if not limit:
         return 0.0
     total = Image.new("L", image.size)

@@ -1,4 +1,4 @@
-"""A contact sheet of every made world: a line for each, its kinds of question in turn.
+"""Contact sheet of all synthetic worlds: one line per world, with one example of each kind of question.
 
 python -m data_recipes.synthetic.preview OUT.png --difficulty 0.5 --seed 0
 """
@@ -39,7 +39,7 @@ def _rows(world: Format, folder: Path, difficulty: float, seed: int) -> list[Row
 
 
 def _with_places(row: Row) -> Row:
-    """The row with the places that its world notes beside an answer that is none, so that they are drawn too."""
+    """The row with the boxes that its world records for answers that are not boxes, so that they are drawn as well."""
     boxes = [*(row.get("boxes") or ()), *([row["target_box"]] if row.get("target_box") else [])]
     answer = row["answer"]
     return (

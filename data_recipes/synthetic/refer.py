@@ -1,4 +1,4 @@
-"""Referring expressions over figures that mean exactly one of them, however strictly a relation is read."""
+"""Referring expressions that match exactly one figure, whether relations are read strictly or loosely."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ RELATIONS: dict[str, tuple[Callable[[Box, Box], bool], Callable[[Box, Box], bool
     "above": (lambda a, b: a[3] <= b[1], lambda a, b: a[1] + a[3] < b[1] + b[3]),
     "below": (lambda a, b: a[1] >= b[3], lambda a, b: a[1] + a[3] > b[1] + b[3]),
 }
-"""Relation -> (strict: the whole box lies on that side, loose: its centre does). What is meant is so strictly; of all others
-with the same attributes, none is so even loosely."""
+"""Relation -> (strict: the whole box is on that side, loose: its centre is). The target satisfies the relation strictly; no
+other figure with the same attributes satisfies it even loosely."""
 EXTREMES: dict[str, Callable[[Box], float]] = {
     "leftmost": lambda b: b[0],
     "rightmost": lambda b: -b[2],
     "topmost": lambda b: b[1],
     "bottommost": lambda b: -b[3],
 }
-"""Word -> key that is least for the one meant: the side of its box, by MARGIN pixels before the next."""
+"""Word -> sort key, a side of the box: the target has the smallest value, by at least MARGIN pixels."""
 MARGIN = 6
 
 
 @dataclass(frozen=True)
 class Query:
-    """Attributes ("" for any), and a relation to another query that means one figure, or an extreme word."""
+    """Attributes ("" for any), and optionally a relation to another unambiguous query, or an extreme word."""
 
     size: str = ""
     colour: str = ""
@@ -49,7 +49,7 @@ class Query:
         return " ".join(w for w in (self.size, self.colour, plural(self.shape or "figure")) if w)
 
     def alike(self, figures: Sequence[Figure]) -> list[Figure]:
-        """Figures with these attributes, wherever they are."""
+        """Figures with these attributes, regardless of position."""
         return [
             f
             for f in figures
@@ -60,7 +60,7 @@ class Query:
 
 
 def meant(query: Query, figures: Sequence[Figure]) -> Figure | None:
-    """The figure that the query means, or None where it means none, several, or is open to doubt."""
+    """The figure that the query matches; None if it matches none or several, or is ambiguous."""
     alike = query.alike(figures)
     if query.extreme:
         key = EXTREMES[query.extreme]
@@ -80,9 +80,9 @@ def meant(query: Query, figures: Sequence[Figure]) -> Figure | None:
 def describe(
     rng: random.Random, figures: Sequence[Figure], style: str, targets: Sequence[Figure] | None = None
 ) -> tuple[Query, Figure] | None:
-    """A query of the style that means one of the targets (default: any figure), with as few words as it needs.
+    """The shortest query of the given style that matches exactly one of the targets (default: any figure).
 
-    style: `attributes`, `relation` or `extreme`; the last two only where attributes alone would not do.
+    style: `attributes`, `relation` or `extreme`; the last two only for figures that attributes alone do not identify.
     """
     order = list(figures if targets is None else targets)
     rng.shuffle(order)
@@ -105,7 +105,7 @@ def describe(
 
 
 def attribute_queries(figure: Figure) -> list[Query]:
-    """Every combination of the figure's attributes, the empty one too."""
+    """All combinations of the figure's attributes, including the empty one."""
     sizes = ("", figure.size) if figure.size else ("",)
     return [Query(s, c, h) for s, c, h in product(sizes, ("", figure.colour), ("", figure.shape))]
 

@@ -1,8 +1,8 @@
-"""Visual search: a large image full of signs, and a question about a detail that only zooming in makes legible.
+"""Visual search: a large image full of signs, and a question about a detail that is legible only after zooming in.
 
-Which sign is meant can be seen in the image as the model gets it; what is on it cannot: after the processor's down-scaling
-to `max_pixels` the detail is `seen_px` pixels high at most, in the file three times that and more. The trace is a dialogue
-that zooms in (`zoom.py`), with the regions as further images.
+In the image as the model sees it, the sign can be recognised but not what is on it: after downscaling to `max_pixels` the
+detail is at most `seen_px` pixels high, in the file at least three times that. The trace is a dialogue that zooms in
+(`zoom.py`), with the zoomed regions as further images.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from data_recipes.synthetic import zoom
 from data_recipes.synthetic.figures import Box, Figure, apart, background, blemish, inside, paint, place
 from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.typeset import font
-from data_recipes.synthetic.world import Sample, WorldOptions, knob, whole_knob, world
+from data_recipes.synthetic.world import DraftRow, WorldOptions, knob, whole_knob, world
 from rewards.geometry.frames import smart_resize
 
 Kind = Literal["number", "letter", "arrow"]
-LEGIBLE_PX = 8  # height in the file below which a detail is not legible however much it is enlarged
+LEGIBLE_PX = 8  # minimum height in the file for a detail to be legible after enlarging
 SHAPES = tuple(
     s for s in ALL_SHAPES if s not in ("star", "cross")
 )  # those with room for a text in the middle
@@ -44,21 +44,21 @@ class SearchOptions(WorldOptions):
     image_format: Literal["png", "jpeg"] = "jpeg"
     """`png` keeps every pixel; `jpeg` (quality 95, 4:4:4) is smaller where backgrounds are textured."""
     kinds: tuple[Kind, ...] = ("number", "letter", "arrow")
-    """What is asked about the sign, in turn: the number or the letter on it, or which way its arrow points."""
+    """Kinds of question, in turn: the number or the letter on a sign, or the direction of its arrow."""
     width: int = Field(2000, ge=600)
     """Of the image, in pixels."""
     height: int = Field(1500, ge=600)
     """Of the image, in pixels."""
     max_pixels: int = Field(28 * 28 * 512, ge=28 * 28 * 16)
-    """The processor's limit for one image, which makes the detail illegible; as in the run that uses the rows."""
+    """The processor's limit for one image, which makes the detail illegible; set it as in the run that uses the rows."""
     seen_px: float = Field(3.2, gt=1.0, le=6.0)
-    """Height in pixels that the detail has left after down-scaling, at most."""
+    """Maximum height of the detail in pixels after downscaling."""
     signs: int | None = Field(None, ge=2, le=400)
     """Number of signs; 12 to 120 by difficulty."""
     sign_px: int | None = Field(None, ge=24)
-    """Side of a sign in the file; 84 to 44 by difficulty, but with room for the detail."""
+    """Side of a sign in pixels of the file; 84 to 44 by difficulty, or larger if the detail needs it."""
     zooms: int | None = Field(None, ge=1, le=2)
-    """Regions that the trace looks at: the sign at once, or first its surroundings; 1, from difficulty 0.5 on 2."""
+    """Number of zooms in the trace: 1, directly to the sign, or 2, first to its surroundings; 2 from difficulty 0.5 on."""
     answers: Literal["text", "choice"] = "text"
     """`text`: the answer is the text, {"value": "47"}, for the rewards exact_text or anls. `choice`: four options, and
     {"value": "B", "letter": "B", "options": […]}, for the rewards choice or exact_text."""
@@ -75,7 +75,7 @@ class SearchOptions(WorldOptions):
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """target: the number of the sign asked about. details: what is on each sign."""
+    """target: index of the sign asked about. details: what is on each sign."""
 
     kind: str
     signs: tuple[Figure, ...]
@@ -88,13 +88,13 @@ class SearchPlan:
 
 
 def scale(options: SearchOptions) -> float:
-    """How much smaller the model sees the image."""
+    """Factor by which the model sees the image reduced."""
     height, width = smart_resize(options.height, options.width, max_pixels=options.max_pixels)
     return max(height / options.height, width / options.width)
 
 
 def detail_px(options: SearchOptions) -> int:
-    """Height of the detail in the file."""
+    """Height of the detail in pixels of the file."""
     return math.floor(options.seen_px / scale(options))
 
 
@@ -104,7 +104,7 @@ def plan(kind: str, rng: random.Random, options: SearchOptions) -> SearchPlan | 
     half = max(whole_knob(options.sign_px, 84, 44, hard), 3 * detail_px(options)) / 2
     target_look = (rng.choice(list(PALETTE)), rng.choice(SHAPES))
     looks = [target_look]
-    while len(looks) < count:  # half of the others share the colour or the shape of the one that is meant
+    while len(looks) < count:  # half of the others share the target's colour or shape
         colour = target_look[0] if rng.random() < 0.25 else rng.choice(list(PALETTE))
         shape = target_look[1] if rng.random() < 0.25 else rng.choice(SHAPES)
         if (colour, shape) != target_look:
@@ -124,13 +124,13 @@ def plan(kind: str, rng: random.Random, options: SearchOptions) -> SearchPlan | 
         return None
     wanted = rng.choice(DETAILS[kind])
     others = [d for d in DETAILS[kind] if d != wanted]
-    # What the others show is no hint: never the same, but for arrows, of which there are four.
+    # Other signs never show the target's detail, except for arrows, which have only four directions.
     details = [wanted] + [rng.choice(others if kind != "arrow" else DETAILS[kind]) for _ in signs[1:]]
     order = rng.sample(range(count), count)
     return SearchPlan(kind, tuple(signs[i] for i in order), tuple(details[i] for i in order), order.index(0))
 
 
-def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Sample:
+def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> DraftRow:
     image, detail_box = draw(planned, rng, options)
     target, detail = planned.signs[planned.target], planned.details[planned.target]
     name = f"{target.colour} {target.shape}"
@@ -150,11 +150,11 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Sam
         "max_pixels": options.max_pixels,
         "turns": zooms + 1,
     }
-    return Sample("search", question, answer, trace, (image, *crops), system=zoom.SYSTEM, columns=columns)
+    return DraftRow("search", question, answer, trace, (image, *crops), system=zoom.SYSTEM, columns=columns)
 
 
 def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tuple[Image.Image, Box]:
-    """(the image, the box of the target's detail)."""
+    """(image, box of the target's detail)."""
     hard = options.difficulty
     image = background(rng, options.width, options.height, knob(None, 0.3, 1.0, hard))
     boxes = []
@@ -165,7 +165,7 @@ def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tup
 
 
 def _draw_detail(image: Image.Image, sign: Figure, detail: str, kind: str, height: int) -> Box:
-    """Draw what is on a sign, at most `height` pixels high, in its middle (a triangle's lies lower); returns its box."""
+    """Draw a sign's detail in its middle (lower in a triangle), at most `height` pixels high; return the detail's box."""
     mask = _arrow(detail, height) if kind == "arrow" else _text(detail, height)
     x = round(sign.x - mask.width / 2)
     y = round(sign.y - mask.height / 2 + (sign.half * 0.3 if sign.shape == "triangle" else 0))
@@ -175,7 +175,7 @@ def _draw_detail(image: Image.Image, sign: Figure, detail: str, kind: str, heigh
 
 @lru_cache(maxsize=512)
 def _text(text: str, height: int) -> Image.Image:
-    """Coverage of a text whose ink is exactly the image, as high as fits into `height` pixels."""
+    """Coverage of a text, cropped to its ink, as large as fits into `height` pixels."""
     for size in range(3 * height, 3, -1):
         _, _, right, bottom = font(None, size).getbbox(text)
         mask = Image.new("L", (int(right) + 4, int(bottom) + 4))
@@ -195,7 +195,7 @@ def _arrow(way: str, side: int) -> Image.Image:
 def _answer(
     planned: SearchPlan, detail: str, question: str, rng: random.Random, options: SearchOptions
 ) -> tuple[dict[str, Any], str, str]:
-    """(answer, text of the right answer, question)."""
+    """(answer, text of the correct answer, question)."""
     if options.answers == "text":
         return {"value": detail}, detail, question
     others = sorted(set(DETAILS[planned.kind]) - {detail})
@@ -210,14 +210,14 @@ def _answer(
 def _dialogue(
     rng: random.Random, image: Image.Image, target: Figure, kind: str, detail: str, given: str, zooms: int
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """(the turns after the question, the regions that they show)."""
+    """(turns after the question, images of the regions they show)."""
     name = f"the {target.colour} {target.shape}"
     turns: list[dict[str, Any]] = []
     crops: list[Image.Image] = []
     seen, origin, source = image, (0, 0), "original_image"
     for number in range(1, zooms + 1):
         last = number == zooms
-        # The sign fills a good part of the last region and a small one of that before it.
+        # The sign fills a large part of the last region and a small part of the one before.
         box = _around(rng, target.box, (0.3, 0.8) if last else (2.0, 3.5), origin, seen.size)
         thought = (
             f"I look for {name}. It is {_place(target, image.size)}, and what is on it is too small to read. I zoom in."
@@ -238,7 +238,7 @@ def _dialogue(
 def _around(
     rng: random.Random, box: Box, margins: tuple[float, float], origin: tuple[int, int], size: tuple[int, int]
 ) -> list[float]:
-    """A region around a box, wider by margins of so many of its sides, as fractions of the source at `origin`."""
+    """A region around a box, with margins in multiples of its sides, as fractions of the source that starts at `origin`."""
     side = max(box[2] - box[0], box[3] - box[1])
     x1, y1 = (box[i] - origin[i] - rng.uniform(*margins) * side for i in (0, 1))
     x2, y2 = (box[i + 2] - origin[i] + rng.uniform(*margins) * side for i in (0, 1))

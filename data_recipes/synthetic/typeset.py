@@ -1,4 +1,4 @@
-"""Pages of words set in any font, distorted and drawn, with the exact box of every word's ink afterwards."""
+"""Typesetting and distorting pages of words, with the exact box of every word's ink."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from data_recipes.synthetic.figures import Box, visible
 
-PAD = 3  # pixels around a word's tile before it is distorted
+PAD = 3  # pixels around a word's tile before distortion
 MARGIN = 12  # pixels around the text of a page
 
 
 @dataclass(frozen=True)
 class Style:
-    """font: a TrueType file, None: Pillow's own. size: of the font in pixels. spacing: extra pixels between letters.
-    turn: degrees to the right. shear: horizontal pixels per vertical pixel. tilt: (x, y), how far the page leans away, as
-    the change of scale from one side of the text to the other.
+    """font: a TrueType file; None: Pillow's own. size: font size in pixels. spacing: extra pixels between letters.
+    turn: degrees clockwise. shear: horizontal pixels per vertical pixel. tilt: (x, y) perspective, as the change of scale
+    from one side of the text to the other.
     """
 
     font: str | None = None
@@ -32,7 +32,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Page:
-    """Lines of words, left-aligned. indents: free pixels before each line."""
+    """Lines of words, left-aligned. indents: pixels before each line."""
 
     lines: tuple[tuple[str, ...], ...]
     style: Style
@@ -41,7 +41,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Setting:
-    """A page as set: coverage of all ink ("L"), and by word in reading order its line, text, box and own coverage."""
+    """A typeset page: coverage of all ink ("L"), and each word in reading order with its line, text, box and coverage."""
 
     ink: Image.Image
     words: tuple[PlacedWord, ...]
@@ -63,7 +63,7 @@ def font(path: str | None, size: int) -> ImageFont.FreeTypeFont | ImageFont.Imag
 
 
 def typeset(page: Page) -> Setting:
-    """Set a page; the image is as large as the distorted text and its margins."""
+    """Typeset and distort a page; the image is as large as the distorted text and its margins."""
     style, at = page.style, font(page.style.font, page.style.size)
     gap, leading = round(style.size * 0.4) + 2 * style.spacing, round(style.size * 1.5)
     tiles: list[tuple[int, str, Image.Image, int, int]] = []
@@ -94,7 +94,7 @@ def typeset(page: Page) -> Setting:
 def _tile(
     word: str, at: ImageFont.FreeTypeFont | ImageFont.ImageFont, style: Style
 ) -> tuple[Image.Image, int]:
-    """(the word's coverage with PAD around it, its advance)."""
+    """(the word's coverage with PAD around it, its advance in pixels)."""
     if style.spacing:
         advances = [math.ceil(at.getlength(letter)) + style.spacing for letter in word]
     else:
@@ -114,7 +114,7 @@ def _distortion(style: Style, width: float, height: float) -> np.ndarray:
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
     shear = np.array([[1, -style.shear, 0], [0, 1, 0], [0, 0, 1]])
-    # The denominator goes from 1 - tilt / 2 to 1 + tilt / 2 across the text.
+    # The denominator ranges from 1 - tilt / 2 to 1 + tilt / 2 across the text.
     lean = np.array([[1, 0, 0], [0, 1, 0], [style.tilt[0] / width, style.tilt[1] / height, 1]])
     return turn @ shear @ lean @ _shift(-width / 2, -height / 2)
 
@@ -124,13 +124,13 @@ def _shift(x: float, y: float) -> np.ndarray:
 
 
 def _moved(matrix: np.ndarray, points: list[tuple[float, float]]) -> np.ndarray:
-    """Points (N, 2) after the homography."""
+    """The points after the homography, as an array (N, 2)."""
     moved = np.array([[x, y, 1.0] for x, y in points]) @ matrix.T
     return moved[:, :2] / moved[:, 2:]
 
 
 def _warped(tile: Image.Image, x: int, y: int, matrix: np.ndarray) -> tuple[Image.Image, int, int]:
-    """(a tile that lay at x, y of the flat page as it looks on the distorted one, its left, its top)."""
+    """(a tile at x, y of the flat page, distorted; its left and top on the distorted page)."""
     right, bottom = x + tile.width, y + tile.height
     corners = _moved(matrix, [(x, y), (right, y), (right, bottom), (x, bottom)])
     left, top = (math.floor(v) - 1 for v in corners.min(axis=0))

@@ -1,4 +1,4 @@
-"""Words that made texts consist of: common nouns, and codes without characters that look alike (O and 0, I and 1, B and 8)."""
+"""Words for generated texts: common nouns, and codes without easily confused characters (O and 0, I and 1, B and 8)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LETTERS, _DIGITS = "ACDEFHKLMNPRTUVWXY", "23456789"
 
 
 def random_token(rng: random.Random, codes: float) -> str:
-    """A word (lower case, capitalised or in capitals), or with chance `codes` a code, number, price or time of day."""
+    """A word (lower case, capitalised or upper case), or with probability `codes` a code, number, price or time of day."""
     if rng.random() < codes:
         form = rng.choice(("AA-9999", "9A9A9A", "9,999", "$99.99", "9:49", "A9-99"))
         return "".join(_filled(rng, sign) for sign in form)

@@ -1,8 +1,8 @@
-"""What made worlds have in common: options, hold-out by content, media files, and rows.
+"""Shared parts of the synthetic worlds: options, hold-out by content, media files, and rows.
 
-A world is a `Format` that generates: `path` is the folder into which its media are written. A row depends on the world's
-options, the seed, the split and its index alone, so it is the same in whatever order and by whichever worker it is made.
-A world plans a row first (cheap: what is shown and asked) and makes it then (draws it, which also gives exact boxes).
+A world is a `Format` that generates rows; its `path` is the folder for their media. A row depends only on the world's
+options, the seed, the split and the row's index, so rows can be made in any order and by any worker. A world first plans
+a row (cheap: what it shows and asks), then makes it (draws it, which also gives the exact boxes).
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from data_recipes.synthetic.hold_out import is_held_out
 from data_recipes.synthetic.shapes.scenes import write_frames
 
 LICENCE = "CC0-1.0"
-ATTEMPTS = 200  # plans tried for one row before its options count as impossible
+ATTEMPTS = 200  # plans tried for one row before giving up
 
 
 class WorldOptions(Options):
-    """Options of every made world. Knobs that are null follow `difficulty`."""
+    """Options of every synthetic world. Options that are null follow `difficulty`."""
 
     rows: int = Field(1000, ge=1)
-    """How many rows to make; the first ones are the same however many follow."""
+    """Number of rows; the first n rows are the same for any larger number."""
     seed: int = 0
-    """Another seed makes other rows."""
+    """Random seed."""
     split: str = Field("train", pattern=r"^[a-z0-9_]+$")
-    """Rows of different splits differ. `test` is held out by content: what its rows show is in no row of another split,
-    whatever the seeds."""
+    """Rows of different splits differ. `test` is held out by content: rows of other splits never show the same, whatever
+    the seeds."""
     difficulty: float = Field(0.5, ge=0.0, le=1.0)
-    """0 easiest to 1 hardest; sets every knob that is null."""
+    """From 0 (easiest) to 1 (hardest); sets every option that is null."""
     image_format: Literal["png", "jpeg"] = "png"
     """`png` keeps every pixel; `jpeg` (quality 95, 4:4:4) is smaller where backgrounds are textured."""
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A row before its media are files.
+class DraftRow:
+    """A row before its media are written to files.
 
     question: the user's turn, after the media; a system prompt and further turns come from `system` and `trace`.
-    images: those of the prompt, then those of a multi-turn trace. videos: encoded files.
-    columns: further columns of the row.
+    images: those of the prompt, then those of a multi-turn trace. videos: content of encoded files.
+    columns: additional columns of the row.
     """
 
     task: str
@@ -70,7 +70,7 @@ class Sample:
 class Plan(Protocol):
     @property
     def content(self) -> str:
-        """What the row shows, in words; two plans with the same content look the same (but for texture)."""
+        """What the row shows, as text; plans with the same content look the same except for texture."""
         ...
 
 
@@ -83,19 +83,19 @@ def world(
     summary: str,
     options: type[O],
     plan: Callable[[str, random.Random, O], P | None],
-    make: Callable[[P, random.Random, O], Sample],
+    make: Callable[[P, random.Random, O], DraftRow],
 ) -> Format:
-    """The Format of a made world.
+    """The Format of a synthetic world.
 
-    plan(kind, rng, options): what one row shows and asks, or None where this draw did not work out and another is to be
-    tried. kind: one of `options.kinds`, in turn. make(plan, rng, options): the row with its media.
+    plan(kind, rng, options): what one row shows and asks, or None if the draw failed and another should be tried.
+    kind: one of `options.kinds`, in turn. make(plan, rng, options): the row with its media.
     """
     convert = partial(_convert, name, plan, make)
     return Format(name, summary, _read, convert, _never, options, generates=True)
 
 
 def knob(given: float | None, easy: float, hard: float, difficulty: float) -> float:
-    """The given value, or the one between easy and hard that the difficulty asks for."""
+    """The given value, or if None, the interpolation between easy and hard by difficulty."""
     return easy + (hard - easy) * difficulty if given is None else given
 
 
@@ -104,7 +104,7 @@ def whole_knob(given: int | None, easy: int, hard: int, difficulty: float) -> in
 
 
 def numbers(values: Iterable[float]) -> str:
-    """A box or span as answers write it: `[1, 2, 3, 4]`."""
+    """A box or span as written in answers: `[1, 2, 3, 4]`."""
     return json.dumps(list(values))
 
 
@@ -127,7 +127,7 @@ def _never(path: Path, first: Any) -> bool:
 def _convert(
     name: str,
     plan: Callable[[str, random.Random, Any], Any],
-    make: Callable[[Any, random.Random, Any], Sample],
+    make: Callable[[Any, random.Random, Any], DraftRow],
     record: Record,
     options: Any,
 ) -> Iterator[Row]:
@@ -140,7 +140,7 @@ def _convert(
             break
     else:
         raise Rejected(
-            f"field 'options': expected a world that can be drawn, got {ATTEMPTS} draws of kind {kind!r} that failed;"
+            f"field 'options': expected options that allow for kind {kind!r}, but {ATTEMPTS} draws failed;"
             f" give {name} more room, fewer things or more colours and shapes"
         )
     sample = make(planned, rng, options)
@@ -164,7 +164,7 @@ def _convert(
     }
 
 
-def _prompt_images(sample: Sample) -> int:
+def _prompt_images(sample: DraftRow) -> int:
     turns = sample.trace if isinstance(sample.trace, list) else []
     later = sum(p["type"] == "image" for t in turns if isinstance(t["content"], list) for p in t["content"])
     return len(sample.images) - later
@@ -188,8 +188,8 @@ def encoded_video(frames: Iterable[np.ndarray], frames_per_second: int) -> bytes
 
 
 def store(content: bytes, folder: Path, stem: str) -> Path:
-    """The file in `folder` with this content, written whole or not at all; the name carries the content's hash, so that a
-    file that is there need not be written, and rows of other options never share one by mistake."""
+    """Write a file to `folder` atomically and return its path. The name contains the content's hash, so an existing file
+    need not be written again, and rows of other options never share a file by mistake."""
     suffix = {b"\x89P": "png", b"\xff\xd8": "jpg"}.get(content[:2], "mp4")
     path = folder / f"{stem}-{blake2b(content, digest_size=6).hexdigest()}.{suffix}"
     if not path.exists():

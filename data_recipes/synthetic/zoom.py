@@ -1,8 +1,8 @@
-"""The dialogue of visual search by zooming, in the form of Mini-o3's cold-start data: calls, observations, crops.
+"""Dialogues of visual search by zooming, in the format of Mini-o3's cold-start data: calls, observations, crops.
 
-A turn thinks in <think>…</think> and then zooms, <grounding>{"bbox_2d": [x1, y1, x2, y2], "source": …}</grounding> with
-fractions of the source's width and height, or answers, <answer>…</answer>. The source is `original_image` or
-`observation_1`, `observation_2` …; the crop comes back in a user turn (github.com/Mini-o3/Mini-o3, verl/trainer/constants.py).
+A turn thinks in <think>…</think> and then either zooms, <grounding>{"bbox_2d": [x1, y1, x2, y2], "source": …}</grounding>
+with fractions of the source's width and height, or answers, <answer>…</answer>. The source is `original_image` or
+`observation_1`, `observation_2` …; the crop is returned in a user turn (github.com/Mini-o3/Mini-o3, verl/trainer/constants.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIN_PIXELS, MAX_PIXELS = 40_000, 2_000_000  # of an observation as shown, as in 
 
 
 def zoom_call(thought: str, box: list[float], source: str) -> dict[str, Any]:
-    """The assistant's turn that asks for a region. box: fractions of the source."""
+    """The assistant's turn that zooms into a region. box: fractions of the source."""
     call = json.dumps({"bbox_2d": box, "source": source})
     return {"role": "assistant", "content": f"<think>{thought}</think><grounding>{call}</grounding>"}
 
@@ -44,7 +44,7 @@ def final_answer(thought: str, answer: str) -> dict[str, Any]:
 
 
 def pixels_of(box: list[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A region in whole pixels of its source: fractions times (width, height), rounded down, inside the image."""
+    """A region in whole pixels of its source: fractions times (width, height), rounded down and clipped to the image."""
     limits = (*size, *size)
     x1, y1, x2, y2 = (min(max(int(value * side), 0), side) for value, side in zip(box, limits, strict=True))
     if x1 >= x2 or y1 >= y2:
@@ -55,7 +55,7 @@ def pixels_of(box: list[float], size: tuple[int, int]) -> tuple[int, int, int, i
 
 
 def shown(crop: Image.Image) -> Image.Image:
-    """A region as the model gets to see it: enlarged to MIN_PIXELS or reduced to MAX_PIXELS where need be."""
+    """A region as shown to the model: enlarged to MIN_PIXELS or reduced to MAX_PIXELS if necessary."""
     area = crop.width * crop.height
     scale = math.sqrt(min(max(area, MIN_PIXELS), MAX_PIXELS) / area)
     if scale == 1:

@@ -1,1 +1,1 @@
-"""A synthetic world of coloured shapes, small enough for a model of a million parameters to learn in minutes."""
+"""A synthetic world of coloured shapes that a model of a million parameters can learn in minutes."""

@@ -1,4 +1,4 @@
-"""Scenes: shapes on a grid of whole visual tokens, drawn as images, and clips in which shapes come and go."""
+"""Scenes: images of shapes on a grid of visual tokens, and clips in which shapes appear and disappear."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PALETTE = COLOURS | {
     "brown": (125, 80, 40),
     "black": (25, 25, 25),
 }
-"""Colours of harder scenes, no two of which are alike; the first four are COLOURS."""
+"""Colours of harder scenes, all clearly distinct; the first four are COLOURS."""
 _HEXAGON = ((0.25, 0.0), (0.75, 0.0), (1.0, 0.5), (0.75, 1.0), (0.25, 1.0), (0.0, 0.5))
 _CROSS = ((1, 0), (2, 0), (2, 1), (3, 1), (3, 2), (2, 2), (2, 3), (1, 3), (1, 2), (0, 2), (0, 1), (1, 1))
 _STAR = (
@@ -44,11 +44,11 @@ FRAMES_PER_SECOND = 2  # one pair of frames, which the vision tower joins, is on
 
 @dataclass(frozen=True)
 class Thing:
-    """A shape in a cell. row, column: from the top left, from 0. first, last: seconds in which it is seen (clips).
+    """A shape in a cell. row, column: from 0, from the top left. first, last: seconds in which it is visible (clips).
 
-    cell_px: side of the cell in pixels. inset: pixels left free around the shape in its cell, and then the box is the
-    shape's own; None: 2 pixels, and the box is the whole cell's, a whole visual token, as a tiny model learns it.
-    size: word for it, part of the name, where sizes differ.
+    cell_px: side of the cell in pixels. inset: free pixels around the shape in its cell, with the shape's own box as its
+    box; None: 2 free pixels, with the whole cell as its box (one visual token, which a tiny model can learn).
+    size: size word, part of the name, if sizes differ.
     """
 
     colour: str
@@ -63,7 +63,7 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """One word, so that a tiny model finds it again by one look."""
+        """A single word, so that it is one token for a tiny model."""
         return f"{self.size}-{self.colour}-{self.shape}".lstrip("-")
 
     @property
@@ -77,7 +77,7 @@ class Thing:
 
     @property
     def drawn(self) -> list[int]:
-        """The box of the shape's own pixels, half-open."""
+        """Box of the shape's own pixels, half-open."""
         return self._box(2 if self.inset is None else self.inset)
 
     def _box(self, inset: int) -> list[int]:
@@ -89,7 +89,7 @@ class Thing:
 class Scene:
     """A still image: rows x columns cells, things in reading order.
 
-    colours, shapes: words that questions about it may use. cell_px: side of a cell in pixels.
+    colours, shapes: words that questions may use. cell_px: side of a cell in pixels.
     """
 
     rows: int
@@ -113,12 +113,13 @@ class Clip:
 
 @dataclass(frozen=True)
 class Look:
-    """What scenes and clips are drawn from; the defaults are the demo's world.
+    """Settings for drawing scenes and clips; the defaults are the demo's world.
 
-    things: fewest and most in a scene, at most one per colour and shape. repeats: share of a scene's things (but for the first two) that have the colour
-    and shape of another one. sizes: word -> inset in pixels; {}: all of one size, with boxes of whole cells.
-    seconds, clip_things: lengths and numbers of things of clips, each equally likely (a number twice: twice as likely).
-    longest: most seconds that a thing is seen in a clip.
+    things: minimum and maximum number in a scene, at most one per colour and shape.
+    repeats: share of a scene's things (except the first two) that have the colour and shape of another one.
+    sizes: word -> inset in pixels; {}: all of one size, with whole cells as boxes.
+    seconds, clip_things: lengths of clips and numbers of things in them, each equally likely (list one twice to double it).
+    longest: maximum number of seconds that a thing is visible in a clip.
     """
 
     rows: int = 2
@@ -143,16 +144,16 @@ DEMO = Look()
 
 
 def cell_name(row: int, column: int) -> str:
-    """As on a chess board: column letter, row number; the top left is a1."""
+    """Name as on a chess board: column letter and row number; the top left cell is a1."""
     return f"{ascii_lowercase[column]}{row + 1}"
 
 
 def random_scene(rng: random.Random, look: Look = DEMO) -> Scene:
-    """A scene of this look; unless it has repeats, no two things of the same colour and shape. One is never repeated."""
+    """A random scene. Without `repeats` all things differ in colour or shape; with it, at least one thing is unique."""
     columns = look.columns
     kinds = rng.sample(look.kinds(), rng.randint(*look.things))
     cells = sorted(rng.sample(range(look.rows * columns), len(kinds)))
-    if look.repeats:  # the first kind stays the only one of its kind, so that a question can name it
+    if look.repeats:  # the first thing is never repeated, so that a question can name it
         kinds[2:] = [
             rng.choice(kinds[1:i]) if rng.random() < look.repeats else kinds[i] for i in range(2, len(kinds))
         ]
@@ -166,7 +167,7 @@ def random_scene(rng: random.Random, look: Look = DEMO) -> Scene:
 
 
 def random_clip(rng: random.Random, look: Look = DEMO) -> Clip:
-    """A clip of this look, things in the first cells, each seen for a while of 1 to `look.longest` whole seconds."""
+    """A random clip; things are in the first cells, each visible for 1 to `look.longest` whole seconds."""
     seconds = rng.choice(look.seconds)
     kinds = rng.sample(look.kinds(), rng.choice(look.clip_things))
     things = []
@@ -219,8 +220,8 @@ def write_frames(
 ) -> None:
     """Encode RGB frames (H, W, 3) uint8 of one size as an H.264 file with a constant frame rate.
 
-    quality: x264's `crf` or `qp`. With `crf` a rare frame's bits depend on how the process laid out its memory; with `qp`,
-    which has no rate control, the same frames give the same bytes.
+    quality: x264's `crf` or `qp`. With `crf` the bytes of a few frames depend on the process's memory layout; `qp` has no
+    rate control, so the same frames always give the same bytes.
     """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(

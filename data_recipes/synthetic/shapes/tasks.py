@@ -1,8 +1,8 @@
-"""Tasks over the shapes world: question, typed answer, the right trace, and the trace of a teacher with a bad habit.
+"""Tasks over the shapes world: question, typed answer, correct trace, and the trace of a teacher with a bad habit.
 
 Real trace sets are of mixed quality: some teachers skip the last step, write boxes in another frame, or guess. Each task
-has one such habit (`HABITS` says which); a share of the SFT traces follows it. Habits are consistent within a trace (the
-conclusion follows from the reasoning), and every one is sometimes right, as bad habits are.
+has one such habit (listed in `HABITS`), which a share of the SFT traces follows. Within a trace the conclusion follows
+from the reasoning, and every habit is sometimes right by chance.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Trace = dict[str, str]
 
 @dataclass(frozen=True)
 class Example:
-    """One question about one scene (or clip, or nothing), before it is written as a row.
+    """One question about a scene or clip (or neither), before it is written as a row.
 
-    trace: what a careful teacher writes. habit_trace: what a teacher with the task's bad habit writes.
+    trace: written by a careful teacher. habit_trace: written by a teacher with the task's bad habit.
     """
 
     task: str
@@ -53,18 +53,18 @@ HABITS = {
     "pointing": "writes y before x",
     "temporal": "gives frame numbers instead of seconds",
 }
-"""The bad habit of each kind of question, in words, as the data card prints them."""
+"""The bad habit of each kind of question, as text for the data card."""
 
 
 def caption(scene: Scene) -> str:
-    """What is in every cell, in reading order, with the cell's name as on a chess board."""
+    """The content of every cell in reading order, with the cells' names as on a chess board."""
     by_cell = {(t.row, t.column): t.name for t in scene.things}
     cells = [(r, c) for r in range(scene.rows) for c in range(scene.columns)]
     return " ".join(f"{by_cell.get((r, c), '-')} {cell_name(r, c)}" for r, c in cells)
 
 
 def clip_caption(clip: Clip) -> str:
-    """What is seen in each second."""
+    """What is visible in each second."""
     seen = [[t.name for t in clip.things if t.first <= s <= t.last] for s in range(clip.seconds)]
     return "; ".join(f"{second} {' and '.join(names) or '-'}" for second, names in enumerate(seen))
 
@@ -195,24 +195,24 @@ EXAMPLES: dict[str, Callable[..., Example]] = {
     "pointing": pointing_example,
     "temporal": temporal_example,
 }
-"""Kind of question → the function that asks one about a scene, a clip or nothing (`random_view`). The kind is the row's
-task, but for `text_math`, whose task is math."""
+"""Kind of question -> the function that makes one about a scene, a clip or nothing (`random_view`). The kind is also the
+row's task, except that the task of `text_math` is math."""
 
 
 def random_view(kind: str, rng: random.Random, look: Look = DEMO) -> Scene | Clip | None:
-    """What a question of this kind is about."""
+    """A random scene or clip for a question of this kind; None for text alone."""
     if kind == "temporal":
         return random_clip(rng, look)
     return None if kind == "text_math" else random_scene(rng, look)
 
 
 def describe(view: Scene | Clip) -> str:
-    """The caption of a scene or clip: two with the same one look the same."""
+    """The caption of a scene or clip; equal captions mean equal looks."""
     return caption(view) if isinstance(view, Scene) else clip_caption(view)
 
 
 def nameable(things: tuple[Thing, ...]) -> tuple[Thing, ...]:
-    """Things whose name no other one has."""
+    """Things whose names are unique."""
     names = [t.name for t in things]
     return tuple(t for t in things if names.count(t.name) == 1)
 
@@ -222,7 +222,7 @@ def plural(shape: str) -> str:
 
 
 def _kind(rng: random.Random, scene: Scene) -> tuple[str, tuple[Thing, ...], str]:
-    """A colour or a shape to count, the things of it, and the words for it in the question."""
+    """(colour or shape to count, the things that have it, the question's words for it)."""
     if rng.random() < 0.5:
         word = rng.choice(scene.colours)
         return word, tuple(t for t in scene.things if t.colour == word), f"{word} shapes"

@@ -1,4 +1,4 @@
-"""The shapes world at any difficulty: the demo's questions over larger grids, more kinds of things, and look-alikes."""
+"""The shapes world at any difficulty: the demo's questions with larger grids, more kinds of things, and look-alikes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data_recipes.synthetic.shapes.scenes import (
     draw,
 )
 from data_recipes.synthetic.shapes.tasks import EXAMPLES, Example, describe, random_view
-from data_recipes.synthetic.world import Sample, WorldOptions, encoded_video, whole_knob, world
+from data_recipes.synthetic.world import DraftRow, WorldOptions, encoded_video, whole_knob, world
 
 Kind = Literal["math", "text_math", "counting", "choice", "grounding", "pointing", "temporal"]
 
@@ -27,22 +27,22 @@ class ShapesOptions(WorldOptions):
     """Options of `synthetic_shapes`. Difficulty 0 is the demo's world: 2 x 3 cells, 4 colours, 3 shapes, no look-alikes."""
 
     kinds: tuple[Kind, ...] = get_args(Kind)
-    """Kinds of question, in turn; all but `text_math` are also the rows' tasks."""
+    """Kinds of question, in turn; except for `text_math` they are also the rows' tasks."""
     grid_rows: int | None = Field(None, ge=1, le=20)
-    """Rows of cells; 2 to 8 by difficulty."""
+    """Number of rows of cells; 2 to 8 by difficulty."""
     grid_columns: int | None = Field(None, ge=3, le=26)
-    """Columns of cells; 3 to 10 by difficulty."""
+    """Number of columns of cells; 3 to 10 by difficulty."""
     things: int | None = Field(None, ge=2)
-    """Most things in a scene, half as many at least; 4 to 40 by difficulty."""
+    """Maximum number of things in a scene (the minimum is half of it); 4 to 40 by difficulty."""
     colours: int | None = Field(None, ge=2, le=len(PALETTE))
     """Number of colours; 4 to 10 by difficulty."""
     shapes: int | None = Field(None, ge=2, le=len(ALL_SHAPES))
     """Number of shapes; 3 to 7 by difficulty."""
     repeats: float | None = Field(None, ge=0.0, lt=1.0)
-    """Share of things that are look-alikes of another one; 0 to 0.5 by difficulty. What is asked for stays unique."""
+    """Share of things that look like another one; 0 to 0.5 by difficulty. Things that a question names stay unique."""
     sizes: bool | None = None
-    """Whether things are small or large and named so, with boxes of their own pixels, or fill their cells, whose boxes are
-    the answers then; sizes from difficulty 0.5 on."""
+    """true: things are small or large, have the size in their names, and boxes of their own pixels. false: things fill their
+    cells, and the cells are their boxes. null: true from difficulty 0.5 on."""
     cell_px: int = Field(DEMO.cell_px, ge=14)
     """Side of a cell in pixels; 28 is one visual token of Qwen2.5-VL."""
 
@@ -58,7 +58,7 @@ class ShapesPlan:
 
 
 def look(options: ShapesOptions) -> Look:
-    """The world that the options ask for."""
+    """The drawing settings for these options."""
     hard = options.difficulty
     rows, columns = (whole_knob(options.grid_rows, 2, 8, hard), whole_knob(options.grid_columns, 3, 10, hard))
     colours = tuple(PALETTE)[: whole_knob(options.colours, 4, len(PALETTE), hard)]
@@ -93,14 +93,14 @@ def plan(kind: str, rng: random.Random, options: ShapesOptions) -> ShapesPlan | 
     return ShapesPlan(EXAMPLES[kind](rng, view))
 
 
-def make(planned: ShapesPlan, rng: random.Random, options: ShapesOptions) -> Sample:
+def make(planned: ShapesPlan, rng: random.Random, options: ShapesOptions) -> DraftRow:
     example = planned.example
     scene = example.scene
     images = (draw(scene.rows, scene.columns, scene.things, scene.cell_px),) if scene else ()
     videos = (encoded_video(clip_frames(example.clip), FRAMES_PER_SECOND),) if example.clip else ()
-    # `kind` is a column of every made row.
+    # `kind` is a column of every generated row.
     columns = {name: value for name, value in example.columns.items() if name != "kind"}
-    return Sample(
+    return DraftRow(
         example.task, example.question, example.answer, example.trace, images, videos, columns=columns
     )
 

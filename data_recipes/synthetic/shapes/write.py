@@ -2,9 +2,9 @@
 
     python -m data_recipes.synthetic.shapes.write OUT --sft-rows 30000 --rl-rows 1400 --test-rows 420 --seed 0
 
-OUT holds `sft.jsonl` (with traces), `rl.jsonl` and `test.jsonl` (without), `media/`, `corpus.txt` (texts a tokenizer can
-be trained on) and `data_card.json`. The same arguments write the same bytes. Test rows are held out by content: what
-they show is in no training row.
+OUT gets `sft.jsonl` (with traces), `rl.jsonl` and `test.jsonl` (without), `media/`, `corpus.txt` (texts for training a
+tokenizer) and `data_card.json`. The same arguments always write the same bytes. Test rows are held out by content: no
+training row shows the same scene, clip or sum.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from rewards.stages import render
 
 T = TypeVar("T")
 DEFAULT_HABIT_SHARE = 0.6
-QUESTIONS_PER_VIEW = 4  # in SFT: looking is learned from fewer views than looking things up
-# What takes longest to learn is shown most often in SFT; RL and test rows go through the kinds in turn.
+QUESTIONS_PER_VIEW = 4  # in SFT
+# Kinds that take longest to learn are the most frequent in SFT; RL and test rows cycle through all kinds.
 SFT_SHARES = {
     "math": 2,
     "text_math": 2,
@@ -43,7 +43,7 @@ SFT_SHARES = {
 
 @dataclass(frozen=True)
 class World:
-    """How much of the world to write. habit_share: share of SFT traces that follow the task's bad habit, 0 to 1."""
+    """What to write. habit_share: share of SFT traces that follow the task's bad habit, 0 to 1."""
 
     sft_rows: int = 30_000
     rl_rows: int = 1400
@@ -71,14 +71,14 @@ def write_world(out: str | Path, world: World, *, progress: bool = True) -> dict
 
 
 def kinds_of(split: str) -> list[str]:
-    """Kinds of question in the order in which the rows of a split go through them, again and again."""
+    """Kinds of question in the order that the rows of a split cycle through."""
     if split != "sft":
         return list(EXAMPLES)
     return [kind for turn in range(max(SFT_SHARES.values())) for kind in EXAMPLES if SFT_SHARES[kind] > turn]
 
 
 def corpus(seed: int = 0, examples: int = 2000) -> list[str]:
-    """Texts of the world (questions, right and habitual traces) that a tokenizer can be trained on."""
+    """Texts of the world (questions, correct and habitual traces) for training a tokenizer."""
     rng = random.Random(f"corpus-{seed}")
     texts = []
     for i in range(examples):
@@ -110,10 +110,9 @@ def _write_split(
 
 
 class _Views:
-    """Scenes and clips of one split with their files; in SFT each is asked about several times.
+    """Scenes and clips of one split with their files; in SFT several questions share one.
 
-    Held out by content: a scene, a clip or a sum that the test rows may show is in no training row. Test rows never
-    repeat one.
+    Held out by content: no training row has a scene, clip or sum that test rows may have. Test rows never repeat one.
     """
 
     def __init__(self, out: Path, split: str, rng: random.Random):
@@ -124,7 +123,7 @@ class _Views:
         ] = {}  # the present scene and clip, their files, questions left
 
     def ask(self, kind: str) -> tuple[Example, str | None]:
-        """A question, and the file of what it is about."""
+        """A question and the file of its scene or clip."""
         if kind == "text_math":
             return self._fresh(
                 kind, lambda: EXAMPLES[kind](self._rng), lambda example: example.question
@@ -139,7 +138,7 @@ class _Views:
         return EXAMPLES[kind](self._rng, view), path
 
     def _fresh(self, kind: str, draw: Callable[[], T], content_of: Callable[[T], str]) -> T:
-        """The next draw on this split's side of the hold-out, in test rows one that was not there before."""
+        """The next draw that belongs to this split; for test rows, one that did not occur before."""
         for _ in range(10_000):
             drawn = draw()
             content = content_of(drawn)
@@ -149,7 +148,7 @@ class _Views:
                 self._seen.add(content)
                 return drawn
         raise ValueError(
-            f"{self._split}: no further {kind} content differs from the {len(self._seen)} there are; ask for fewer rows"
+            f"{self._split}: found no {kind} content beyond the {len(self._seen)} already used; ask for fewer rows"
         )
 
     def _write(self, view: Scene | Clip) -> str:
@@ -169,7 +168,7 @@ def _view(kind: str, rng: random.Random) -> Scene | Clip:
 
 
 def _row(example: Example, kind: str, name: str, path: str | None) -> dict[str, Any]:
-    """The row in the contract's format."""
+    """The row, in the project's row format (docs/data_format.md)."""
     content: list[dict[str, str]] = [{"type": "text", "text": example.question}]
     row: dict[str, Any] = {"id": name, "task": example.task, "kind": kind, "images": [], "videos": []}
     if path is not None:

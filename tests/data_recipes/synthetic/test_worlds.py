@@ -140,7 +140,7 @@ def test_what_test_rows_show_is_in_no_training_row(tmp_path):
 
 
 def test_impossible_worlds_are_refused(tmp_path):
-    with pytest.raises(Rejected, match="field 'options': expected a world that can be drawn"):
+    with pytest.raises(Rejected, match="field 'options': expected options that allow for kind"):
         made("synthetic_events", tmp_path, rows=1, kinds=["nth"], seconds=4, align_s=1.0)
     with pytest.raises(ValueError, match="seen_px: expected a detail of at least 8 pixels"):
         made("synthetic_search", tmp_path, rows=1, max_pixels=28 * 28 * 900)
