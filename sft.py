@@ -14,9 +14,9 @@ def main() -> None:
     config, dry_run = load_config(SFTConfig)
     if not dry_run:
         with explained():
-            from sft.train import run
+            from sft.loop import train
 
-            run(config)
+            train(config)
 
 
 if __name__ == "__main__":

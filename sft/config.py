@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.files.paths import PathText
+from core.training.optimizer import OptimizerConfig
 from core.training.precision import training_precision
 from core.training.zero import ZeroValues
 from vlm.checkpoint import hidden_size
@@ -24,7 +25,7 @@ class DataConfig(_Strict):
     train: PathText
     """Rows with a `trace` (core/rows.py): a .jsonl or .parquet file, a folder of .parquet files, a `datasets` folder."""
     eval: PathText | None = None
-    """Held-out rows with a `trace`; their loss is logged as eval_loss every `eval_steps`. null: no evaluation."""
+    """Held-out rows with a `trace`; their loss is logged as eval_loss every `eval_every` steps. null: no evaluation."""
     limit: int | None = Field(None, ge=1)
     """Train on the first so many rows; null: all."""
     eval_limit: int | None = Field(None, ge=1)
@@ -42,9 +43,10 @@ class DataConfig(_Strict):
     unusable during the run (files that have changed). Above it the run stops."""
     max_frames: int = Field(256, ge=2)
     """Most frames of one video; longer clips are sampled at a lower rate over their whole length."""
-    sort_within_step: bool = True
-    """Deal each step's rows to its micro-batches in order of length: less padding. The rows of a step, and so its
-    gradient, stay the same; it matters only with gradient_accumulation_steps > 1 or several processes."""
+    rows_together: int = Field(8, ge=1)
+    """Rows about the same media stay together in the seeded order, in runs of at most so many: what stands before and in
+    their media, and the media themselves, are then computed once for all of them. 1: every row has a place of its own;
+    rows that meet in a micro-batch by chance still share."""
     cache_rows: bool | Literal["auto"] = "auto"
     """Keep encoded rows (tokens and pixels) in memory after the first use. auto: if all fit into `cache_gb`."""
     cache_gb: float = Field(2.0, gt=0)
@@ -53,95 +55,99 @@ class DataConfig(_Strict):
     """Processes per trainer process that decode and encode rows ahead of the training; 0: in the trainer itself."""
 
 
-class OptimConfig(_Strict):
-    """Length of the run, batch, optimiser and schedule."""
+class SFTOptimizerConfig(OptimizerConfig):
+    """AdamW and its schedule, with SFT's usual values."""
 
-    epochs: float = Field(1.0, gt=0)
-    """Passes over the training rows; not used if `max_steps` is set."""
-    max_steps: int | None = Field(None, ge=1)
-    """Optimiser steps of the run, in place of `epochs`; null: by epochs."""
-    per_device_batch_size: int = Field(8, ge=1)
-    """Rows per process and micro-batch."""
-    gradient_accumulation_steps: int = Field(1, ge=1)
-    """Micro-batches per step. A step's loss is the mean over all its target tokens, however they are divided."""
-    learning_rate: float = Field(1e-5, gt=0)
-    """Peak learning rate."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Form of the decay after the warm-up."""
-    min_lr_ratio: float = Field(0.0, ge=0, le=1)
-    """Learning rate at the end, as a share of `learning_rate`."""
-    warmup_steps: int = Field(0, ge=0)
-    """Steps over which the learning rate rises linearly from 0."""
-    weight_decay: float = Field(0.0, ge=0)
-    """AdamW's weight decay (not on norms and biases)."""
-    beta1: float = Field(0.9, ge=0, lt=1)
-    """AdamW's decay of the first moment."""
-    beta2: float = Field(0.95, ge=0, lt=1)
-    """AdamW's decay of the second moment."""
-    epsilon: float = Field(1e-8, gt=0)
-    """AdamW's epsilon."""
-    max_grad_norm: float = Field(1.0, ge=0)
-    """Gradients are scaled down to this norm; 0: no clipping."""
-    max_skipped_steps: int = Field(3, ge=0)
-    """A step whose learning rate, loss or gradient is not finite is skipped; more than so many in a row stop the run."""
-    autocast: Literal["none", "bfloat16"] = "none"
-    """bfloat16: compute in bfloat16 with the weights kept as loaded (mixed precision)."""
-    seed: int = 0
-    """Order of the rows, dropout, fresh adapters."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak learning rate, at the end of the warm-up."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """Form of the decay after the warm-up, down to `min_lr_ratio` at the last step."""
 
 
 class SFTConfig(_Strict):
     """Everything `sft.py` needs."""
 
-    PRECISION_SETTING: ClassVar[str] = "optim.autocast"
+    PRECISION_SETTING: ClassVar[str] = "autocast"
+    RENAMED: ClassVar[dict[str, str]] = {
+        "optim.epochs": "epochs",
+        "optim.max_steps": "steps",
+        "optim.per_device_batch_size": "rows_per_step",
+        "optim.gradient_accumulation_steps": "rows_per_step",
+        "optim.beta1": "optimizer.betas",
+        "optim.beta2": "optimizer.betas",
+        "optim.autocast": "autocast",
+        "optim.seed": "seed",
+        "optim": "optimizer",
+        "data.sort_within_step": "data.rows_together",
+        "save_steps": "save_every",
+        "save_total_limit": "keep_checkpoints",
+        "logging_steps": "log_every",
+        "eval_steps": "eval_every",
+    }
 
     model: ModelConfig
     """The model to start from and the parts of it that train."""
     data: DataConfig
-    """Rows and batches."""
-    optim: OptimConfig = OptimConfig()
-    """Length of the run, batch, optimiser and schedule."""
+    """Which rows, and how they are prepared."""
+    optimizer: SFTOptimizerConfig = SFTOptimizerConfig()
+    """How the gradient is applied."""
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the training rows; not used if `steps` is set."""
+    steps: int | None = Field(None, ge=1)
+    """Optimizer steps, in place of `epochs`; null: by epochs."""
+    rows_per_step: int = Field(32, ge=1)
+    """Rows of one optimizer step, over all processes; the last step of an epoch takes those that are left. A step's loss is
+    the mean over all its target tokens, however they are divided."""
+    max_tokens_per_microbatch: int = Field(16384, ge=1)
+    """Tokens that go through the model at a time (what several rows share counts once); the result does not depend on it,
+    memory does. A row longer than this is a micro-batch by itself."""
+    autocast: Literal["none", "bfloat16"] = "none"
+    """bfloat16: compute in bfloat16 with the weights kept as loaded (mixed precision)."""
+    seed: int = 0
+    """Of the order of rows, of dropout and of fresh adapters."""
     output_dir: PathText
-    """Folder of the run: checkpoints, metrics.jsonl, and at the end `final/` (or `adapter/` and `merged/` with LoRA)."""
-    save_steps: int | None = Field(None, ge=1)
-    """A checkpoint to resume from every so many steps; null: none."""
-    save_total_limit: int | None = Field(None, ge=1)
-    """Checkpoints kept, the newest ones; null: all."""
-    resume: Literal["auto"] | PathText | Literal[False] = False
-    """false: a fresh run (an old one in `output_dir` is then an error); auto: from the newest whole checkpoint in
-    `output_dir`, if there is one; or a checkpoint's path. Settings that decide the numbers must be as they were."""
-    logging_steps: int = Field(10, ge=1)
-    """A line in metrics.jsonl every so many steps."""
-    eval_steps: int = Field(500, ge=1)
-    """Evaluation every so many steps, where `data.eval` is set."""
+    """Run folder: metrics.jsonl, checkpoint-*/, and at the end final/ (or adapter/ and merged/ with LoRA)."""
+    save_every: int | None = Field(None, ge=1)
+    """Steps between checkpoints; null: none, but where the run is asked to stop."""
+    keep_checkpoints: int | None = Field(2, ge=1)
+    """Older checkpoints are deleted; null: none is."""
+    resume: Literal["auto", "never"] | PathText = "never"
+    """auto: from the newest whole checkpoint in output_dir, if there is one; never: start afresh (an old run in output_dir
+    is then an error); or the path of a checkpoint. Settings that decide the numbers must be as they were."""
+    log_every: int = Field(10, ge=1)
+    """Steps between lines in metrics.jsonl."""
+    eval_every: int = Field(500, ge=1)
+    """Steps between evaluations, where `data.eval` is set."""
     timeout_s: float = Field(1800, gt=0)
     """Longest that a micro-batch, an evaluation batch or a checkpoint may take, waiting for other processes included; then
     the run is ended, with an error that names rank and step (core/processes/watchdog.py)."""
-    report_to: Literal["none", "tensorboard", "wandb"] = "none"
-    """Where metrics go beside metrics.jsonl."""
+    report_to: list[Literal["tensorboard", "wandb"]] = []
+    """Trackers, through accelerate, beside metrics.jsonl; their packages must be installed. WANDB_PROJECT names the
+    project (onsight-sft)."""
     deepspeed: PathText | None = None
     """DeepSpeed config (launch/deepspeed/*.json), unless `accelerate launch` brings one; null: none."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SFTConfig:
-        if self.optim.max_steps and self.optim.warmup_steps > self.optim.max_steps:
+        if self.steps and self.optimizer.warmup_steps > self.steps:
             raise ValueError(
-                f"optim.warmup_steps ({self.optim.warmup_steps}) exceeds optim.max_steps ({self.optim.max_steps})"
+                f"optimizer.warmup_steps ({self.optimizer.warmup_steps}) exceeds steps ({self.steps})"
             )
         return self
 
     def zero_values(self, processes: int) -> ZeroValues:
-        """What DeepSpeed's config leaves to the run."""
-        optim = self.optim
+        """What DeepSpeed's config leaves to the run. The number of micro-batches changes from step to step, so the loop
+        counts them itself and DeepSpeed is told of one."""
+        optimizer = self.optimizer
         return ZeroValues(
-            precision=training_precision(self.model.dtype, optim.autocast),
+            precision=training_precision(self.model.dtype, self.autocast),
             processes=processes,
-            micro_batch=optim.per_device_batch_size,
-            accumulation=optim.gradient_accumulation_steps,
-            learning_rate=optim.learning_rate,
-            betas=(optim.beta1, optim.beta2),
-            epsilon=optim.epsilon,
-            weight_decay=optim.weight_decay,
-            max_grad_norm=optim.max_grad_norm,
+            micro_batch=1,
+            accumulation=1,
+            learning_rate=optimizer.learning_rate,
+            betas=optimizer.betas,
+            epsilon=optimizer.epsilon,
+            weight_decay=optimizer.weight_decay,
+            max_grad_norm=optimizer.max_grad_norm,
             hidden_size=partial(hidden_size, self.model.path),
         )

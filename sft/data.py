@@ -1,9 +1,8 @@
-"""Rows with traces → sequences with labels → batches: the loss falls on the trace's tokens and the end token only."""
+"""Rows with traces → sequences with labels: the loss falls on the trace's tokens and the end token only."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
+from xxhash import xxh3_128
 
 from core.errors import UserError
 from core.rows import Row
@@ -19,8 +18,6 @@ from rewards.stages import STAGES, render, stage_spans
 from vlm.inputs import (
     Encoded,
     check_texts,
-    collate,
-    encode,
     encode_ids,
     encode_row,
     expanded_length,
@@ -28,12 +25,13 @@ from vlm.inputs import (
     prompt_ids,
     special_tokens,
 )
-from vlm.media import IMAGE, VIDEO, Video, load_media
+from vlm.media import IMAGE, VIDEO, load_media
 
 IGNORE = -100
 """Label of tokens without a loss."""
 STAGE_NAMES: tuple[str, ...] = ("none", *(s.lower() for s in STAGES), "turns", "end")
 """Names of `stage_ids`: 0 is no target; `turns` is text of a multi-turn trace outside the grammar; `end` the end token."""
+PromptMedia = tuple[tuple[str, Hashable], ...]
 END_ID, TURNS_ID = STAGE_NAMES.index("end"), STAGE_NAMES.index("turns")
 
 
@@ -44,11 +42,16 @@ class TraceError(UserError, ValueError):
 @dataclass(frozen=True)
 class Example:
     """One training sequence. labels: (T,) int64, the token's own id where it is a target, else IGNORE.
-    stage_ids: (T,) int64 into STAGE_NAMES, 0 where there is no target."""
+    stage_ids: (T,) int64 into STAGE_NAMES, 0 where there is no target.
+
+    media: those of the prompt (`prompt_media`). media_end: number of tokens up to the last of them, that included.
+    """
 
     sequence: Encoded
     labels: Tensor
     stage_ids: Tensor
+    media: PromptMedia = ()
+    media_end: int = 0
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -64,11 +67,7 @@ def encode_example(processor: Any, row: Row, *, max_frames: int = 256) -> Exampl
     ids, stages = target(processor.tokenizer, row)
     prompt = encode_row(processor, row, max_frames=max_frames)
     nothing = len(prompt)
-    return Example(
-        sequence=extend(prompt, ids),
-        labels=torch.tensor([IGNORE] * nothing + ids),
-        stage_ids=torch.tensor([0] * nothing + stages),
-    )
+    return _example(processor, row, extend(prompt, ids), torch.tensor([0] * nothing + stages))
 
 
 def target(tokenizer: Any, row: Row) -> tuple[list[int], list[int]]:
@@ -119,7 +118,16 @@ def _encode_turns(processor: Any, row: Row, max_frames: int) -> Example:
     images, videos = load_media(row, max_frames=max_frames)
     sequence = encode_ids(processor, engine_ids, images, videos)
     stage_ids = torch.tensor(_expand_like(sequence.input_ids.tolist(), engine_ids, stages, processor))
-    return Example(sequence, torch.where(stage_ids > 0, sequence.input_ids, IGNORE), stage_ids)
+    return _example(processor, row, sequence, stage_ids)
+
+
+def _example(processor: Any, row: Row, sequence: Encoded, stage_ids: Tensor) -> Example:
+    labels = torch.where(stage_ids > 0, sequence.input_ids, IGNORE)
+    ids = torch.tensor(processor.tokenizer.convert_tokens_to_ids([IMAGE, VIDEO]))
+    before = sequence.input_ids[: int(stage_ids.ne(0).int().argmax())]
+    places = torch.isin(before, ids).nonzero()
+    media_end = int(places[-1]) + 1 if len(places) else 0
+    return Example(sequence, labels, stage_ids, prompt_media(row), media_end)
 
 
 def turn_ids(processor: Any, row: Row) -> tuple[list[int], list[int]]:
@@ -197,106 +205,28 @@ def row_length(processor: Any, row: Row, *, max_frames: int = 256) -> int:
     return expanded_length(processor, ids, images, videos)
 
 
-# -------------------------------------------------------------------------------------------------------------- batch
+# --------------------------------------------------------------------------------------------------------------- media
 
 
-BLANK = -1
-"""Index of a row without labels, which only makes the shares of all processes equal."""
+def prompt_media(row: Row) -> PromptMedia:
+    """Kind and identity (path, or a hash of its bytes) of each medium of a row's prompt, in reading order."""
+    media = {"image": iter(row["images"]), "video": iter(row["videos"])}
+    parts = [
+        part
+        for message in row["prompt"]
+        if not isinstance(message["content"], str)
+        for part in message["content"]
+    ]
+    kinds = [part["type"] for part in parts if part["type"] in media]
+    return tuple((kind, _identity(next(media[kind], None))) for kind in kinds)
 
 
-class Collator:
-    """Indices of rows → a batch: encoded lazily, padded, with labels and stage ids; media kinds alike in all batches.
-
-    A batch without images (videos), in a data set that has some, gets one extra row without labels that holds a
-    smallest image (clip): the vision tower then runs equally often on every rank, without which ZeRO-3's gathers
-    deadlock and DDP waits for gradients, and its parameters get a zero gradient as they would inside a larger batch.
-
-    A row that turns out to be unusable (its file has changed since the start) is left out and named, and its index stands
-    in the batch's `left_out`, (k,) int64, which the trainer takes out, counts and reports.
-
-    The index BLANK is a short row without labels.
-    trains_vision: the vision tower has trained parameters, so every batch needs an image even where no row has media.
-    cache: keep encoded rows in memory (per process, and per worker).
-    """
-
-    def __init__(
-        self,
-        processor: Any,
-        rows: Sequence[Row],
-        *,
-        max_frames: int = 256,
-        cache: bool = False,
-        trains_vision: bool = False,
-    ) -> None:
-        check_end_token(processor)
-        self.processor = processor
-        self.rows = rows
-        self.max_frames = max_frames
-        self.pad_id = processor.tokenizer.pad_token_id
-        if self.pad_id is None:
-            self.pad_id = processor.tokenizer.eos_token_id
-        self.fillers = _fillers(processor, rows, trains_vision)
-        self.blank = _without_labels(encode(processor, [{"role": "user", "content": "-"}]))
-        self.palette = _palette(processor)
-        self.cache: dict[int, Example] | None = {} if cache else None
-
-    def __call__(self, features: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
-        examples: list[Example] = []
-        left_out: list[int] = []
-        for feature in features:
-            try:
-                examples.append(self.example(feature["row"]))
-            except ValueError as error:
-                left_out.append(feature["row"])
-                tqdm.write(f"left out: {error}", file=sys.stderr)  # by the process that encodes
-        batch = self.batch(examples or [self.blank])
-        return batch | ({"left_out": torch.tensor(left_out)} if left_out else {})
-
-    def example(self, index: int) -> Example:
-        """Row `index` encoded, from the cache where that is on."""
-        if index == BLANK:
-            return self.blank
-        if self.cache is None:
-            return encode_example(self.processor, self.rows[index], max_frames=self.max_frames)
-        if index not in self.cache:
-            example = encode_example(self.processor, self.rows[index], max_frames=self.max_frames)
-            self.cache[index] = pack_pixels(example, self.palette)
-        return unpack_pixels(self.cache[index], self.palette)
-
-    def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Model arguments of `vlm.inputs.collate` with labels and stage_ids (B, T)."""
-        examples = list(examples)
-        for field, filler in self.fillers.items():
-            if all(getattr(e.sequence, field) is None for e in examples):
-                examples.append(filler)
-        batch = collate([e.sequence for e in examples], self.pad_id)
-        shape = batch["input_ids"].shape
-        batch["labels"] = torch.full(shape, IGNORE)
-        batch["stage_ids"] = torch.zeros(shape, dtype=torch.long)
-        for i, example in enumerate(examples):
-            batch["labels"][i, : len(example)] = example.labels
-            batch["stage_ids"][i, : len(example)] = example.stage_ids
-        return batch
-
-
-def _fillers(processor: Any, rows: Sequence[Row], trains_vision: bool) -> dict[str, Example]:
-    """For each kind of media in the rows: its pixel field, and a row without labels that holds a smallest one."""
-    fillers = {}
-    videos = any(row["videos"] for row in rows)
-    if any(row["images"] for row in rows) or (trains_vision and not videos):
-        prompt = [{"role": "user", "content": [{"type": "image"}]}]
-        fillers["pixel_values"] = encode(processor, prompt, [Image.new("RGB", (28, 28))])
-    if videos:
-        prompt = [{"role": "user", "content": [{"type": "video"}]}]
-        clip = Video(frames=np.zeros((2, 28, 28, 3), np.uint8), fps=2.0)
-        fillers["pixel_values_videos"] = encode(processor, prompt, [], [clip])
-    return {field: _without_labels(sequence) for field, sequence in fillers.items()}
-
-
-def _without_labels(sequence: Encoded) -> Example:
-    return Example(
-        sequence, torch.full_like(sequence.input_ids, IGNORE), torch.zeros_like(sequence.input_ids)
-    )
+def _identity(medium: Any) -> Hashable:
+    if isinstance(medium, bytes):
+        return xxh3_128(medium).hexdigest()
+    if isinstance(medium, Mapping):
+        return tuple((name, _identity(medium[name])) for name in sorted(medium))
+    return str(medium)
 
 
 # -------------------------------------------------------------------------------------------------------------- cache
@@ -309,7 +239,7 @@ def example_bytes(example: Example) -> int:
     return 64 * len(example) + sum(p.nbytes for p in pixels) + 2000
 
 
-def _palette(processor: Any) -> Tensor:
+def palette_of(processor: Any) -> Tensor:
     """(3, 256) float32: what the image processor makes of each 8-bit value of each channel."""
     levels = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)  # wraps around: every value occurs
     image = Image.fromarray(np.stack([levels] * 3, axis=-1))

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
 from core.errors import LaunchError
 from core.processes.build_locks import remove_stale_locks
@@ -57,14 +57,16 @@ def join_processes(
         accelerator = Accelerator(
             mixed_precision="bf16" if bf16 else "no",
             deepspeed_plugin=plugin,
+            cpu=on_cpus and plugin is None,  # without it every process would train alone
             log_with=list(report_to) or None,
             project_dir=output_dir,
             kwargs_handlers=[InitProcessGroupKwargs(**group)] if launch.processes > 1 else None,
         )
-    if accelerator.num_processes != launch.processes:
+    alone = accelerator.distributed_type == DistributedType.NO
+    if accelerator.num_processes != launch.processes or (alone and launch.processes > 1):
         raise RuntimeError(
-            f"{launch.processes} processes were launched, but accelerate joined {accelerator.num_processes}: each would train"
-            " alone. On CPUs set ACCELERATE_USE_CPU=true (or use DeepSpeed)"
+            f"expected {launch.processes} processes to train together, but accelerate joined {accelerator.num_processes} as"
+            f" {accelerator.distributed_type.value}: each would train alone"
         )
     return accelerator
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from core.errors import RunError
-from tests.sft.test_train import assert_same_weights, metrics, train
+from tests.sft.test_loop import assert_same_weights, metrics, train
 
-RUN = {"save_steps": 2, "logging_steps": 3}
+RUN = {"save_every": 2, "log_every": 3}
 
 
 @pytest.fixture(scope="module")
@@ -57,39 +57,41 @@ def test_a_run_killed_before_its_final_folder_takes_no_step_more(tiny, rows_file
 
 
 def test_a_finished_run_without_checkpoints_is_left_as_it_is(tiny, rows_file, tmp_path, capfd):
-    once = train(tiny, rows_file, tmp_path, optim__max_steps=1)
-    assert train(tiny, rows_file, tmp_path, optim__max_steps=1, resume="auto") == once
+    once = train(tiny, rows_file, tmp_path, steps=1)
+    assert train(tiny, rows_file, tmp_path, steps=1, resume="auto") == once
     assert "finished already" in "".join(capfd.readouterr())
     with pytest.raises(FileExistsError, match="an earlier run"):
-        train(tiny, rows_file, tmp_path, optim__max_steps=1)
+        train(tiny, rows_file, tmp_path, steps=1)
 
 
 def test_a_longer_run_goes_on_and_a_shorter_one_is_refused(tiny, rows_file, unbroken, tmp_path, capfd):
     out = tmp_path / "run"
     shutil.copytree(unbroken, out)
-    changes = RUN | {"resume": "auto", "save_total_limit": 1}
-    train(tiny, rows_file, out, optim__max_steps=5, **changes)
-    assert "optim.max_steps: 4 until then, 5 from now on" in "".join(capfd.readouterr())
+    changes = RUN | {"resume": "auto", "keep_checkpoints": 1}
+    train(tiny, rows_file, out, steps=5, **changes)
+    assert "steps: 4 until then, 5 from now on" in "".join(capfd.readouterr())
     assert sorted(p.name for p in out.glob("checkpoint-*")) == ["checkpoint-5"]
-    with pytest.raises(RunError, match="optim.max_steps: expected 5 or more, since"):
-        train(tiny, rows_file, out, optim__max_steps=3, **changes)
+    with pytest.raises(RunError, match="steps: expected 5 or more, since"):
+        train(tiny, rows_file, out, steps=3, **changes)
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny, rows_file, unbroken, tmp_path, capfd):
     out = tmp_path / "run"
     shutil.copytree(unbroken, out, ignore=shutil.ignore_patterns("final", "finished.json"))
-    os.truncate(out / "checkpoint-4/optimizer.pt", 1000)
+    os.truncate(out / "checkpoint-4/trainer_state/optimizer.bin", 1000)
     train(tiny, rows_file, out, resume="auto", **RUN)
     assert_same_weights(unbroken / "final", out / "final")
-    assert "checkpoint-4 is damaged: optimizer.pt has 1,000 bytes" in "".join(capfd.readouterr())
+    assert "checkpoint-4 is damaged: trainer_state/optimizer.bin has 1,000 bytes" in "".join(
+        capfd.readouterr()
+    )
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"optim__learning_rate": 1e-4},
-        {"optim__seed": 3},
-        {"optim__per_device_batch_size": 2},
+        {"optimizer__learning_rate": 1e-4},
+        {"seed": 3},
+        {"rows_per_step": 2},
         {"model__trainable": "projector"},
         {"model__lora": {"r": 4}},
     ],
@@ -102,5 +104,5 @@ def test_another_setting_is_refused_by_name(tiny, rows_file, half, change):
 
 def test_a_folder_of_the_user_outlives_the_limit_of_checkpoints(tiny, rows_file, half):
     shutil.copytree(half / "checkpoint-2", half / "checkpoint-2-best")
-    train(tiny, rows_file, half, resume="auto", **RUN | {"save_steps": 1, "save_total_limit": 1})
+    train(tiny, rows_file, half, resume="auto", **RUN | {"save_every": 1, "keep_checkpoints": 1})
     assert sorted(p.name for p in half.glob("checkpoint-*")) == ["checkpoint-2-best", "checkpoint-4"]

@@ -14,13 +14,14 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-import sft.train
+import sft.rows
 from core.errors import RunError
 from core.files.jsonl import read
 from core.rows import RowError, read_rows, write_rows
 from sft.config import SFTConfig
-from sft.data import Collator, TraceError
-from sft.train import run
+from sft.data import TraceError, encode_example
+from sft.loop import train as run
+from tests.sft.plain import padded_batch, padded_loss
 from vlm.checkpoint import CheckpointError
 from vlm.load import load_model, load_processor
 from vlm.parts import PRESETS, part_of
@@ -33,9 +34,11 @@ def settings(tiny, rows_file, output, **changes) -> dict:
     config = {
         "model": {"path": str(tiny)},
         "data": {"train": str(rows_file)},
-        "optim": {"max_steps": 4, "per_device_batch_size": 4, "learning_rate": 3e-3},
+        "optimizer": {"learning_rate": 3e-3},
+        "steps": 4,
+        "rows_per_step": 4,
         "output_dir": str(output),
-        "logging_steps": 1,
+        "log_every": 1,
     }
     for key, value in changes.items():
         *parents, last = key.split("__")
@@ -66,7 +69,7 @@ def moved_parts(before: Path, after: Path) -> set[str]:
     return {part_of(name) for name in old if not torch.equal(old[name], new[name])}
 
 
-SMOOTH = {"optim__epsilon": 1e-3}
+SMOOTH = {"optimizer__epsilon": 1e-3}
 """Adam's first steps are the gradient's sign, which rounding flips where it is almost zero; a large epsilon is not."""
 
 
@@ -74,7 +77,7 @@ SMOOTH = {"optim__epsilon": 1e-3}
 def finished(tiny, rows_file, tmp_path_factory):
     """An unbroken run with checkpoints at every second step and held-out rows."""
     output = tmp_path_factory.mktemp("run")
-    changes = {"save_steps": 2, "data__eval": str(rows_file), "data__eval_limit": 4, "eval_steps": 2}
+    changes = {"save_every": 2, "data__eval": str(rows_file), "data__eval_limit": 4, "eval_every": 2}
     return train(tiny, rows_file, output, **changes)
 
 
@@ -87,11 +90,7 @@ def test_a_run_learns_and_leaves_a_checkpoint_that_loads(finished, tiny, rows_fi
     wanted |= {f"loss/{stage}" for stage in ("summary", "caption", "reasoning", "conclusion", "end")}
     assert wanted <= training[0].keys() and "eval_loss/caption" in held_out[0]
     processor, model = load_processor(finished), load_model(finished)
-    (batch,) = [Collator(processor, read_rows(rows_file))([{"row": i} for i in range(4)])]
-    labels = batch.pop("labels")
-    batch.pop("stage_ids")
-    logits = model(**batch).logits[:, :-1].flatten(0, 1)
-    loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten())
+    loss = padded_loss(model, [encode_example(processor, row) for row in read_rows(rows_file)[:4]])
     assert loss.item() == pytest.approx(held_out[-1]["eval_loss"], abs=1e-4)
     saved = {path.name for path in finished.iterdir()}
     assert {"config.json", "tokenizer.json", "processor_config.json", "chat_template.jinja"} <= saved
@@ -103,7 +102,7 @@ def test_a_resumed_run_equals_an_unbroken_one(finished, tiny, rows_file, tmp_pat
     shutil.copytree(finished.parent, output)
     shutil.rmtree(output / "checkpoint-4")
     shutil.rmtree(output / "final")
-    changes = {"save_steps": 2, "data__eval": str(rows_file), "data__eval_limit": 4, "eval_steps": 2}
+    changes = {"save_every": 2, "data__eval": str(rows_file), "data__eval_limit": 4, "eval_every": 2}
     again = train(tiny, rows_file, output, resume="auto", **changes)
     assert_same_weights(finished, again)
     unbroken, resumed = metrics(finished.parent), metrics(output)
@@ -124,21 +123,20 @@ def test_an_old_run_is_not_mixed_with_a_fresh_one_or_with_other_rows(finished, t
 
 @pytest.mark.parametrize("preset", ["projector", "vision+projector", "language"])
 def test_frozen_parts_do_not_move(tiny, rows_file, tmp_path, preset):
-    final = train(tiny, rows_file, tmp_path, model__trainable=preset, optim__max_steps=2)
+    final = train(tiny, rows_file, tmp_path, model__trainable=preset, steps=2)
     assert moved_parts(tiny, final) == set(PRESETS[preset])
 
 
-def test_accumulated_and_sorted_micro_batches_train_as_one_batch_does(tiny, rows_file, tmp_path):
-    """Micro-batches of 1 row against one batch of 4, to float32's rounding."""
-    changes = SMOOTH | {"optim__per_device_batch_size": 1, "optim__gradient_accumulation_steps": 4}
+def test_small_micro_batches_train_as_one_large_one(tiny, rows_file, tmp_path):
+    """A row at a time against all of a step at once, to float32's rounding."""
     whole = train(tiny, rows_file, tmp_path / "a", **SMOOTH)
-    pieces = train(tiny, rows_file, tmp_path / "b", **changes)
+    pieces = train(tiny, rows_file, tmp_path / "b", max_tokens_per_microbatch=1, **SMOOTH)
     assert_same_weights(whole, pieces, atol=1e-5, rtol=1e-4)
 
 
 def test_lora_saves_the_adapter_and_a_merged_model_with_the_same_logits(tiny, rows_file, tmp_path):
     """Preset `all`: adapters on the language model, vision and projector in full beside them, resumed half way."""
-    changes = {"model__lora": {"r": 4}, "save_steps": 2}
+    changes = {"model__lora": {"r": 4}, "save_every": 2}
     merged = train(tiny, rows_file, tmp_path / "a", **changes)
     assert merged.name == "merged" and (merged.parent / "adapter/adapter_model.safetensors").is_file()
 
@@ -147,8 +145,8 @@ def test_lora_saves_the_adapter_and_a_merged_model_with_the_same_logits(tiny, ro
     adapter = merged.parent / "adapter"
     wrapped = peft.PeftModel.from_pretrained(load_model(tiny), adapter)
     wrapped.load_state_dict(load_file(adapter / "trained_base.safetensors"), strict=False)
-    batch = Collator(load_processor(merged), read_rows(rows_file))([{"row": i} for i in range(4)])
-    batch = {k: v for k, v in batch.items() if k not in ("labels", "stage_ids")}
+    processor = load_processor(merged)
+    batch, _ = padded_batch([encode_example(processor, row) for row in read_rows(rows_file)[:4]])
     with torch.no_grad():
         expected = wrapped.eval()(**batch).logits
         torch.testing.assert_close(load_model(merged).eval()(**batch).logits, expected, atol=1e-5, rtol=1e-4)
@@ -164,7 +162,7 @@ def test_lora_saves_the_adapter_and_a_merged_model_with_the_same_logits(tiny, ro
 def test_two_processes_train_as_one_with_twice_the_batch(tiny, rows_file, tmp_path):
     """gloo DDP through the entry point; with 2 rows per process, many rank batches lack images or videos."""
     single = train(tiny, rows_file, tmp_path / "one", **SMOOTH)
-    config = settings(tiny, rows_file, tmp_path / "two", optim__per_device_batch_size=2, **SMOOTH)
+    config = settings(tiny, rows_file, tmp_path / "two", **SMOOTH)
     two_processes(config, tmp_path)
     assert_same_weights(single, tmp_path / "two/final", atol=1e-5, rtol=1e-4)
     losses = [[x["loss"] for x in metrics(tmp_path / run)] for run in ("one", "two")]
@@ -177,9 +175,9 @@ def test_two_processes_train_everything_on_text_and_count_held_out_rows_once(tin
     text_rows = [row for row in rows if not row["images"] and not row["videos"]]
     text = write_rows([*text_rows, text_rows[0] | {"id": "again"}], tmp_path / "text.jsonl")
     held_out = write_rows([row for row in rows if row["images"]][:5], tmp_path / "held_out.jsonl")
-    changes = {"optim__max_steps": 2, "eval_steps": 2, "data__eval": str(held_out)} | SMOOTH
-    single = train(tiny, text, tmp_path / "one", **changes | {"optim__per_device_batch_size": 2})
-    config = settings(tiny, text, tmp_path / "two", **changes | {"optim__per_device_batch_size": 1})
+    changes = {"steps": 2, "eval_every": 2, "data__eval": str(held_out)} | SMOOTH
+    single = train(tiny, text, tmp_path / "one", **changes)
+    config = settings(tiny, text, tmp_path / "two", **changes)
     two_processes(config, tmp_path)
     assert_same_weights(single, tmp_path / "two/final", atol=1e-5, rtol=1e-4)
     losses = [[x["eval_loss"] for x in metrics(tmp_path / run) if "eval_loss" in x] for run in ("one", "two")]
@@ -192,7 +190,7 @@ def test_only_the_vision_side_may_train_on_text(tiny, rows_file, tmp_path, part)
     text = write_rows(
         [row for row in read_rows(rows_file) if not row["images"] and not row["videos"]], tmp_path / "t.jsonl"
     )
-    final = train(tiny, text, tmp_path / "run", model__trainable=part, optim__max_steps=1)
+    final = train(tiny, text, tmp_path / "run", model__trainable=part, steps=1)
     assert moved_parts(tiny, final) == set()
 
 
@@ -227,10 +225,8 @@ def test_long_rows_are_an_error_or_dropped_and_listed(tiny, rows_file, tmp_path,
         TraceError, match=r"12 of 12 rows are longer than data.max_tokens = 3 .*\n  row 'row0': \d+ tokens"
     ):
         train(tiny, rows_file, tmp_path / "a", data__max_tokens=3)
-    lengths = sorted(
-        len(e) for e in map(Collator(load_processor(tiny), read_rows(rows_file)).example, range(12))
-    )
-    changes = {"data__max_tokens": lengths[7], "data__long_rows": "drop", "optim__max_steps": 1}
+    lengths = sorted(len(encode_example(load_processor(tiny), row)) for row in read_rows(rows_file))
+    changes = {"data__max_tokens": lengths[7], "data__long_rows": "drop", "steps": 1}
     train(tiny, rows_file, tmp_path / "b", **changes)
     kept = sum(length <= lengths[7] for length in lengths)
     printed = capfd.readouterr()
@@ -245,21 +241,39 @@ def test_a_model_without_weights_is_one_clear_error(tiny, rows_file, tmp_path):
         train(tmp_path / "empty", rows_file, tmp_path / "run")
 
 
-def test_low_precision_weights_without_master_weights_are_refused(tiny, rows_file, tmp_path):
-    with pytest.raises(ValueError, match=r"model.dtype: expected float32 where no DeepSpeed"):
-        train(tiny, rows_file, tmp_path, model__dtype="bfloat16")
+def test_bfloat16_weights_keep_float32_masters_and_a_resumed_run_goes_on_exactly(tiny, rows_file, tmp_path):
+    """Steps far smaller than bfloat16's resolution add up."""
+    changes = {"model__dtype": "bfloat16", "optimizer__learning_rate": 1e-5, "save_every": 2}
+    final = train(tiny, rows_file, tmp_path / "a", **changes)
+    masters = torch.load(final.parent / "checkpoint-4/trainer_state/optimizer.bin")["masters"]
+    assert masters and all(master.dtype == torch.float32 for master in masters)
+    assert all(w.dtype == torch.bfloat16 for w in load_file(final / "model.safetensors").values())
+    shutil.copytree(
+        tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("checkpoint-4", "final", "f*.json")
+    )
+    again = train(tiny, rows_file, tmp_path / "b", resume="auto", **changes)
+    assert_same_weights(final, again)
+
+
+def test_autocast_computes_in_bfloat16_with_float32_weights(tiny, rows_file, tmp_path):
+    plain = train(tiny, rows_file, tmp_path / "a")
+    mixed = train(tiny, rows_file, tmp_path / "b", autocast="bfloat16")
+    weights = load_file(mixed / "model.safetensors")
+    assert all(w.dtype == torch.float32 for w in weights.values())
+    losses = [[x["loss"] for x in metrics(run.parent)] for run in (plain, mixed)]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], abs=0.1)
 
 
 def test_a_dry_run_prints_the_resolved_config_and_an_unknown_key_its_nearest_name(tiny, rows_file, tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tiny, rows_file, tmp_path / "run")))
     command = [sys.executable, "sft.py", "--config", str(tmp_path / "c.yaml")]
     dry = subprocess.run([*command, "--dry-run"], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
-    assert dry.returncode == 0 and yaml.safe_load(dry.stdout)["optim"]["max_steps"] == 4
+    assert dry.returncode == 0 and yaml.safe_load(dry.stdout)["steps"] == 4
     assert not (tmp_path / "run").exists()
     wrong = subprocess.run(
-        [*command, "optim.learnin_rate=1"], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+        [*command, "optimizer.learnin_rate=1"], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
     )
-    assert wrong.returncode == 2 and "did you mean 'optim.learning_rate'" in wrong.stderr
+    assert wrong.returncode == 2 and "did you mean 'optimizer.learning_rate'" in wrong.stderr
 
 
 def test_every_row_is_looked_at_before_training(tiny, rows_file, tmp_path):
@@ -284,7 +298,7 @@ def test_every_row_is_looked_at_before_training(tiny, rows_file, tmp_path):
         strict=True,
     ):
         assert line.startswith(f"  row '{name}': ") and reason in line
-    changes = {"data__bad_rows": "drop", "optim__max_steps": 1}
+    changes = {"data__bad_rows": "drop", "steps": 1}
     train(tiny, broken, tmp_path / "run", data__max_bad_rows=0.4, **changes)
     with pytest.raises(RowError, match=r"more than the share max_bad_rows = 0\.3"):
         train(tiny, broken, tmp_path / "run2", data__max_bad_rows=0.3, **changes)
@@ -300,15 +314,15 @@ def test_a_row_that_slips_through_is_left_out_named_and_counted(
     Image.new("RGB", (56, 56), "red").save(image)
     rows[0]["images"] = [str(image)]
     path = write_rows(rows, tmp_path / "rows.jsonl")
-    look = sft.train.look_at_rows
+    look = sft.rows.look_at_rows
 
     def then_damage(*args, **kwargs):
         looked = look(*args, **kwargs)
         image.write_bytes(b"no image")
         return looked
 
-    monkeypatch.setattr(sft.train, "look_at_rows", then_damage)
-    changes = {"optim__per_device_batch_size": 1, "data__cache_rows": False, "data__workers": workers}
+    monkeypatch.setattr(sft.rows, "look_at_rows", then_damage)
+    changes = {"rows_per_step": 1, "data__cache_rows": False, "data__workers": workers}
     train(tiny, path, tmp_path / "run", data__max_bad_rows=0.5, **changes)
     lines = [line for line in metrics(tmp_path / "run") if "loss" in line]
     assert len(lines) == 4 and lines[-1]["rows/left_out"] == 1

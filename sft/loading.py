@@ -1,0 +1,96 @@
+"""Rows of each step, encoded and packed ahead of the training, by worker processes where there are any."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from core.rows import Row
+from sft.data import Example, encode_example, pack_pixels, palette_of, unpack_pixels
+from sft.packing import MicroBatch, micro_batches
+from vlm.packed.layout import DummyMedia
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """What a process computes in a step.
+
+    targets: tokens with a loss. tokens: of all rows, each as if alone; computed: that go through the model, what rows
+    share once. left_out: indices of rows that turned out to be unusable.
+    """
+
+    batches: list[MicroBatch]
+    targets: int
+    tokens: int
+    computed: int
+    left_out: list[int]
+
+
+class Encoder:
+    """Rows as examples, encoded when they are asked for. cache: encoded rows stay in memory (in every worker)."""
+
+    def __init__(self, processor: Any, rows: Sequence[Row], *, max_frames: int, cache: bool = False) -> None:
+        self.processor, self.rows, self.max_frames = processor, rows, max_frames
+        self._palette = palette_of(processor)
+        self._cache: dict[int, Example] | None = {} if cache else None
+
+    def __call__(self, index: int) -> Example:
+        """Row `index`. Raises ValueError if it turns out to be unusable."""
+        if self._cache is None:
+            return encode_example(self.processor, self.rows[index], max_frames=self.max_frames)
+        if index not in self._cache:
+            example = encode_example(self.processor, self.rows[index], max_frames=self.max_frames)
+            self._cache[index] = pack_pixels(example, self._palette)
+        return unpack_pixels(self._cache[index], self._palette)
+
+
+class Steps(Dataset):
+    """The rows of each step, packed.
+
+    rows_of: indices of this process's rows in a step. A row that turns out to be unusable (its file has changed since
+    the start) is left out and named. dummy: the media that every micro-batch must hold.
+    """
+
+    def __init__(
+        self, encoder: Encoder, rows_of: Callable[[int], list[int]], max_tokens: int, dummy: DummyMedia | None
+    ) -> None:
+        self.encoder, self.rows_of, self.max_tokens, self.dummy = encoder, rows_of, max_tokens, dummy
+
+    def __getitem__(self, step: int) -> StepRows:
+        examples, left_out = [], []
+        for index in self.rows_of(step):
+            try:
+                examples.append(self.encoder(index))
+            except ValueError as error:
+                left_out.append(index)
+                tqdm.write(f"left out: {error}", file=sys.stderr)  # by the process that encodes
+        batches = micro_batches(examples, self.max_tokens, self.dummy)
+        return StepRows(
+            batches=batches,
+            targets=sum(len(batch.stages) for batch in batches),
+            tokens=sum(map(len, examples)),
+            computed=sum(batch.packed.layout.total for batch in batches),
+            left_out=left_out,
+        )
+
+    def read(self, steps: range, workers: int) -> Iterator[StepRows]:
+        """The rows of these steps in order."""
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # the run's own random numbers stay as they are
+        )
+        return iter(loader)
+
+
+def _unchanged(item: Any) -> Any:
+    return item

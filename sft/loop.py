@@ -1,0 +1,192 @@
+"""SFT on structured traces: the loop.
+
+Every step takes the next rows of a seeded order, packs them into micro-batches without padding, in which rows about the
+same image or video compute it, and the prompt before it, once, and takes one gradient of
+
+    loss = mean over all target tokens of the step, on all processes, of -log p(token)
+
+The targets are the tokens of the trace and the end token; how a step is packed and shared out changes neither loss nor
+gradient.
+
+On a laptop:     accelerate launch sft.py --config launch/configs/….yaml
+On eight GPUs:   bash launch/sft_8xh100.sh
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+import vlm  # noqa: F401  adapts torch's companions before transformers imports them
+from core.files.disk import disk_explained
+from core.files.jsonl import append
+from core.files.lock import locked
+from core.files.run_folder import begin
+from core.processes.exchange import largest, summed
+from core.processes.ranks import say
+from core.processes.stop import StopRequested
+from core.processes.watchdog import renew
+from core.trackers import check_installed
+from core.training import joining
+from core.training.optimizer import learning_rate
+from core.training.step import accumulating, apply_gradient, set_learning_rate
+from sft.config import SFTConfig
+from sft.loading import StepRows
+from sft.metrics import Sums, stage_losses
+from sft.packing import MicroBatch, empty_batch
+from sft.rows import read
+from sft.run import LENGTH, Run, all_left_out, finish, leave, record_of, save, start
+from vlm.packed.forward import packed_forward
+
+
+def train(config: SFTConfig) -> Path:
+    """Train as configured; returns the folder of the final checkpoint, which transformers and vLLM load as it is. A run
+    that has nothing left to do is left as it is. SIGTERM and Ctrl-C save what is done and end in SystemExit."""
+    check_installed(config.report_to)
+    accelerator = join_processes(config)
+    processor, rows = read(config)
+    out = Path(config.output_dir)
+    with locked(out):
+        record = record_of(config, accelerator, rows.train)
+        begun = begin(out, record, config.resume, LENGTH, say)
+        if begun.finished is not None:
+            return begun.finished
+        run = start(config, accelerator, processor, rows, record, begun.checkpoint)
+        with run.stop:
+            take_steps(run)
+        return finish(run)
+
+
+def join_processes(config: SFTConfig) -> Accelerator:
+    return joining.join_processes(
+        dtype=config.model.dtype,
+        autocast=config.autocast,
+        precision_setting=config.PRECISION_SETTING,
+        zero_values=config.zero_values,
+        limit_s=config.timeout_s,
+        output_dir=config.output_dir,
+        deepspeed=config.deepspeed,
+        report_to=config.report_to,
+    )
+
+
+def take_steps(run: Run) -> None:
+    """The loop, from where the run stands to its last step."""
+    config, main = run.config, run.accelerator.is_main_process
+    bar = tqdm(total=run.steps, initial=run.step, desc="SFT", unit="step", mininterval=1.0, disable=not main)
+    coming = run.train.read(range(run.step, run.steps), config.data.workers)
+    last_log = time.perf_counter()
+    try:
+        while run.step < run.steps:
+            with run.phase(f"step {run.step + 1}"):
+                numbers = update(run, next(coming))
+            run.step += 1
+            with run.phase(f"log, evaluation or checkpoint after step {run.step}"):
+                if run.step % config.log_every == 0:
+                    log(run, numbers, time.perf_counter() - last_log, bar)
+                    last_log = time.perf_counter()
+                if run.rows.held_out and run.step % config.eval_every == 0:
+                    evaluate(run)
+                if config.save_every and (run.step % config.save_every == 0 or run.step == run.steps):
+                    save(run)
+                bar.update()
+                if run.stop.agreed():
+                    raise StopRequested
+    except StopRequested:
+        leave(run)
+    finally:
+        bar.close()
+
+
+def update(run: Run, rows: StepRows) -> dict[str, float]:
+    """One gradient over the rows of all processes; a step that is not finite is skipped by all of them."""
+    config, accelerator = run.config, run.accelerator
+    run.left_out.update(rows.left_out)
+    run.sums.add_rows(rows)
+    (targets,) = summed(accelerator, [rows.targets])
+    rate = learning_rate(config.optimizer, run.step, run.steps)
+    set_learning_rate(run.optimizer, rate)
+    batches = filled(run, rows)
+    for i, batch in enumerate(batches):
+        renew(f"micro-batch {i + 1} of {len(batches)}")
+        with accumulating(accelerator, run.model, last=i == len(batches) - 1):
+            loss = summed_loss(run, batch, run.sums)
+            if loss.requires_grad:  # not if the vision tower trains alone, in one process, on text
+                # DDP and ZeRO average gradients over the processes
+                accelerator.backward(loss * (accelerator.num_processes / max(1.0, targets)))
+    renew("optimizer step")
+    norm = apply_gradient(accelerator, run.optimizer, config.optimizer.max_grad_norm)
+    if skipped := run.skipped.look(run.step + 1, {"learning rate": rate, "gradient norm": norm}):
+        say(skipped)
+    return {"learning_rate": rate, "grad_norm": norm}
+
+
+def filled(run: Run, rows: StepRows) -> list[MicroBatch]:
+    """The step's micro-batches, and empty ones where another process has more."""
+    count = max(1, int(largest(run.accelerator, len(rows.batches))))
+    return rows.batches + [empty_batch(run.dummy)] * (count - len(rows.batches))
+
+
+def summed_loss(run: Run, batch: MicroBatch, sums: Sums) -> Tensor:
+    """Cross-entropy summed over the targets of a micro-batch. Where it is not finite neither is any gradient, so that no
+    step is taken, and it does not count in the log."""
+    with run.accelerator.autocast():
+        out = packed_forward(run.model, batch.packed)
+    finite = torch.isfinite(out.loss.detach())
+    sums.add_losses(-out.logprobs, batch.stages, finite)
+    return out.loss * torch.where(finite, 1.0, math.nan)
+
+
+@torch.no_grad()
+def evaluate(run: Run) -> None:
+    """Loss on the held-out rows, a line in metrics.jsonl. FloatingPointError if it is not finite."""
+    run.model.eval()
+    sums, size = Sums(run.accelerator), run.config.rows_per_step
+    batches = range(-(-len(run.rows.held_out) // size))
+    for rows in run.held_out.read(batches, run.config.data.workers):
+        run.left_out.update(rows.left_out)
+        for batch in filled(run, rows):
+            renew("evaluation")
+            summed_loss(run, batch, sums)
+    run.model.train()
+    losses = {f"eval_{name}": value for name, value in stage_losses(sums.total()).items()}
+    if not math.isfinite(losses["eval_loss"]):
+        raise FloatingPointError(
+            f"expected a finite loss on the held-out rows, got {losses['eval_loss']} at step {run.step}"
+        )
+    write(run, losses)
+
+
+def log(run: Run, numbers: dict[str, float], seconds: float, bar: tqdm) -> None:
+    """What has been summed up since the last line, as the next one in metrics.jsonl."""
+    total = run.sums.total()
+    run.sums.clear()
+    tokens, computed = total[-2:]
+    losses = stage_losses(total)
+    more: dict[str, Any] = {
+        "epoch": run.step / run.order.steps_per_epoch,
+        "rows/left_out": len(all_left_out(run)),
+        "steps/skipped": run.skipped.total - run.logged_skips,
+        "tokens/shared": 1 - computed / max(1.0, tokens),
+        "tokens_per_second": round(tokens / seconds, 1),
+    }
+    run.logged_skips = run.skipped.total
+    write(run, losses | numbers | more)
+    bar.set_postfix_str(f"loss {losses['loss']:.3f}", refresh=False)
+
+
+def write(run: Run, metrics: dict[str, Any]) -> None:
+    """One line in metrics.jsonl, by the main process, and the same to the trackers."""
+    if run.accelerator.is_main_process:
+        path = run.out / "metrics.jsonl"
+        with disk_explained(path):
+            append(path, [{"step": run.step} | metrics])
+    if run.config.report_to:
+        run.accelerator.log({k: v for k, v in metrics.items() if isinstance(v, float)}, step=run.step)

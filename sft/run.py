@@ -1,0 +1,236 @@
+"""A run around its steps: started, restored from a checkpoint, saved, left when asked to, finished."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
+
+from core.errors import RunError
+from core.files.record import Record, model_identity, rows_identity
+from core.files.run_folder import continue_logs, mark_finished, writing_folder
+from core.processes.exchange import alone
+from core.processes.ranks import on_main, say
+from core.processes.stop import StopSignals
+from core.processes.watchdog import operation
+from core.rows import Row
+from core.trackers import start_trackers
+from core.training.checkpoints import load_checkpoint, save_checkpoint
+from core.training.finite import SkippedSteps
+from core.training.joining import parallel_name
+from core.training.optimizer import optimizer_for, prepare
+from sft.config import SFTConfig
+from sft.data import TraceError, check_end_token, prompt_media
+from sft.loading import Encoder, Steps
+from sft.metrics import Sums
+from sft.order import Order, share
+from sft.rows import Rows, cache_fits
+from vlm.load import check_checkpoint, load_trainable
+from vlm.packed.layout import DummyMedia, media_kinds
+from vlm.weights import save_adapter, save_model
+
+FREE = (
+    *("steps", "epochs", "output_dir", "save_every", "keep_checkpoints", "resume", "log_every", "eval_every"),
+    *("timeout_s", "report_to", "deepspeed", "max_tokens_per_microbatch", "optimizer.max_skipped_steps"),
+    *("model.gradient_checkpointing", "data.limit", "data.max_tokens", "data.long_rows", "data.bad_rows"),
+    *(
+        "data.max_bad_rows",
+        "data.eval",
+        "data.eval_limit",
+        "data.cache_rows",
+        "data.cache_gb",
+        "data.workers",
+    ),
+)
+"""What may change when a run is resumed: its length (with it the schedule of the learning rate from there on),
+bookkeeping, memory. Which rows are trained on is compared by their content."""
+LENGTH = ("steps", "epochs")
+
+
+@dataclass
+class Run:
+    """What the loop works with.
+
+    steps: of the whole run; step: those that are done. train, held_out: this process's share of each step's rows.
+    sums: since the last line in metrics.jsonl. left_out: rows of this process that turned out to be unusable.
+    logged_skips: skipped steps that metrics.jsonl knows of. saved: step of the newest checkpoint.
+    """
+
+    config: SFTConfig
+    accelerator: Accelerator
+    processor: Any
+    model: torch.nn.Module
+    optimizer: Any
+    rows: Rows
+    order: Order
+    train: Steps
+    held_out: Steps
+    dummy: DummyMedia | None
+    record: Record
+    steps: int
+    sums: Sums
+    skipped: SkippedSteps
+    step: int = 0
+    saved: int = 0
+    logged_skips: int = 0
+    left_out: set[int] = field(default_factory=set)
+    stop: StopSignals = field(default_factory=StopSignals)
+
+    @property
+    def out(self) -> Path:
+        return Path(self.config.output_dir)
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """A part of the run, which may not take longer than the configured time-out."""
+        return operation(name, self.config.timeout_s)
+
+
+def record_of(config: SFTConfig, accelerator: Accelerator, rows: list[Row]) -> Record:
+    """What the run is, for its folder and its checkpoints; all processes take part."""
+    content = on_main(
+        lambda: {
+            "data.train": rows_identity(rows, config.data.train),
+            "model.path": model_identity(check_checkpoint(config.model.path)),
+        }
+    )
+    processes = f"{accelerator.num_processes}, {parallel_name(accelerator)}"
+    return Record(config, content | {"processes": processes}, FREE)
+
+
+def start(
+    config: SFTConfig,
+    accelerator: Accelerator,
+    processor: Any,
+    rows: Rows,
+    record: Record,
+    checkpoint: Path | None,
+) -> Run:
+    """Load the model, and restore the checkpoint if there is one."""
+    check_end_token(processor)
+    set_seed(config.seed)
+    with operation("load the model", config.timeout_s):
+        bare = load_trainable(config.model)
+        refuse_attention_dropout(bare)
+        model, optimizer = prepare(accelerator, bare, optimizer_for(bare, config.optimizer))
+    keys = [prompt_media(row) or None for row in rows.train]
+    order = Order(keys, config.rows_per_step, config.seed, config.data.rows_together)
+    everything = [*rows.train, *rows.held_out]
+    kinds = media_kinds(everything, bare, not alone(accelerator))
+    dummy = DummyMedia.of_model(bare.config, kinds) if kinds else None
+    cache = cache_fits(config, processor, rows.train)
+    encoder = Encoder(processor, everything, max_frames=config.data.max_frames, cache=cache)
+    mine = partial(
+        share, lengths=rows.lengths, rank=accelerator.process_index, ranks=accelerator.num_processes
+    )
+    first, size = len(rows.train), config.rows_per_step
+
+    def held_out(number: int) -> list[int]:
+        return list(range(first, len(everything)))[number * size : (number + 1) * size]
+
+    most = config.max_tokens_per_microbatch
+    run = Run(
+        config=config,
+        accelerator=accelerator,
+        processor=processor,
+        model=model,
+        optimizer=optimizer,
+        rows=rows,
+        order=order,
+        train=Steps(encoder, lambda step: mine(order.step(step)), most, dummy),
+        held_out=Steps(encoder, lambda number: mine(held_out(number)), most, dummy),
+        dummy=dummy,
+        record=record,
+        steps=config.steps or math.ceil(config.epochs * order.steps_per_epoch),
+        sums=Sums(accelerator),
+        skipped=SkippedSteps(config.optimizer.max_skipped_steps),
+    )
+    if checkpoint is not None:
+        with run.phase("restore a checkpoint"):
+            restore(run, checkpoint)
+    continue_logs(run.out, ("metrics.jsonl",), run.step, say)
+    start_trackers(accelerator, config, config.report_to, "onsight-sft")
+    return run
+
+
+def refuse_attention_dropout(model: torch.nn.Module) -> None:
+    """Raise ValueError where the language model drops attention weights: packed attention does not."""
+    rate = getattr(model.config.get_text_config(), "attention_dropout", 0.0)
+    if rate:
+        raise ValueError(f"{model.config.name_or_path}: expected attention_dropout 0, got {rate}")
+
+
+def restore(run: Run, folder: Path) -> None:
+    state = load_checkpoint(run.accelerator, folder)
+    run.step = run.saved = state["step"]
+    if run.step > run.steps:
+        raise RunError(
+            f"steps: expected {run.step} or more, since {folder} is at that step, got {run.steps}"
+            " (from epochs, where steps is null)"
+        )
+    run.skipped.load_state_dict(state["skipped"])
+    run.logged_skips = state["logged_skips"]
+    if run.accelerator.is_main_process:  # it stands for what all of them had
+        run.sums.restore(state["sums"])
+        run.left_out = set(state["left_out"])
+
+
+def save(run: Run) -> None:
+    """A checkpoint of the last whole step."""
+    with run.phase("save a checkpoint"):
+        state = {
+            "sums": run.sums.total(),
+            "left_out": all_left_out(run),
+            "skipped": run.skipped.state_dict(),
+            "logged_skips": run.logged_skips,
+        }
+        write = partial(save_model, run.accelerator, run.model, run.processor)
+        save_checkpoint(
+            run.accelerator, write, run.out, run.step, state, run.record, run.config.keep_checkpoints
+        )
+    run.saved = run.step
+
+
+def all_left_out(run: Run) -> list[int]:
+    """Rows of all processes that turned out to be unusable. TraceError, on all of them, if they are too many."""
+    rows = {row for mine in gather_object([sorted(run.left_out)]) for row in mine}
+    total = len(run.rows.train) + len(run.rows.held_out)
+    if len(rows) > run.config.data.max_bad_rows * total:
+        raise TraceError(
+            f"{len(rows)} of {total} rows had to be left out (each was named), more than the share data.max_bad_rows ="
+            f" {run.config.data.max_bad_rows:g}"
+        )
+    return sorted(rows)
+
+
+def leave(run: Run) -> NoReturn:
+    """Save the last whole step, if it is not yet saved, and exit as the signal says."""
+    if run.saved != run.step:
+        save(run)
+    say(
+        f"{run.stop.name}: saved {run.out / f'checkpoint-{run.step}'}; the same command with resume=auto goes on from"
+        " there"
+    )
+    raise SystemExit(run.stop.exit_code)
+
+
+def finish(run: Run) -> Path:
+    """The trained model as `final/`; with LoRA the adapters in `adapter/`, and the whole model in `merged/`."""
+    with run.phase("save the model"):
+        all_left_out(run)
+        if run.config.model.lora:
+            with writing_folder(run.out / "adapter") as folder:
+                save_adapter(run.accelerator, run.model, run.processor, folder)
+        result = run.out / ("merged" if run.config.model.lora else "final")
+        with writing_folder(result) as folder:
+            save_model(run.accelerator, run.model, run.processor, folder)
+        on_main(lambda: mark_finished(run.out, run.step, result))
+    run.accelerator.end_training()
+    say(f"SFT done: {result}")
+    return result
