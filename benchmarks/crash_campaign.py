@@ -34,8 +34,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import rl.loop
 import rl.scoring
-import sft.data
-import sft.train
+import sft.loading
+import sft.loop
 from core.files.jsonl import read
 from core.files.run_folder import checkpoints
 from data_recipes.synthetic.shapes.write import World, write_world
@@ -59,13 +59,13 @@ PHASES: dict[str, dict[str, list[tuple[Any, str]]]] = {
         "finish": [(rl.loop, "finish")],
     },
     "sft": {
-        "data": [(sft.data.Collator, "__call__")],
-        "loss": [(sft.train.TraceTrainer, "compute_loss")],
-        "update": [(sft.train.TraceTrainer, "_get_grad_norm")],
-        "log": [(sft.train.Metrics, "on_log")],
-        "save": [(sft.train.TraceTrainer, "_save_checkpoint")],
-        "resume": [(sft.train, "begin"), (sft.train.TraceTrainer, "_prepare_for_training")],
-        "finish": [(sft.train, "save_final")],
+        "data": [(sft.loading.Steps, "__getitem__")],
+        "loss": [(sft.loop, "summed_loss")],
+        "update": [(sft.loop, "apply_gradient")],
+        "log": [(sft.loop, "log")],
+        "save": [(sft.loop, "save")],
+        "resume": [(sft.loop, "begin"), (sft.loop, "start")],
+        "finish": [(sft.loop, "finish")],
     },
 }
 """Functions in which each phase happens, by where they are looked up."""
@@ -262,14 +262,15 @@ class Campaign:
     def train(self, kind: str, count: int, out: Path) -> None:
         model, data = {"path": str(self.folder / "model")}, self.folder / "data"
         if kind == "sft":
-            optim = {"max_steps": 5, "per_device_batch_size": 4 // count, "learning_rate": 1e-3}
             values: dict[str, Any] = {
                 "model": model,
                 "data": {"train": str(data / "sft.jsonl")},
-                "optim": optim,
+                "optimizer": {"learning_rate": 1e-3},
+                "steps": 5,
+                "rows_per_step": 4,
             }
-            values |= {"save_steps": 2, "save_total_limit": 2, "logging_steps": 1, "resume": "auto"}
-            sft.train.run(SFTConfig.model_validate(values | {"output_dir": str(out)}))
+            values |= {"save_every": 2, "keep_checkpoints": 2, "log_every": 1, "resume": "auto"}
+            sft.loop.train(SFTConfig.model_validate(values | {"output_dir": str(out)}))
         else:
             reward = {"function": f"{self.folder / 'plugin.py'}:share_of_digits", "isolate": False}
             tasks = {row["task"]: [reward] for row in read(data / "rl.jsonl")}

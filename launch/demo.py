@@ -1,6 +1,6 @@
 """The main job, small: tiny VLM, data, SFT, on-policy GRPO through vLLM, evaluation, report. `make demo` runs it.
 
-    python -m launch.demo [--out runs/demo] [--seed 0] [--sft optim.max_steps=500] [--grpo steps=20]
+    python -m launch.demo [--out runs/demo] [--seed 0] [--sft steps=500] [--grpo steps=20]
 
 Every phase is the program that real runs use, started by the command line that is printed, on a config in
 `launch/configs/`; only sizes and data differ.
@@ -76,7 +76,7 @@ def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None 
 
     phase(3, "SFT: it learns to see, to write the four stages, and its teachers' bad habits")
     run(*LAUNCH, "sft.py", f"--config={CONFIGS / 'sft_demo.yaml'}", f"model.path={untrained}",
-        f"data.train={data / 'sft.jsonl'}", f"output_dir={out / 'sft'}", f"optim.seed={seed}", *extra["sft"])  # fmt: skip
+        f"data.train={data / 'sft.jsonl'}", f"output_dir={out / 'sft'}", f"seed={seed}", *extra["sft"])  # fmt: skip
 
     phase(4, "On-policy GRPO: vLLM samples every step from the current weights; right answers are rewarded")
     run(*LAUNCH, "grpo.py", f"--config={CONFIGS / 'grpo_demo.yaml'}", f"model.path={models['sft']}",

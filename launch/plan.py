@@ -62,28 +62,23 @@ class Plan:
 
 def plan_sft(config: SFTConfig, processes: int) -> Plan:
     """The plan of an SFT run on `processes` GPUs."""
-    plan, optim = Plan(), config.optim
+    plan, optimizer = Plan(), config.optimizer
     _model(plan, config.model)
     _rows(plan, "rows", config.data.train, need="trace")
     if config.data.eval:
         _rows(plan, "held out", config.data.eval, need="trace")
-    batch = optim.per_device_batch_size * optim.gradient_accumulation_steps * processes
-    plan.say(
-        "step",
-        f"{batch} rows = {optim.per_device_batch_size} per GPU x {optim.gradient_accumulation_steps} accumulated"
-        f" x {processes} processes",
-    )
-    length = f"{optim.max_steps} steps" if optim.max_steps else f"{optim.epochs:g} epochs"
+    plan.say("step", f"{config.rows_per_step} rows, shared out to {processes} processes")
+    length = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs"
     plan.say(
         "length",
-        f"{length}; learning rate {optim.learning_rate:g} {optim.schedule}, warm-up {optim.warmup_steps}",
+        f"{length}; learning rate {optimizer.learning_rate:g} {optimizer.schedule}, warm-up {optimizer.warmup_steps}",
     )
     plan.say(
         "memory",
-        f"{_memory(config.model)}, autocast {optim.autocast}, rows up to {config.data.max_tokens or 'any number of'}"
-        f" tokens, longer ones: {config.data.long_rows}",
+        f"{_memory(config.model)}, autocast {config.autocast}, micro-batches of {config.max_tokens_per_microbatch} tokens,"
+        f" rows up to {config.data.max_tokens or 'any number of'} tokens, longer ones: {config.data.long_rows}",
     )
-    _output(plan, config.output_dir, f"every {config.save_steps} steps" if config.save_steps else "none")
+    _output(plan, config.output_dir, f"every {config.save_every} steps" if config.save_every else "none")
     return plan
 
 

@@ -111,7 +111,7 @@ class SFTConfig(_Strict):
     """Steps between checkpoints; null: none, but where the run is asked to stop."""
     keep_checkpoints: int | None = Field(2, ge=1)
     """Older checkpoints are deleted; null: none is."""
-    resume: Literal["auto", "never"] | PathText = "never"
+    resume: Literal["auto", "never"] | PathText = "auto"
     """auto: from the newest whole checkpoint in output_dir, if there is one; never: start afresh (an old run in output_dir
     is then an error); or the path of a checkpoint. Settings that decide the numbers must be as they were."""
     log_every: int = Field(10, ge=1)

@@ -40,8 +40,8 @@ class ModelConfig(BaseModel):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",
         description="Type of the loaded weights. Steps at learning rates near 1e-6 are lost in bfloat16 weights, so the"
-        " optimiser keeps float32 master weights: DeepSpeed's, or GRPO's own (core/training/master_weights.py); SFT without"
-        " DeepSpeed asks for float32 and optim.autocast. float16 is for evaluation and inference, not for training.",
+        " optimiser keeps float32 master weights: DeepSpeed's, or the project's own (core/training/master_weights.py)."
+        " float16 is for evaluation and inference, not for training.",
     )
     trainable: Preset = Field(
         "all",
@@ -180,9 +180,8 @@ def _limits(media_processor, low: int | None, high: int | None, where: str):
 def load_model(model: ModelConfig | str | Path, **settings) -> Qwen2_5_VLForConditionalGeneration:
     """Load the weights, in `dtype`, with the chosen parts trainable (the first process prints the counts).
 
-    `model` is a config, or a path with ModelConfig's other fields as keyword arguments. LoRA is not applied here,
-    because TRL wraps by itself: pass `lora_config(config.lora)` to TRL, or call `add_lora(model, config.lora)`, then
-    `set_trainable(model, config.trainable)` again. Raises CheckpointError if the folder does not exist, has no weights,
+    `model` is a config, or a path with ModelConfig's other fields as keyword arguments. LoRA is not applied here
+    but by `load_trainable`. Raises CheckpointError if the folder does not exist, has no weights,
     is of another architecture, or has weights that do not match the model.
     """
     import torch

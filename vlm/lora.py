@@ -1,9 +1,9 @@
 """LoRA through peft, on the linear layers of the language model and optionally of the ViT.
 
-`add_lora` wraps a loaded model; a trainer that wraps by itself (TRL's `peft_config=`) takes `lora_config`. The
+`add_lora` wraps a loaded model (`vlm.load.load_trainable` does it where a config asks for it). The
 projector never gets adapters: it is small, and in an assembled model it starts from random weights, which need full
 training. To train it beside the adapters, use a preset that includes it (see `vlm/parts.py`) and save with
-`merge_lora`: PEFT's own `save_pretrained` writes only the adapters.
+`vlm.weights`: PEFT's own `save_pretrained` writes only the adapters.
 """
 
 from __future__ import annotations
@@ -58,8 +58,3 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> peft.PeftModel:
     import peft
 
     return peft.get_peft_model(model, lora_config(settings))
-
-
-def merge_lora(model: nn.Module) -> nn.Module:
-    """Merge the adapters into the weights in place and return the plain model, so that it can be saved as usual."""
-    return model.merge_and_unload()

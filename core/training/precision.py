@@ -1,6 +1,6 @@
 """Precision of a training run, decided in one place and before the model is loaded.
 
-Two parties have a say: the run's config (`model.dtype`, and SFT's `optim.autocast`) and the launch (`accelerate launch
+Two parties have a say: the run's config (`model.dtype`, and SFT's `autocast`) and the launch (`accelerate launch
 --mixed_precision`, an accelerate config file, `ACCELERATE_MIXED_PRECISION`, a DeepSpeed file). The config decides; a
 launch that says otherwise is an error. It has to be settled first because accelerate registers ZeRO-3 with
 transformers as soon as it starts, and `from_pretrained` then splits the weights in the precision that DeepSpeed's
@@ -52,7 +52,7 @@ class Launch:
 
 
 def training_precision(dtype: str, autocast: str = "none") -> Precision:
-    """The precision that a run computes in, from `model.dtype` and SFT's `optim.autocast`.
+    """The precision that a run computes in, from `model.dtype` and SFT's `autocast`.
 
     Raises LaunchError for float16: its gradients underflow without loss scaling, which is not done here.
     """

@@ -85,9 +85,11 @@ def test_sft_trains_on_the_traces(made, tmp_path):
     config = {
         "model": {"path": str(folder / "model"), "max_pixels": 50_000},
         "data": {"train": str(folder / "sft_rows")},
-        "optim": {"max_steps": 4, "per_device_batch_size": 4, "learning_rate": 3e-3},
+        "optimizer": {"learning_rate": 3e-3},
+        "steps": 4,
+        "rows_per_step": 4,
         "output_dir": str(tmp_path / "out"),
-        "logging_steps": 1,
+        "log_every": 1,
     }
     (tmp_path / "sft.yaml").write_text(yaml.safe_dump(config))
     call("-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1", "--mixed_precision=no",

@@ -10,7 +10,7 @@ from launch.demo import run_demo
 
 SHORT = {
     "data": ["--sft-rows=64", "--rl-rows=14", "--test-rows=14"],
-    "sft": ["optim.max_steps=3", "optim.warmup_steps=1", "logging_steps=1"],
+    "sft": ["steps=3", "optimizer.warmup_steps=1", "log_every=1"],
     "grpo": [
         "steps=2",
         "rollout.prompts_per_step=2",

@@ -23,13 +23,14 @@ ROOT = Path(__file__).parents[2]
 STEPS = 3
 
 SFT_SIZES = (
-    "optim.max_steps=3",
-    "optim.warmup_steps=1",
-    "optim.learning_rate=1e-3",
-    "optim.gradient_accumulation_steps=2",
+    "steps=3",
+    "optimizer.warmup_steps=1",
+    "optimizer.learning_rate=1e-3",
+    "rows_per_step=4",
+    "max_tokens_per_microbatch=100",
     "data.workers=0",
-    "save_steps=2",
-    "logging_steps=1",
+    "save_every=2",
+    "log_every=1",
 )
 GRPO_SIZES = (
     f"steps={STEPS}",

@@ -11,13 +11,12 @@ from PIL import Image
 from core.rows import read_rows
 from rewards.stages import render
 from sft.data import (
-    BLANK,
     IGNORE,
     STAGE_NAMES,
-    Collator,
     TraceError,
     check_end_token,
     encode_example,
+    prompt_media,
     row_length,
     target,
 )
@@ -33,10 +32,6 @@ def processor(tiny):
 @pytest.fixture(scope="module")
 def rows(rows_file):
     return read_rows(rows_file)
-
-
-def index_features(rows):
-    return [{"row": i} for i in range(len(rows))]
 
 
 def test_the_loss_falls_on_the_trace_and_the_end_token_alone(processor, rows):
@@ -64,50 +59,25 @@ def test_stage_ids_follow_the_stages_of_the_text(processor, rows):
     assert STAGE_NAMES[stages[-1]] == "end" and ids[-1] == processor.tokenizer.eos_token_id
 
 
-def test_rows_of_every_kind_mix_in_a_batch_as_they_are_alone(processor, rows):
-    collator = Collator(processor, rows)
-    batch = collator(index_features(rows[:4]))
-    assert batch["position_ids"].shape == (3, *batch["input_ids"].shape)
-    for i, row in enumerate(rows[:4]):
-        alone = encode_example(processor, row)
-        length = len(alone)
-        assert torch.equal(batch["input_ids"][i, :length], alone.sequence.input_ids)
-        assert torch.equal(batch["position_ids"][:, i, :length], alone.sequence.position_ids)
-        assert torch.equal(batch["labels"][i, :length], alone.labels)
-        assert (batch["labels"][i, length:] == IGNORE).all()
-        assert (batch["stage_ids"][i, length:] == 0).all()
-        assert (batch["attention_mask"][i, length:] == 0).all()
-    grids = batch["image_grid_thw"].tolist(), batch["video_grid_thw"].tolist()
-    assert [len(g) for g in grids] == [3, 1]  # 1 + 0 + 2 images, 1 video
-
-
-def test_a_batch_without_media_gets_a_row_without_labels_that_has_them(processor, rows):
-    """Every rank then runs the vision tower equally often, whatever its rows are."""
-    collator = Collator(processor, rows)
-    text_only = collator([{"row": 1}, {"row": 5}])
-    assert len(text_only["input_ids"]) == 4 and (text_only["labels"][2:] == IGNORE).all()
-    assert len(text_only["image_grid_thw"]) == 1 and len(text_only["video_grid_thw"]) == 1
-    text_rows = [rows[1], rows[5]]
-    assert "pixel_values" not in Collator(processor, text_rows)([{"row": 0}, {"row": 1}])
-    trained = Collator(processor, text_rows, trains_vision=True)([{"row": 0}, {"row": 1}])
-    assert len(trained["image_grid_thw"]) == 1 and (trained["labels"][2:] == IGNORE).all()
-
-
-def test_the_blank_row_has_no_labels(processor, rows):
-    batch = Collator(processor, rows)([{"row": 1}, {"row": BLANK}])
-    assert (batch["labels"][0] != IGNORE).any() and (batch["labels"][1] == IGNORE).all()
-    assert not batch["stage_ids"][1].any()
-
-
-def test_cached_rows_are_the_same_and_small(processor, rows):
-    plain, cached = Collator(processor, rows), Collator(processor, rows, cache=True)
-    features = index_features(rows)
-    expected = plain(features)
-    for _ in range(2):  # filling, then reading
-        batch = cached(features)
-        assert batch.keys() == expected.keys()
-        assert all(torch.equal(batch[name], expected[name]) for name in expected)
-    assert cached.cache[0].sequence.pixel_values.dtype == torch.uint8
+def test_the_media_of_a_prompt_are_known_by_kind_and_identity(processor, rows, tmp_path):
+    """In reading order, images inside observations apart; `media_end` is behind the last placeholder."""
+    for row in rows[:4]:
+        example = encode_example(processor, row)
+        placeholders = torch.tensor(
+            processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|video_pad|>"])
+        )
+        places = torch.isin(example.sequence.input_ids, placeholders).nonzero().flatten().tolist()
+        assert example.media_end == (places[-1] + 1 if places else 0)
+    two = prompt_media(rows[2])
+    assert two == (("image", rows[2]["images"][0]), ("image", rows[2]["images"][1]))
+    assert prompt_media(rows[3]) == (("video", rows[3]["videos"][0]),) and prompt_media(rows[1]) == ()
+    turns = encode_example(processor, multi_turn_row(rows, tmp_path))
+    assert (
+        turns.media == prompt_media(rows[0])
+        and turns.media_end == encode_example(processor, rows[0]).media_end
+    )
+    one, same, other = ([{**rows[0], "images": [data]}][0] for data in (b"a", b"a", b"b"))
+    assert prompt_media(one) == prompt_media(same) != prompt_media(other)
 
 
 def test_row_length_is_the_length_of_the_encoded_row(processor, rows):

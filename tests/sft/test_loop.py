@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -39,6 +40,7 @@ def settings(tiny, rows_file, output, **changes) -> dict:
         "rows_per_step": 4,
         "output_dir": str(output),
         "log_every": 1,
+        "resume": "never",
     }
     for key, value in changes.items():
         *parents, last = key.split("__")
@@ -257,7 +259,11 @@ def test_bfloat16_weights_keep_float32_masters_and_a_resumed_run_goes_on_exactly
 
 def test_autocast_computes_in_bfloat16_with_float32_weights(tiny, rows_file, tmp_path):
     plain = train(tiny, rows_file, tmp_path / "a")
-    mixed = train(tiny, rows_file, tmp_path / "b", autocast="bfloat16")
+    AcceleratorState._reset_state(reset_partial_state=True)  # the precision of a process is settled once
+    try:
+        mixed = train(tiny, rows_file, tmp_path / "b", autocast="bfloat16")
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
     weights = load_file(mixed / "model.safetensors")
     assert all(w.dtype == torch.float32 for w in weights.values())
     losses = [[x["loss"] for x in metrics(run.parent)] for run in (plain, mixed)]

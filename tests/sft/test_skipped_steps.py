@@ -7,54 +7,61 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
+import sft.loop
 from core.files.jsonl import read
 from sft.config import SFTConfig
-from sft.train import run
-from sft.trainer import TraceTrainer
 
 
-def config(tiny, rows_file, output, **optim) -> SFTConfig:
-    optim = {"max_steps": 4, "per_device_batch_size": 2, "gradient_accumulation_steps": 2} | optim
+def config(tiny, rows_file, output, **optimizer) -> SFTConfig:
+    """Steps of 4 rows in several micro-batches."""
     return SFTConfig.model_validate(
         {
             "model": {"path": str(tiny)},
             "data": {"train": str(rows_file)},
-            "optim": optim | {"learning_rate": 3e-3},
+            "optimizer": {"learning_rate": 3e-3} | optimizer,
+            "steps": 4,
+            "rows_per_step": 4,
+            "max_tokens_per_microbatch": 60,
             "output_dir": str(output),
-            "logging_steps": 1,
-            "save_steps": 1,
+            "log_every": 1,
+            "save_every": 1,
+            "keep_checkpoints": None,
         }
     )
 
 
 def break_steps(monkeypatch, steps, what):
     """In these steps (from 1), of one micro-batch the loss, or one value of one weight's gradient, is not finite."""
-    loss = TraceTrainer.compute_loss
-    seen = [0]
+    forward = sft.loop.packed_forward
+    update = sft.loop.update
+    now = [0, 0]
 
-    def broken(self, model, inputs, *args, **options):
-        seen[0] += 1
-        broken_now = self.state.global_step + 1 in steps and seen[0] % 2
-        if broken_now and what == "loss":
-            head = model.get_output_embeddings()
-            handle = head.register_forward_hook(lambda module, inputs, logits: logits + torch.inf)
-            total = loss(self, model, inputs, *args, **options)
+    def counted(run, rows):
+        now[:] = [run.step + 1, 0]
+        return update(run, rows)
+
+    def broken(model, packed, **options):
+        now[1] += 1
+        if now[0] not in steps or now[1] != 2:
+            return forward(model, packed, **options)
+        if what == "loss":
+            hidden = model.model.language_model.norm.register_forward_hook(lambda *a: a[2] + torch.inf)
+            out = forward(model, packed, **options)
+            hidden.remove()
+            return out
+        weight = next(p for n, p in model.named_parameters() if n.endswith("layers.1.mlp.up_proj.weight"))
+
+        def hook(gradient):
             handle.remove()
-            return total
-        total = loss(self, model, inputs, *args, **options)
-        if broken_now:
-            weight = next(p for n, p in model.named_parameters() if n.endswith("layers.1.mlp.up_proj.weight"))
+            changed = gradient.clone()
+            changed[3, 5] = torch.nan
+            return changed
 
-            def hook(gradient):
-                handle.remove()
-                changed = gradient.clone()
-                changed[3, 5] = torch.nan
-                return changed
+        handle = weight.register_hook(hook)
+        return forward(model, packed, **options)
 
-            handle = weight.register_hook(hook)
-        return total
-
-    monkeypatch.setattr(TraceTrainer, "compute_loss", broken)
+    monkeypatch.setattr(sft.loop, "update", counted)
+    monkeypatch.setattr(sft.loop, "packed_forward", broken)
 
 
 def weights(folder):
@@ -71,7 +78,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted_and_named(
     tiny, rows_file, tmp_path, monkeypatch, capsys, what, max_grad_norm
 ):
     break_steps(monkeypatch, {2}, what)
-    run(config(tiny, rows_file, tmp_path, max_grad_norm=max_grad_norm))
+    sft.loop.train(config(tiny, rows_file, tmp_path, max_grad_norm=max_grad_norm))
     steps = list(read(tmp_path / "metrics.jsonl"))
     assert [s["steps/skipped"] for s in steps] == [0, 1, 0, 0]
     assert all(s["loss"] > 0 for s in steps)  # of the micro-batches that had one
@@ -87,30 +94,31 @@ def test_more_in_a_row_than_allowed_stop_the_run(tiny, rows_file, tmp_path, monk
     with pytest.raises(
         FloatingPointError, match="step 4 is skipped.*3 steps in a row were skipped, at most 2"
     ):
-        run(config(tiny, rows_file, tmp_path, max_skipped_steps=2))
+        sft.loop.train(config(tiny, rows_file, tmp_path, max_skipped_steps=2))
     assert same(weights(tmp_path / "checkpoint-1"), weights(tmp_path / "checkpoint-3"))
     assert not (tmp_path / "final").exists()
 
 
 def test_weights_that_are_not_finite_are_not_saved(tiny, rows_file, tmp_path, monkeypatch):
-    norm = TraceTrainer._get_grad_norm
+    update = sft.loop.update
 
-    def overflow(self, model, grad_norm=None):
-        dict(model.named_parameters())["model.language_model.norm.weight"].data[3] = torch.inf
-        return norm(self, model, grad_norm)
+    def overflow(run, rows):
+        numbers = update(run, rows)
+        dict(run.model.named_parameters())["model.language_model.norm.weight"].data[3] = torch.inf
+        return numbers
 
-    monkeypatch.setattr(TraceTrainer, "_get_grad_norm", overflow)
+    monkeypatch.setattr(sft.loop, "update", overflow)
     with pytest.raises(
         FloatingPointError, match=r"language_model\.norm\.weight; such weights are neither saved"
     ):
-        run(config(tiny, rows_file, tmp_path))
+        sft.loop.train(config(tiny, rows_file, tmp_path))
     assert not list(tmp_path.glob("checkpoint-*/model.safetensors"))
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "max_grad_norm", "epsilon", "epochs"])
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "max_grad_norm", "epsilon"])
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_a_config_holds_finite_numbers_only(tiny, rows_file, tmp_path, name, value):
     values = config(tiny, rows_file, tmp_path).model_dump(mode="json")
-    values["optim"][name] = value
+    values["optimizer"][name] = value
     with pytest.raises(ValidationError, match="finite number|greater than"):
         SFTConfig.model_validate(values)

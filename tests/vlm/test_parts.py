@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from vlm.lora import LoraSettings, add_lora, lora_config, merge_lora
+from vlm.lora import LoraSettings, add_lora, lora_config
 from vlm.parts import PRESETS, PartCount, count_parameters, part_of, set_trainable
 from vlm.tiny import build_tokenizer, tiny_config
 
@@ -131,7 +131,7 @@ def test_merged_adapters_give_the_same_logits_under_the_plain_names(model):
     ids = torch.arange(20)[None]
     with torch.no_grad():
         before, adapted = model(input_ids=ids).logits, wrapped(input_ids=ids).logits
-        merged = merge_lora(wrapped)
+        merged = wrapped.merge_and_unload()
         after = merged(input_ids=ids).logits
     assert (adapted - before).abs().max() > 1e-3
     torch.testing.assert_close(after, adapted, rtol=0, atol=1e-5)
