@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from core.config.section import Section
 from core.files.paths import PathText
 from core.training.optimizer import OptimizerConfig
 from core.training.precision import training_precision
@@ -15,11 +16,7 @@ from vlm.checkpoint import hidden_size
 from vlm.load import ModelConfig
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class DataConfig(_Strict):
+class DataConfig(Section):
     """Rows with traces to train on, and how they become batches."""
 
     train: PathText
@@ -64,21 +61,21 @@ class SFTOptimizerConfig(OptimizerConfig):
     """Form of the decay after the warm-up, down to `min_lr_ratio` at the last step."""
 
 
-class SFTConfig(_Strict):
+class SFTConfig(Section):
     """Everything `sft.py` needs."""
 
     PRECISION_SETTING: ClassVar[str] = "autocast"
     RENAMED: ClassVar[dict[str, str]] = {
         "optim.epochs": "epochs",
         "optim.max_steps": "steps",
-        "optim.per_device_batch_size": "rows_per_step",
-        "optim.gradient_accumulation_steps": "rows_per_step",
-        "optim.beta1": "optimizer.betas",
-        "optim.beta2": "optimizer.betas",
+        "optim.per_device_batch_size": "rows_per_step (rows of a whole step, over all processes)",
+        "optim.gradient_accumulation_steps": "rows_per_step (rows of a whole step, over all processes)",
+        "optim.beta1": "optimizer.betas (both in one list)",
+        "optim.beta2": "optimizer.betas (both in one list)",
         "optim.autocast": "autocast",
         "optim.seed": "seed",
         "optim": "optimizer",
-        "data.sort_within_step": "data.rows_together",
+        "data.sort_within_step": "data.rows_together (there is no padding any more; this keeps rows about the same media together)",
         "save_steps": "save_every",
         "save_total_limit": "keep_checkpoints",
         "logging_steps": "log_every",

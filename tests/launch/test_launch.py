@@ -163,7 +163,7 @@ def test_accelerate_reads_its_configs(path):
 @pytest.mark.parametrize("path", sorted(LAUNCH.glob("deepspeed/*.json")), ids=name)
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_run_fills_what_deepspeeds_file_leaves_to_it(path, kind, capsys):
-    """8 GPUs, and an SFT step of 1 row x 4 accumulated; the plan resolves it as the run does."""
+    """8 GPUs; the loops count micro-batches themselves and tell DeepSpeed of one. The plan resolves it as the run does."""
     config = read_config(
         config_class(LAUNCH / f"configs/{kind}_qwen2_5_vl_7b.yaml"),
         LAUNCH / f"configs/{kind}_qwen2_5_vl_7b.yaml",
@@ -172,7 +172,7 @@ def test_a_run_fills_what_deepspeeds_file_leaves_to_it(path, kind, capsys):
         Launch(processes=8, deepspeed=True, deepspeed_file=str(path)), config.zero_values(8)
     )
     assert settings["bf16"]["enabled"] is True
-    assert settings["train_batch_size"] == (32 if kind == "sft" else 8)
+    assert settings["train_batch_size"] == 8
     assert settings["gradient_clipping"] == 1.0
     assert settings["data_types"]["grad_accum_dtype"] == settings["communication_data_type"] == "fp32"
     assert '"auto"' not in json.dumps(settings)
