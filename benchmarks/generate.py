@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 import vlm  # noqa: F401
+from core.rows import Row
 from engines.config import EngineConfig, build_engine
 from engines.engine import Engine
 from engines.rollout import Request, Sampling
@@ -40,7 +41,11 @@ def requests(processor, rng: np.random.Generator, prompts: int, completions: int
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     messages = [{"role": "user", "content": content}]
     images = (Image.fromarray(rng.integers(0, 255, (112, 112, 3), dtype=np.uint8)) for _ in range(prompts))
-    return [Request(str(i), encode(processor, messages, [im]), completions) for i, im in enumerate(images)]
+    rows: list[Row] = [{"id": str(i), "task": "t", "answer": {}} for i in range(prompts)]
+    return [
+        Request(row, encode(processor, messages, [image]), completions)
+        for row, image in zip(rows, images, strict=True)
+    ]
 
 
 def one_run(engine: Engine, batch: list[Request], tokens: int, seed: int) -> tuple[int, float, float]:

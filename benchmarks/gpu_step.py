@@ -30,7 +30,7 @@ import torch
 import vlm  # noqa: F401  before transformers' models
 from benchmarks.random_vlm import NO_SPECIAL_TOKENS, image_prompt, media_tokens, processor, random_group
 from benchmarks.rivals import trl_inputs, trl_trainer
-from rl.advantages import Group
+from engines.samples import Group
 from rl.update.packing import pack
 from rl.update.policy_gradient import policy_gradient
 from vlm.inputs import collate, extend
@@ -95,7 +95,7 @@ def build(size: str, device: str, tokenizer):
 
 def kernel_error(model, group: Group) -> float:
     """Relative difference of the gradients by merged kernels and by the explicit mask, on two short completions."""
-    small = Group(group.task, group.rollouts[:2], group.rewards[:2], group.advantages[:2])
+    small = Group(group.samples[:2], group.advantages[:2])
     (batch,) = pack([small], max_tokens=10**9)
     gradients = []
     for form in ("merged", "explicit"):
@@ -215,7 +215,7 @@ def main() -> None:
     for group in groups:
         for i in range(0, args.group, args.rows):
             part = slice(i, i + args.rows)
-            piece = Group("t", group.rollouts[part], group.rewards[part], group.advantages[part])
+            piece = Group(group.samples[part], group.advantages[part])
             inputs = trl_inputs(piece, model.config.image_token_id) | {
                 "num_items_in_batch": torch.tensor(total)
             }

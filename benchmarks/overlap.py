@@ -97,8 +97,7 @@ def main() -> None:
 
 def one_run(engine: Engine, scorer: Scorer, batch: list[Request], sampling: Sampling) -> Run:
     """Generate and score one round, as the loop does."""
-    rows = [{"id": r.row_id, "task": "t", "answer": {}} for r in batch for _ in range(r.n)]
-    with scorer.round(rows) as scoring:
+    with scorer.round(batch) as scoring:
         began = time.perf_counter()
         rollouts = engine.generate(batch, sampling, scoring.add)
         generated = time.perf_counter()

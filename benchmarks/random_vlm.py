@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from core.score import Score
 from engines.rollout import Rollout
-from rl.advantages import Group
+from engines.samples import Group, Sample
 from vlm.inputs import Encoded, encode
 from vlm.tiny import SPECIAL_TOKENS, build_processor, build_tokenizer
 
@@ -111,4 +112,6 @@ def random_group(
         ids = tuple(draw.randrange(10, vocabulary) for _ in range(n))
         rollouts.append(Rollout(f"row{seed}", prompt, ids, (1,) * n, (0.0,) * n, "", 0, "stop"))
     advantages = tuple(draw.gauss(0, 1) for _ in rollouts)
-    return Group("task", tuple(rollouts), advantages, advantages)
+    row = {"id": f"row{seed}", "task": "task"}
+    samples = [Sample(row, r, Score(a, {}, True)) for r, a in zip(rollouts, advantages, strict=True)]
+    return Group(tuple(samples), advantages)

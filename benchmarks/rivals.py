@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from rl.advantages import Group
+from engines.samples import Group
 from vlm.packed.head import linear_cross_entropy
 
 

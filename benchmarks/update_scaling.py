@@ -23,7 +23,7 @@ import vlm  # noqa: F401
 from benchmarks.measure import interleaved_medians
 from benchmarks.random_vlm import image_prompt, processor, random_group, random_model
 from benchmarks.rivals import compact_head, prefix_grouper_loss, trl_inputs, trl_trainer
-from rl.advantages import Group
+from engines.samples import Group
 from rl.update.packing import pack
 from rl.update.policy_gradient import policy_gradient
 
@@ -61,12 +61,7 @@ def measure(model, trainer, group: Group, repeats: int) -> dict[str, float]:
     (batch,) = pack([group], max_tokens=10**9)
     total = batch.trained_tokens
     parts = [
-        Group(
-            group.task,
-            group.rollouts[i : i + ROWS],
-            group.rewards[i : i + ROWS],
-            group.advantages[i : i + ROWS],
-        )
+        Group(group.samples[i : i + ROWS], group.advantages[i : i + ROWS])
         for i in range(0, len(group.rollouts), ROWS)
     ]
     rows = [

@@ -1,10 +1,10 @@
 """Metrics that stay right however rows are shared out: over ranks, micro-batches and calls.
 
-A mean of means weighs a rank with one row as much as one with a hundred. So a metric is kept as what can be joined, a sum
-and a count, a total, or a maximum, until it is written:
+A mean of means weighs a rank with one row as much as one with a hundred. So until it is written, a metric is kept as
+something that can be joined: a sum and a count, a total, or a maximum.
 
     mine = {"reward/mean": mean(rewards), "rollouts/unscored": total(3), "seconds/generate": largest(12.5)}
-    everyone = joined(gathered)             # one such dict from each rank
+    everyone = over_processes(mine)         # core.processes.exchange; `joined` for micro-batches
     record = values(everyone)               # {"reward/mean": 0.25, …}: means over nothing are left out
 """
 
@@ -20,7 +20,7 @@ Kind = Literal["mean", "total", "largest"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One number in the making. sum: of the values, or the largest of them; count: how many values there were."""
+    """sum: of the values, or the largest of them. count: how many values there were."""
 
     kind: Kind
     sum: float
@@ -61,6 +61,11 @@ def largest(*numbers: float) -> Metric:
     """Maximum; of what several ranks do at the same time (seconds), too."""
     parts = [Metric("largest", float(n), 1) for n in numbers]
     return sum(parts[1:], start=parts[0]) if parts else Metric("largest", 0.0, 0)
+
+
+def same(number: float) -> Metric:
+    """A number that every rank has, computed from what they exchanged: a learning rate, the norm of a gradient."""
+    return largest(number)
 
 
 def joined(parts: Iterable[Mapping[str, Metric]]) -> dict[str, Metric]:

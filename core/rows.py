@@ -31,6 +31,15 @@ Row = dict[str, Any]
 
 ROLES = ("system", "user", "assistant", "tool")
 TRACE_STAGES = ("summary", "caption", "reasoning", "conclusion")
+PIXEL_LIMITS = ("min_pixels", "max_pixels", "factor")
+FRAME_COLUMNS = (
+    "frame_out",
+    "image_size",
+    "resized_size",
+    *PIXEL_LIMITS,
+    *(f"model_{n}" for n in PIXEL_LIMITS),
+)
+"""Optional columns that say in which frame a row's coordinates are (`rewards.geometry.frames`)."""
 SHARDS = "rows-*.jsonl"  # in a folder; other names may be other splits
 LISTED_ERRORS = 20  # broken rows named in one message; the rest is counted
 

@@ -17,12 +17,14 @@ CPU thread in float32 and in bfloat16, about as long as a plain sum of their bit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from core.errors import UserError
 
 Fingerprint = dict[str, int]
 """`bit_sum` by the weight's name in transformers, in 0 .. 2^64 - 1."""
@@ -35,6 +37,10 @@ _VLLM_PREFIXES = {
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _CPU_PIECE, _GPU_PIECE = 2**17, 2**25
 """Values that are summed up at a time."""
+
+
+class OffPolicyError(UserError, RuntimeError):
+    """The rollouts are not samples of the policy that is being updated."""
 
 
 def weights_fingerprint(
@@ -94,6 +100,21 @@ def flat_bit_sum(values: Tensor, columns: int, start: int) -> int:
         (values[head + whole :][None], (start + head + whole) // columns, 0),
     )
     return sum(bit_sum(piece, row=row, column=column) for piece, row, column in pieces) % 2**64
+
+
+def check_fingerprint(engine: Mapping[str, int], trainer: Mapping[str, int]) -> None:
+    """Compare the engine's weights with the trainer's, bit for bit. Raises OffPolicyError naming those that differ."""
+    missing = sorted(trainer.keys() ^ engine.keys())
+    if missing:
+        raise OffPolicyError(
+            f"off-policy: {len(missing)} weight(s) are known to only one of engine and trainer: {_some(missing)}"
+        )
+    stale = sorted(name for name in trainer if engine[name] != trainer[name])
+    if stale:
+        raise OffPolicyError(
+            f"off-policy: {len(stale)} of {len(trainer)} weights of the rollout engine are not the trainer's:"
+            f" {_some(stale)}{_hint(stale, len(trainer))}"
+        )
 
 
 def vllm_fingerprint(model: nn.Module) -> Fingerprint:
@@ -159,3 +180,15 @@ def _signed(number: int) -> int:
     """The int64 with these 64 bits."""
     number %= 2**64
     return number - 2**64 if number >= 2**63 else number
+
+
+def _hint(stale: list[str], total: int) -> str:
+    if stale == ["lm_head.weight"]:
+        return ". Only the LM head is old: a tied head must be sent under its own name too"
+    if all(name.startswith("model.visual.") for name in stale):
+        return ". Only the vision tower is old: it was left out of the sync"
+    return ". The last sync did not reach the engine" if len(stale) > total // 2 else ""
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,10 +1,12 @@
-"""The nouns of generation: what is asked of an engine, and what comes back."""
+"""Data types of generation: the request to an engine, and the rollout it returns."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from core.rows import Row
 from vlm.inputs import Encoded
 
 Finish = Literal["stop", "length", "over_turn", "error"]
@@ -32,11 +34,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """`n` completions of one row's prompt."""
+    """`n` completions of one row's prompt. prompt: the row's, encoded (`vlm.inputs.encode_row`)."""
 
-    row_id: str
+    row: Row
     prompt: Encoded
     n: int = 1
+
+    @property
+    def row_id(self) -> str:
+        return self.row["id"]
 
 
 @dataclass(frozen=True)
@@ -70,3 +76,9 @@ class Rollout:
                 f"rollout of row {self.row_id!r}: {len(self.completion_ids)} ids, {len(self.loss_mask)} loss mask, "
                 f"{len(self.logprobs)} log-probs; all three must be equally long"
             )
+
+
+def by_request(requests: Sequence[Request], rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
+    """The rollouts of each request, from the flat list that `Engine.generate` returns."""
+    rest = iter(rollouts)
+    return [[next(rest) for _ in range(request.n)] for request in requests]

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
-from engines.fingerprint import Fingerprint, weights_fingerprint
+from engines.engine import Engine
+from engines.fingerprint import Fingerprint, check_fingerprint, weights_fingerprint
+
+
+def sync_checked(engine: Engine, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+    """Load the weights into the engine (`Engine.sync`). OffPolicyError if it then holds others, bit for bit."""
+    passed = FingerprintedWeights(weights)
+    engine.sync(passed, version)
+    check_fingerprint(engine.fingerprint(), passed.fingerprint)
 
 
 class FingerprintedWeights:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,17 @@ from core.files.jsonl import append
 from core.rows import Row, read_rows
 from engines.config import build_engine
 from engines.engine import Engine
-from engines.rollout import Request, Rollout, Sampling
-from engines.weights import FingerprintedWeights
+from engines.rollout import Request, Sampling
+from engines.samples import rollout_record, scored
+from engines.weights import sync_checked
 from evaluation.config import EvaluationConfig
 from evaluation.metrics import Scored, by_task, differences, summarise
 from evaluation.tables import print_table
 from evaluation.weights import named_weights, same_architecture
 from rewards.config import check_pixel_limits
 from rewards.geometry.frames import with_model_limits
-from rewards.router import Router, Score
-from rl.checks import check_fingerprint
-from rl.run_files import rollout_record
-from vlm.inputs import Encoded, encode_row
+from rewards.router import Router
+from vlm.inputs import encode_row
 from vlm.load import check_checkpoint, load_processor, pixel_limits
 
 
@@ -66,9 +66,11 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
             scored: dict[str, list[Scored]] = {"greedy": [], "sampled": []}
             bar = tqdm(total=len(rows), desc=f"evaluate {name}", unit="row", disable=not show)
             for batch in _batches(rows, config.batch_rows):
-                prompts = [encode_row(processor, row, max_frames=config.max_frames) for row in batch]
+                prompts = [
+                    Request(row, encode_row(processor, row, max_frames=config.max_frames)) for row in batch
+                ]
                 for mode, sampling, count in _modes(config):
-                    records = _answers(engine, router, batch, prompts, sampling, count)
+                    records = _answers(engine, router, prompts, sampling, count)
                     append(answers_file, ({"checkpoint": name, "mode": mode, **record} for record in records))
                     scored[mode] += [_scored(record) for record in records]
                 bar.update(len(batch))
@@ -125,9 +127,7 @@ class _Engines:
     def of(self, folder: Path) -> tuple[Engine, Any]:
         """Engine with the weights of `folder`, and the processor for its prompts."""
         if self._engine and self._started_on and same_architecture(self._started_on, folder):
-            weights = FingerprintedWeights(named_weights(folder, self._dtype))
-            self._engine.sync(weights, self._engine.version + 1)
-            check_fingerprint(self._engine.fingerprint(), weights.fingerprint)
+            sync_checked(self._engine, named_weights(folder, self._dtype), self._engine.version + 1)
             return self._engine, self._processor
         self.close()
         config = self._config
@@ -156,30 +156,16 @@ def _modes(config: EvaluationConfig) -> Iterator[tuple[str, Sampling, int]]:
 
 
 def _answers(
-    engine: Engine,
-    router: Router,
-    rows: Sequence[Row],
-    prompts: Sequence[Encoded],
-    sampling: Sampling,
-    count: int,
+    engine: Engine, router: Router, prompts: Sequence[Request], sampling: Sampling, count: int
 ) -> list[dict[str, Any]]:
-    """`count` answers to each row, scored, as records in the order of the rows."""
-    requests = [Request(row["id"], prompt, n=count) for row, prompt in zip(rows, prompts, strict=True)]
-    rollouts: list[Rollout] = engine.generate(requests, sampling)
-    repeated = [row for row in rows for _ in range(count)]
-    scores: list[Score] = router.score(
-        repeated,
-        [rollout.text for rollout in rollouts],
-        [rollout.completion_ids for rollout in rollouts],
-        [row["id"] for row in repeated],
-    )
-    records = []
-    for i, (row, rollout, score) in enumerate(zip(repeated, rollouts, scores, strict=True)):
-        record = rollout_record(0, row, rollout, score, None)
-        for name in ("step", "advantage", "policy_version"):  # these belong to training
-            del record[name]
-        records.append(record | ({"sample": i % count} if count > 1 else {}))
-    return records
+    """`count` answers to each prompt, scored, as records in the order of the prompts."""
+    requests = [replace(prompt, n=count) for prompt in prompts]
+    groups = scored(router.score, requests, engine.generate(requests, sampling))
+    return [
+        rollout_record(sample) | ({"sample": i} if count > 1 else {})
+        for group in groups
+        for i, sample in enumerate(group.samples)
+    ]
 
 
 def _scored(record: Mapping[str, Any]) -> Scored:

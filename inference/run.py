@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -23,8 +24,9 @@ import vlm  # noqa: F401  adapts torch's companions before transformers imports 
 from core.rows import Row, read_rows
 from engines.config import build_engine
 from engines.engine import Engine
-from engines.rollout import Rollout, Sampling
-from inference.best_of_n import pick, sample
+from engines.rollout import Request, Sampling
+from engines.samples import Sample, rollout_record, scored
+from inference.best_of_n import pick
 from inference.config import InferenceConfig
 from inference.selectors import GRAMMARS, average_logprob, conclusion_of, selector
 from inference.stage_beam import stage_beam
@@ -32,7 +34,7 @@ from inference.table import plain
 from inference.types import Selector
 from rewards.config import check_pixel_limits
 from rewards.geometry.frames import with_model_limits
-from rewards.router import Router, Score
+from rewards.router import Router
 from vlm.inputs import encode_row
 from vlm.load import check_checkpoint, load_processor, pixel_limits
 
@@ -146,61 +148,42 @@ def _answers(
 ) -> Iterator[Record]:
     """Every method's answers to some rows, scored."""
     names, n = GRAMMARS[config.rewards.grammar], config.candidates
-    prompts = [encode_row(processor, row, max_frames=config.max_frames) for row in rows]
+    once = [Request(row, encode_row(processor, row, max_frames=config.max_frames)) for row in rows]
+    several = [replace(request, n=n) for request in once]
 
-    def scored(rollouts: Sequence[Rollout], repeated: Sequence[Row]) -> list[Score]:
-        return router.score(
-            repeated,
-            [rollout.text for rollout in rollouts],
-            [rollout.completion_ids for rollout in rollouts],
-            [row["id"] for row in repeated],
-        )
-
-    def record(method: str, row: Row, rollout: Rollout, score: Score, generated: int, **more: Any) -> Record:
+    def record(method: str, answer: Sample, generated: int, **more: Any) -> Record:
         return {
             "method": method,
-            "row_id": row["id"],
-            "task": row["task"],
-            "answer": row["answer"],
-            "completion": rollout.text,
-            "conclusion": conclusion_of(rollout.text, names),
-            "reward": score.reward,
-            "components": score.components,
-            "in_grammar": score.in_grammar,
-            "reason": score.reason,
-            "finish": rollout.finish,
-            "tokens": len(rollout.completion_ids),
+            **rollout_record(answer),
+            "conclusion": conclusion_of(answer.rollout.text, names),
             "generated": generated,
-            "mean_logprob": average_logprob(rollout),
+            "mean_logprob": average_logprob(answer.rollout),
             **more,
         }
 
-    greedy = [some[0] for some in sample(engine, rows, prompts, 1, Sampling(0.0, config.max_tokens))]
-    for row, rollout, score in zip(rows, greedy, scored(greedy, rows), strict=True):
-        yield record("greedy", row, rollout, score, len(rollout.completion_ids))
+    greedy = engine.generate(once, Sampling(0.0, config.max_tokens))
+    for group in scored(router.score, once, greedy):
+        (answer,) = group.samples
+        yield record("greedy", answer, len(answer.rollout.completion_ids))
 
     sampling = Sampling(config.temperature, config.max_tokens, seed)
-    candidates = sample(engine, rows, prompts, n, sampling)
-    flat = scored([r for some in candidates for r in some], [row for row in rows for _ in range(n)])
-    scores = [flat[i : i + n] for i in range(0, len(flat), n)]
-    for row, some, theirs in zip(rows, candidates, scores, strict=True):
-        for i, (rollout, score) in enumerate(zip(some, theirs, strict=True)):
-            yield record("sampled", row, rollout, score, len(rollout.completion_ids), sample=i)
+    groups = scored(router.score, several, engine.generate(several, sampling))
+    for group in groups:
+        for i, one in enumerate(group.samples):
+            yield record("sampled", one, len(one.rollout.completion_ids), sample=i)
 
     for name, select in best_of.items():
-        method = f"best of {n} by {name}"
-        for row, answer, theirs in zip(rows, pick(rows, candidates, select), scores, strict=True):
-            score = theirs[answer.chosen[0]]
-            yield record(method, row, answer.rollout, score, answer.generated, chosen=answer.chosen)
+        picked = pick(several, [group.rollouts for group in groups], select)
+        for group, best in zip(groups, picked, strict=True):
+            sample = group.samples[best.chosen[0]]
+            yield record(f"best of {n} by {name}", sample, best.generated, chosen=best.chosen)
 
     for name, select in beams.items():
-        answers = stage_beam(
-            engine, processor.tokenizer, rows, prompts, select, n=n, sampling=sampling, names=names or ()
-        )
-        beam_scores = scored([answer.rollout for answer in answers], rows)
-        for row, answer, score in zip(rows, answers, beam_scores, strict=True):
-            method = f"stage beam of {n} by {name}"
-            yield record(method, row, answer.rollout, score, answer.generated, chosen=answer.chosen)
+        found = stage_beam(engine, processor.tokenizer, several, select, sampling=sampling, names=names or ())
+        beam_groups = scored(router.score, once, [one.rollout for one in found])
+        for group, best in zip(beam_groups, found, strict=True):
+            (sample,) = group.samples
+            yield record(f"stage beam of {n} by {name}", sample, best.generated, chosen=best.chosen)
 
 
 def _mean(values: Sequence[float]) -> dict[str, float | None]:

@@ -18,13 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core.rows import Row
 from engines.engine import Engine
-from engines.rollout import Finish, Request, Rollout, Sampling
+from engines.rollout import Finish, Request, Rollout, Sampling, by_request
 from inference.selectors import mean_logprob
 from inference.types import Answer, Selector, choose
 from rewards.stages import STAGES, parse
-from vlm.inputs import Encoded, extend
+from vlm.inputs import extend
 
 SEED_STRIDE = 1_000_003  # between the seeds of one stage and the next
 
@@ -33,8 +32,7 @@ SEED_STRIDE = 1_000_003  # between the seeds of one stage and the next
 class _Growing:
     """One row's answer while it grows. left: tokens that it may still get."""
 
-    row: Row
-    prompt: Encoded
+    request: Request
     left: int
     ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
@@ -47,37 +45,35 @@ class _Growing:
 def stage_beam(
     engine: Engine,
     tokenizer: Any,
-    rows: Sequence[Row],
-    prompts: Sequence[Encoded],
+    requests: Sequence[Request],
     select: Selector = mean_logprob,
     *,
-    n: int,
     sampling: Sampling,
     names: Sequence[str] = STAGES,
 ) -> list[Answer]:
-    """One answer per row; all rows go through a stage together.
+    """One answer per request; all of them go through a stage together.
 
-    prompts: the rows' (`vlm.inputs.encode_row`). select: chooses after each stage, given the text before it. n: candidates
-    per stage. sampling: temperature above 0; `max_tokens` is for the whole answer; a seed makes the search reproducible.
+    requests: `n` of each is the number of candidates per stage. select: chooses after each stage, given the text before it.
+    sampling: temperature above 0; `max_tokens` is for the whole answer; a seed makes the search reproducible.
     names: blocks of the grammar.
 
     The log-probs of the answers are the engine's, at the sampling temperature, as for a completion sampled in one piece.
     """
-    if n > 1 and sampling.temperature == 0:
-        raise ValueError(f"temperature 0 gives one candidate {n} times; expected a temperature above 0")
+    if sampling.temperature == 0 and any(request.n > 1 for request in requests):
+        raise ValueError(
+            "temperature 0 gives the same candidate n times; expected a temperature above 0 for n > 1"
+        )
     if sampling.stop:
         raise ValueError(f"stage beam sets its own stop strings; expected none, got {sampling.stop!r}")
     longest = engine.config.max_model_len
-    growing = [
-        _Growing(row, prompt, min(sampling.max_tokens, longest - len(prompt)))
-        for row, prompt in zip(rows, prompts, strict=True)
-    ]
+    growing = [_Growing(r, min(sampling.max_tokens, longest - len(r.prompt))) for r in requests]
     for number, name in enumerate(names):
         running = [one for one in growing if one.finish is None]
         if not running:
             break
+        begun = [replace(one.request, prompt=extend(one.request.prompt, one.ids)) for one in running]
         rollouts = engine.generate(
-            [Request(one.row["id"], extend(one.prompt, one.ids), n) for one in running],
+            begun,
             replace(
                 sampling,
                 # Of all rows; those that may get less are cut below, which is the same as having sampled less.
@@ -86,9 +82,9 @@ def stage_beam(
                 seed=None if sampling.seed is None else sampling.seed + SEED_STRIDE * number,
             ),
         )
-        for i, one in enumerate(running):
-            one.generated += sum(len(r.completion_ids) for r in rollouts[i * n : (i + 1) * n])
-            candidates = [_cut(r, one.left, tokenizer) for r in rollouts[i * n : (i + 1) * n]]
+        for one, some in zip(running, by_request(begun, rollouts), strict=True):
+            one.generated += sum(len(r.completion_ids) for r in some)
+            candidates = [_cut(r, one.left, tokenizer) for r in some]
             _grow(one, candidates, number, names, select, tokenizer)
     return [_answer(one, engine.version) for one in growing]
 
@@ -118,7 +114,7 @@ def _grow(
     texts = [tokenizer.decode([*one.ids, *c.completion_ids], skip_special_tokens=True) for c in candidates]
     sound = [i for i, text in enumerate(texts) if well_formed(text, number + 1, names)]
     among = sound or list(range(len(candidates)))
-    winner = among[choose(select, one.row, one.text, [candidates[i] for i in among])]
+    winner = among[choose(select, one.request.row, one.text, [candidates[i] for i in among])]
 
     candidate = candidates[winner]
     one.chosen.append(winner)
@@ -151,8 +147,8 @@ def _cut(rollout: Rollout, most: int, tokenizer: Any) -> Rollout:
 
 def _answer(one: _Growing, version: int) -> Answer:
     rollout = Rollout(
-        row_id=one.row["id"],
-        prompt=one.prompt,
+        row_id=one.request.row_id,
+        prompt=one.request.prompt,
         completion_ids=one.ids,
         loss_mask=(1,) * len(one.ids),
         logprobs=one.logprobs,

@@ -20,11 +20,12 @@ import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from core.metrics import Metric, mean, total
+from core.score import Score
 from rewards.config import FunctionConfig, RewardsConfig
 from rewards.errors import PluginError, RewardDataError, RewardFailure
 from rewards.serving.calls import Failure, Item, Limits, Outcome
@@ -35,19 +36,6 @@ from rewards.stages import STAGES, THINK, Parsed, parse
 log = logging.getLogger("rewards")
 MAX_METRIC = 1e100
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Score:
-    """What the router says about one rollout."""
-
-    reward: float | None  # None = no function applies, or one failed: the rollout must not be trained on
-    components: dict[str, float | None]  # value in [0, 1] by component, before weighting
-    in_grammar: bool
-    reason: str | None = (
-        None  # why reward is None, which rule of the grammar broke, or what a function gave as its reason
-    )
-    extra: dict[str, Any] = field(default_factory=dict)  # `component/key`: what functions returned beside
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Advantages: how much better a rollout is than the others of its prompt.
 
-A group is the G rollouts of one prompt. Its mean reward is the baseline; what divides the difference is a choice:
+A group is the G samples of one prompt. Its mean reward is the baseline; what divides the difference is a choice:
 
 | name | A_i | from |
 |---|---|---|
@@ -21,42 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal, get_args
 
-from engines.rollout import Rollout
+from engines.samples import Group
 
 Estimator = Literal["group_std", "no_std", "task_std"]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rollouts of one prompt with a learning signal: at least two scored ones, not all of equal reward.
-
-    advantages: one per rollout, of the chosen scale (`Estimator`).
-    """
-
-    task: str
-    rollouts: tuple[Rollout, ...]
-    rewards: tuple[float, ...]
-    advantages: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class GroupCounts:
-    """What became of the rollouts of a step (on this process).
-
-    groups: prompts; zero_signal: those of them that leave; unscored: rollouts with reward None.
-    tokens: trained tokens of all scored rollouts, zero-signal groups included. Summed over processes this is the
-        `total_tokens` of `policy_gradient`.
-    signal_tokens: the same without zero-signal groups.
-    """
-
-    groups: int
-    zero_signal: int
-    unscored: int
-    tokens: int
-    signal_tokens: int
 
 
 class TaskStd:
@@ -109,57 +79,43 @@ class TaskStd:
 
 
 def group_advantages(
-    rollouts: Sequence[Rollout],
-    rewards: Sequence[float | None],
-    tasks: Sequence[str],
-    *,
-    estimator: Estimator = "group_std",
-    task_std: TaskStd | None = None,
-) -> tuple[list[Group], GroupCounts]:
-    """Groups with signal, in order of first appearance, and the counts of what left.
+    groups: Sequence[Group], *, estimator: Estimator = "group_std", task_std: TaskStd | None = None
+) -> list[Group]:
+    """The groups with their advantages: all None in a group without a signal, and None for samples without a reward, which
+    are in neither the baseline, nor the loss, nor its normaliser.
 
-    rollouts, rewards, tasks: one each per rollout; rollouts of the same row_id form a group. A reward of None means
-    that the rollout cannot be judged: it is in neither the baseline, nor the loss, nor its normaliser.
     task_std: only for the estimator of that name, already updated with this step's rewards.
 
     Raises ValueError for rewards that are not finite.
     """
-    if not len(rollouts) == len(rewards) == len(tasks):
-        raise ValueError(
-            f"expected as many rewards and tasks as rollouts ({len(rollouts)}), got {len(rewards)}, {len(tasks)}"
-        )
     if estimator not in get_args(Estimator):
         raise ValueError(f"unknown estimator {estimator!r}; there are {', '.join(get_args(Estimator))}")
-
-    by_row: dict[str, list[int]] = {}
-    for i, rollout in enumerate(rollouts):
-        by_row.setdefault(rollout.row_id, []).append(i)
-
-    groups, zero_signal, unscored, tokens, signal_tokens = [], 0, 0, 0, 0
-    for row_id, members in by_row.items():
-        scored = [(rollouts[i], float(r)) for i in members if (r := rewards[i]) is not None]
-        unscored += len(members) - len(scored)
-        values = [reward for _, reward in scored]
-        if not all(map(math.isfinite, values)):
-            raise ValueError(f"row {row_id!r}: expected finite rewards or None, got {values}")
-        group_tokens = sum(sum(rollout.loss_mask) for rollout, _ in scored)
-        tokens += group_tokens
-        if not has_signal(values):
-            zero_signal += 1
+    if estimator == "task_std" and task_std is None:
+        raise ValueError("estimator 'task_std' needs the argument task_std")
+    result = []
+    for group in groups:
+        scored = [float(r) for r in group.rewards if r is not None]
+        if not all(map(math.isfinite, scored)):
+            raise ValueError(f"row {group.row['id']!r}: expected finite rewards or None, got {scored}")
+        if not has_signal(scored):
+            result.append(replace(group, advantages=()))
             continue
-        signal_tokens += group_tokens
-        task = tasks[members[0]]
         if estimator == "group_std":
-            advantages = group_std(values)
+            advantages = iter(group_std(scored))
         elif estimator == "no_std":
-            advantages = no_std(values)
+            advantages = iter(no_std(scored))
         else:
-            if task_std is None:
-                raise ValueError("estimator 'task_std' needs the argument task_std")
-            advantages = by_task_std(values, task_std[task])
-        members_with_reward = tuple(rollout for rollout, _ in scored)
-        groups.append(Group(task, members_with_reward, tuple(values), tuple(advantages)))
-    return groups, GroupCounts(len(by_row), zero_signal, unscored, tokens, signal_tokens)
+            assert task_std is not None
+            advantages = iter(by_task_std(scored, task_std[group.row["task"]]))
+        by_sample = tuple(None if r is None else next(advantages) for r in group.rewards)
+        result.append(replace(group, advantages=by_sample))
+    return result
+
+
+def scored_tokens(group: Group) -> int:
+    """Trained tokens of the samples that have a reward, whether the group has a signal or not. Summed over the step's batch
+    on all processes this is the `total_tokens` of `policy_gradient`."""
+    return sum(sum(s.rollout.loss_mask) for s in group.samples if s.score.reward is not None)
 
 
 def has_signal(rewards: Sequence[float | None]) -> bool:

@@ -12,15 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.distributed
 from torch import Tensor
 
-from core.errors import UserError
+from core.metrics import Metric, same
+from engines.fingerprint import OffPolicyError
 from engines.rollout import Rollout
-
-
-class OffPolicyError(UserError, RuntimeError):
-    """The rollouts are not samples of the policy that is being updated."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +91,11 @@ class GapCheck:
             self.floor = _larger(self.floor, noise())
             self._check_noise(gap, self.floor)
 
-    def metrics(self, gap: LogprobGap) -> dict[str, float]:
-        """For the log: `logprob_gap/mean`, `…/max`, `…/kl`, `…/ess`, and the floor's KL as `…/noise`."""
+    def metrics(self, gap: LogprobGap) -> dict[str, Metric]:
+        """For the log: `logprob_gap/mean`, `…/max`, `…/kl`, `…/ess`, and the floor's KL as `…/noise`. gap: over all tokens
+        of the step, on all processes."""
         values = asdict(gap) | {"noise": math.nan if self.floor is None else self.floor.kl}
-        return {f"logprob_gap/{name}": value for name, value in values.items() if name != "tokens"}
+        return {f"logprob_gap/{name}": same(value) for name, value in values.items() if name != "tokens"}
 
     def state_dict(self) -> dict[str, Any] | None:
         return None if self.floor is None else asdict(self.floor)
@@ -138,13 +135,15 @@ def logprob_gap(engine_logprobs: Tensor, trainer_logprobs: Tensor, mask: Tensor 
 
     A token that one side gives a probability of zero makes the gap infinite (or NaN, if both do).
     """
-    return gap_from_moments(gap_moments(engine_logprobs, trainer_logprobs, mask))
+    return gap_of(gap_metrics(engine_logprobs, trainer_logprobs, mask))
 
 
-def gap_moments(engine_logprobs: Tensor, trainer_logprobs: Tensor, mask: Tensor | None = None) -> Tensor:
-    """What a gap is computed from, (6,) float64: n, max|d|, sum|d|, sum k3, sum w, sum w^2 of d = log w.
+def gap_metrics(
+    engine_logprobs: Tensor, trainer_logprobs: Tensor, mask: Tensor | None = None
+) -> dict[str, Metric]:
+    """What `gap_of` computes a gap from; `core.metrics.joined` joins those of micro-batches and of processes.
 
-    `join_moments` joins those of micro-batches, `reduce_moments` those of all processes.
+    With d = trainer - engine and w = exp d, in float64: mean and max of |d|, mean k3, sum of w, sum of w^2.
     """
     if engine_logprobs.shape != trainer_logprobs.shape:
         raise ValueError(
@@ -154,43 +153,33 @@ def gap_moments(engine_logprobs: Tensor, trainer_logprobs: Tensor, mask: Tensor 
     d = trainer_logprobs.detach().double() - engine_logprobs.detach().to(trainer_logprobs.device).double()
     if mask is not None:
         d = d[mask.bool()]
-    w, zero = d.exp(), d.new_zeros(())  # w - 1 - d by expm1: in float32 it is the small rest of large numbers
-    return torch.stack(
+    n, w, zero = d.numel(), d.exp(), d.new_zeros(())
+    sums = torch.stack(
         [
-            zero + d.numel(),
-            d.abs().max() if d.numel() else zero,
             d.abs().sum(),
-            (d.expm1() - d).sum(),
+            d.abs().max() if n else zero,
+            (d.expm1() - d).sum(),  # w - 1 - d: in float32 it would be the small rest of large numbers
             w.sum(),
             w.square().sum(),
         ]
     )
+    absolute, largest, k3, weights, squares = sums.tolist()
+    return {
+        "mean": Metric("mean", absolute, n),
+        "max": Metric("largest", largest, n),
+        "kl": Metric("mean", k3, n),
+        "weights": Metric("total", weights, n),
+        "squares": Metric("total", squares, n),
+    }
 
 
-def join_moments(a: Tensor, b: Tensor) -> Tensor:
-    """Moments of the tokens of both."""
-    joined = a + b
-    joined[1] = torch.maximum(a[1], b[1])
-    return joined
-
-
-def reduce_moments(moments: Tensor) -> Tensor:
-    """Moments of all processes' tokens, where torch.distributed runs."""
-    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return moments
-    total, largest = moments.clone(), moments[1].clone()
-    torch.distributed.all_reduce(total)
-    torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
-    total[1] = largest
-    return total
-
-
-def gap_from_moments(moments: Tensor) -> LogprobGap:
-    """The gap over the tokens that `moments` were taken of; of none, it is zero."""
-    n, largest, absolute, k3, w, w2 = moments.tolist()
-    if n == 0:
+def gap_of(metrics: Mapping[str, Metric]) -> LogprobGap:
+    """The gap over the tokens that `gap_metrics` were taken of; of none, it is zero."""
+    if not metrics or not (n := metrics["mean"].count):
         return LogprobGap(mean=0.0, max=0.0, kl=0.0, ess=1.0, tokens=0)
-    return LogprobGap(mean=absolute / n, max=largest, kl=k3 / n, ess=w * w / (n * w2), tokens=int(n))
+    w, w2 = metrics["weights"].sum, metrics["squares"].sum
+    ess = w * w / (n * w2) if w2 else math.nan
+    return LogprobGap(metrics["mean"].sum / n, metrics["max"].sum, metrics["kl"].sum / n, ess, n)
 
 
 def check_sampled(rollouts: Iterable[Rollout], version: int) -> None:
@@ -210,21 +199,6 @@ def check_sampled(rollouts: Iterable[Rollout], version: int) -> None:
             )
 
 
-def check_fingerprint(engine: Mapping[str, int], trainer: Mapping[str, int]) -> None:
-    """The engine's weights are the trainer's, bit for bit (`engines.fingerprint`)."""
-    missing = sorted(trainer.keys() ^ engine.keys())
-    if missing:
-        raise OffPolicyError(
-            f"off-policy: {len(missing)} weight(s) are known to only one of engine and trainer: {_some(missing)}"
-        )
-    stale = sorted(name for name in trainer if engine[name] != trainer[name])
-    if stale:
-        raise OffPolicyError(
-            f"off-policy: {len(stale)} of {len(trainer)} weights of the rollout engine are not the trainer's:"
-            f" {_some(stale)}{_hint(stale, len(trainer))}"
-        )
-
-
 def check_gap(gap: LogprobGap, limits: GapLimits) -> None:
     """The engine's log-probs are the trainer's up to the ceilings; NaN fails."""
     for name, what in (("mean", "mean difference"), ("max", "max difference"), ("kl", "KL"), ("ess", "ESS")):
@@ -240,15 +214,3 @@ _CAUSES = (
     "Engine and trainer do not compute the same policy: stale weights or caches, another prompt, other positions or"
     " pixels, or another sampling temperature or mask"
 )
-
-
-def _hint(stale: list[str], total: int) -> str:
-    if stale == ["lm_head.weight"]:
-        return ". Only the LM head is old: a tied head must be sent under its own name too"
-    if all(name.startswith("model.visual.") for name in stale):
-        return ". Only the vision tower is old: it was left out of the sync"
-    return ". The last sync did not reach the engine" if len(stale) > total // 2 else ""
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,13 +1,14 @@
 """Fully on-policy GRPO: the loop.
 
-Every step samples from the current weights and takes exactly one gradient there, so there is no importance ratio, no
-clipping, no KL term and no second forward (MiMo-VL, arXiv 2506.03569, §3.3; docs/algorithm.md):
+Every step samples from the current weights and takes exactly one optimizer step at those weights, so there is no
+importance ratio, no clipping, no KL term and no second forward (MiMo-VL, arXiv 2506.03569, §3.3; docs/algorithm.md):
 
-    rollouts  from the engine, by weights of version v
-    rewards   from the router, by task, as rollouts finish
-    groups    of rollouts of one prompt; those without a signal leave
-    update    one gradient over all groups, each prompt and its images computed once
-    sync      the engine gets version v + 1; its weights are compared with the trainer's
+    prompts     the next rows
+    rollouts    from the engine, by weights of version v
+    rewards     from the router, by task, as rollouts finish
+    groups      the samples of one prompt; those without a signal get no advantages
+    update      one gradient over all groups, each prompt and its images computed once
+    sync        the engine gets version v + 1; its weights are compared with the trainer's
 
 On a laptop:     accelerate launch grpo.py --config launch/configs/….yaml
 On eight GPUs:   bash launch/grpo_8xh100.sh
@@ -15,8 +16,9 @@ On eight GPUs:   bash launch/grpo_8xh100.sh
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -25,34 +27,34 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
-from core.files.disk import disk_explained
-from core.files.jsonl import append
 from core.files.lock import locked
 from core.files.run_folder import begin
-from core.processes.exchange import collected, gathered, largest, seed_of, summed, timed
+from core.metrics import Metric, same
+from core.processes.exchange import collected, largest, over_processes, seed_of, summed, timed
 from core.processes.ranks import say
 from core.processes.stop import StopRequested
 from core.processes.watchdog import renew
-from core.rows import Row
 from core.trackers import check_installed
 from core.training.optimizer import learning_rate
 from core.training.step import accumulating, apply_gradient, loss_without_step, set_learning_rate
 from engines.engine import OnRollout
 from engines.rollout import Request, Rollout, Sampling
-from engines.weights import FingerprintedWeights
-from rewards.router import Score
-from rl.advantages import Group, group_advantages
+from engines.samples import Group, grouped
+from engines.weights import sync_checked
+from rl.advantages import group_advantages, scored_tokens
 from rl.checkpoints import record_of
-from rl.checks import check_fingerprint, check_gap, check_sampled
+from rl.checks import check_gap, check_sampled
 from rl.config import GRPOConfig
+from rl.metrics import UpdateMetrics, group_metrics
 from rl.prompts.drawing import draw
-from rl.prompts.sampling import Batch, outcome_of
+from rl.prompts.sampling import Batch, result_of
 from rl.run import Run, finish, leave, phase, read, save, start, state_of, stop_if_asked
-from rl.run_files import rollout_record, seconds_metrics, step_metrics
+from rl.run_files import log
 from rl.setup import correction, join_processes
-from rl.step import StepSums, sampled_gap
+from rl.step import gap_over_processes, rounding_over_processes, sampled_gap
 from rl.update.packing import fill, pack
 from rl.update.policy_gradient import policy_gradient
+from rl.update.rounding import engine_gap
 from vlm.weights import named_weights
 
 
@@ -78,8 +80,8 @@ def train(config: GRPOConfig) -> Path:
 
 
 def take_steps(run: Run) -> None:
-    """The loop, from where the run stands to its last step."""
-    config, out = run.config, run.out
+    """Steps from where the run stands to its last, each logged, and saved where the config says so."""
+    config = run.config
     bar = tqdm(
         total=config.steps,
         initial=run.step,
@@ -90,21 +92,13 @@ def take_steps(run: Run) -> None:
     try:
         while run.step < config.steps:
             seconds: dict[str, float] = {}
-            began = time.perf_counter()
-
-            rows, rollouts, scores, batch = sample(run, seconds)
-            with phase(run, "advantages"):
-                groups, total_tokens, metrics = advantages(run, rows, rollouts, scores, batch)
-            with phase(run, "update", seconds):
-                metrics |= update(run, groups, rollouts, total_tokens)
-            with phase(run, "sync", seconds):
-                sync(run)
+            with timed(seconds, "step"):
+                groups, metrics = take_step(run, seconds)
             run.step += 1
-
-            metrics |= {"step": run.step}
-            total = time.perf_counter() - began
             with phase(run, "log"):
-                log(run, out, metrics, seconds, total, rows, rollouts, scores, groups, bar)
+                record = log(run, groups, metrics, seconds)
+            bar.set_postfix(reward=f"{record.get('reward/mean', float('nan')):.3f}", refresh=False)
+            bar.update()
             run.state = state_of(run)
             if run.step % config.save_every == 0 or run.step == config.steps:
                 save(run)
@@ -116,39 +110,39 @@ def take_steps(run: Run) -> None:
         bar.close()
 
 
-def sample(run: Run, seconds: dict[str, float]) -> tuple[list[Row], list[Rollout], list[Score], Batch]:
-    """Rollouts of this step's prompts with their rows and scores; with dynamic sampling, of as many rounds of prompts as
-    it takes to fill the batch with groups that have a signal. All are by the present weights."""
-    rows: list[Row] = []
-    rollouts: list[Rollout] = []
-    scores: list[Score] = []
-    size = run.config.rollout.completions_per_prompt
-    while run.sampler.wanted:
+def take_step(run: Run, seconds: dict[str, float]) -> tuple[list[Group], dict[str, Metric]]:
+    """One on-policy step. Returns all groups that were sampled on this process, and its metrics; adds the time of each phase
+    to `seconds`."""
+    groups: list[Group] = []
+    while run.sampler.wanted:  # once; with dynamic sampling until enough groups have a signal
         with phase(run, "draw prompts"), timed(seconds, "generate"):
-            mine, prompts = draw(run.sampler, run.accelerator, run.processor, run.config)
-        repeated = [row for row in mine for _ in range(size)]
-        with run.scorer.round(repeated) as scoring:
+            prompts = draw(run.sampler, run.accelerator, run.processor, run.config)
+        with run.scorer.round(prompts) as scoring:
             with phase(run, "generate", seconds):
-                try:
-                    new = generate(run, prompts, scoring.add, already=len(rollouts))
-                except StopRequested:
-                    pass  # the other processes are still generating: all leave together, at the next line
+                rollouts = generate(run, prompts, scoring.add, already=sum(len(g.samples) for g in groups))
+            with phase(
+                run, "reward", seconds
+            ):  # most are scored by now: scoring began with the first rollout
+                rewards = scoring.finish()
                 stop_if_asked(run)
-                check_sampled(new, run.version)
-            with phase(run, "reward", seconds):  # of those that finished early it goes on already
-                verdicts = scoring.finish()
-                stop_if_asked(run)
-        rewards = [verdict.reward for verdict in verdicts]
-        outcomes = [outcome_of(rewards[i : i + size]) for i in range(0, len(rewards), size)]
-        with phase(run, "exchange outcomes"):
-            run.sampler.accept(collected(outcomes, run.accelerator))
-        rows, rollouts, scores = rows + repeated, rollouts + new, scores + verdicts
-    return rows, rollouts, scores, run.sampler.finish()
+        drawn = grouped(prompts, rollouts, rewards)
+        with phase(run, "exchange results of groups"):
+            run.sampler.accept(collected([result_of(group.rewards) for group in drawn], run.accelerator))
+        groups += drawn
+    with phase(run, "advantages"):
+        groups, total_tokens, metrics = advantages(run, groups)
+    with phase(run, "update", seconds):
+        metrics |= update(run, groups, total_tokens)
+    with phase(run, "sync", seconds):
+        sync(run)
+    return groups, metrics
 
 
-def generate(run: Run, requests: list[Request], on_rollout: OnRollout, *, already: int = 0) -> list[Rollout]:
-    """The rollouts of each request, next to each other; `on_rollout` is told of each as it finishes. already: rollouts that
-    this step has, for fresh random numbers. Raises StopRequested when this process is asked to stop."""
+def generate(
+    run: Run, prompts: Sequence[Request], on_rollout: OnRollout, *, already: int = 0
+) -> list[Rollout]:
+    """The rollouts of each prompt, next to each other, by the present weights; `on_rollout` is called with each as it
+    finishes. already: rollouts that this step has, for fresh random numbers. Raises StopRequested, on all processes."""
 
     def finished(place: int, rollout: Rollout) -> None:
         if run.stop.signum:
@@ -157,74 +151,74 @@ def generate(run: Run, requests: list[Request], on_rollout: OnRollout, *, alread
 
     config = run.config.rollout
     seed = seed_of(run.config.seed, run.step, run.accelerator.process_index, already)
-    return run.engine.generate(requests, Sampling(config.temperature, config.max_tokens, seed), finished)
+    rollouts: list[Rollout] = []
+    try:
+        rollouts = run.engine.generate(
+            prompts, Sampling(config.temperature, config.max_tokens, seed), finished
+        )
+    except StopRequested:
+        pass  # the other processes are still generating: all leave together, at the next line
+    stop_if_asked(run)
+    check_sampled(rollouts, run.version)
+    return rollouts
 
 
-def advantages(
-    run: Run, rows: list[Row], rollouts: list[Rollout], scores: list[Score], batch: Batch
-) -> tuple[list[Group], int, dict[str, float]]:
-    """Groups with a signal on this process, trained tokens on all of them, and what is to be logged about both."""
-    rewards, tasks = [s.reward for s in scores], [row["task"] for row in rows]
+def advantages(run: Run, groups: Sequence[Group]) -> tuple[list[Group], int, dict[str, Metric]]:
+    """The groups, those of the step's batch with advantages; trained tokens of the batch, on all processes; metrics."""
+    batch = run.sampler.finish()
     if run.config.advantage == "task_std":
+        samples = [sample for group in groups for sample in group.samples]
+        tasks, rewards = [s.row["task"] for s in samples], [s.score.reward for s in samples]
         run.task_std.update(gather_object(tasks), gather_object(rewards))
-    chosen = in_batch(run, batch, len(rollouts))
-    groups, counts = group_advantages(
-        [rollouts[i] for i in chosen],
-        [rewards[i] for i in chosen],
-        [tasks[i] for i in chosen],
-        estimator=run.config.advantage,
-        task_std=run.task_std,
+    chosen = in_batch(run, batch, len(groups))
+    with_advantages = group_advantages(
+        [groups[i] for i in chosen], estimator=run.config.advantage, task_std=run.task_std
     )
-    total = summed(run.accelerator, [counts.groups, counts.zero_signal, counts.tokens, counts.signal_tokens])
-    metrics = {
-        "groups/drawn": float(batch.drawn),
-        "groups/rounds": float(batch.rounds),
-        "groups/zero_signal": (batch.zero_signal + batch.solved) / batch.drawn,
-        "groups/solved": batch.solved / batch.drawn,
-        "groups/easy_pool": float(run.sampler.easy_count),
-        "rows/left_out": float(run.sampler.left_out_count),
-        "tokens/signal": total[3] / max(1, total[2]),
-    }
-    return groups, int(total[2]), metrics
+    result = list(groups)
+    for i, group in zip(chosen, with_advantages, strict=True):
+        result[i] = group
+    total = summed(run.accelerator, [sum(map(scored_tokens, with_advantages))])
+    return result, int(total[0]), group_metrics(groups, with_advantages, batch.rounds, run.sampler)
 
 
 def in_batch(run: Run, batch: Batch, count: int) -> list[int]:
-    """Which of this process's rollouts are of the step's batch: all, or with dynamic sampling the kept groups' alone."""
+    """Which of this process's groups are of the step's batch: all, or with dynamic sampling those that were kept."""
     if not run.sampler.dynamic:
         return list(range(count))
-    size = run.config.rollout.completions_per_prompt
     # every round deals out a multiple of the number of processes, so the n-th prompt is always process n mod ranks's
-    mine = [p // run.ranks for p in batch.kept if p % run.ranks == run.accelerator.process_index]
-    return [group * size + i for group in mine for i in range(size)]
+    return [p // run.ranks for p in batch.kept if p % run.ranks == run.accelerator.process_index]
 
 
-def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens: int) -> dict[str, float]:
-    """One gradient over all groups of the step, if any has a signal; the gap is checked before it is applied.
+def update(run: Run, groups: Sequence[Group], total_tokens: int) -> dict[str, Metric]:
+    """Exactly one optimizer step over all groups of the step, if any has a signal; the log-prob gap is checked before the
+    step is taken.
 
-    Without a signal the gap is checked on a few of the rollouts: an engine that is broken altogether samples nothing but
-    failures. A step whose learning rate, loss or gradient is not finite is skipped by all processes.
+    Without a signal the gap is checked on a few of the rollouts, since an engine that is broken altogether samples nothing
+    but failures. A step whose learning rate, loss or gradient is not finite is skipped by all processes.
     """
     run.engine.sleep()
     config, accelerator = run.config, run.accelerator
     batches = pack(groups, max_tokens=config.max_tokens_per_microbatch)
-    batches = fill(batches, int(largest(run.accelerator, len(batches))))
+    batches = fill(batches, int(largest(accelerator, len(batches))))
     rate = learning_rate(config.optimizer, run.step, config.steps)
     set_learning_rate(run.optimizer, rate)
-    metrics = {"learning_rate": rate, "steps/skipped": 0.0}
+    metrics = {"learning_rate": same(rate), "steps/skipped": same(0.0)}
     options: dict[str, Any] = {
         "temperature": config.rollout.temperature,
         "suppressed_ids": run.suppressed,
         "media": run.media,
     }
     if run.gap.floor is None or not batches:
-        gap = sampled_gap(accelerator, run.policy, run.gap, rollouts, config.checks.sample_tokens, options)
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        gap = sampled_gap(run.policy, run.gap, rollouts, config.checks.sample_tokens, options)
     if (
         not batches
-    ):  # no process has a group with a signal: the gradient is exactly zero, and no step is taken
+    ):  # no group of any process has a signal: the gradient is exactly zero, and no step is taken
         check_gap(gap, run.gap.limits)
         return metrics | run.gap.metrics(gap)
 
-    sums, weights = StepSums(), correction(config)
+    weights = correction(config)
+    mine = UpdateMetrics(run.ranks, weights)
     for i, batch in enumerate(batches):
         last = i == len(batches) - 1
         renew(f"micro-batch {i + 1} of {len(batches)}")
@@ -232,12 +226,14 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
             out = policy_gradient(
                 run.policy, batch, total_tokens=total_tokens, ranks=run.ranks, correction=weights, **options
             )
-            sums.add(batch, out)
+            mine.add(batch, out)
             loss = out.loss
             if last:
-                gap, means = sums.over_processes(accelerator)
-                if isfinite(means["loss"]) and isfinite(rate):
-                    run.gap.check(gap, lambda: sums.rounding(accelerator, run.policy, options))
+                step_loss = over_processes(mine.metrics)["loss"].sum
+                gap = gap_over_processes(engine_gap(mine.batches, mine.logprobs))
+                if isfinite(step_loss) and isfinite(rate):
+                    forward = (run.policy, mine.batches, mine.logprobs, options)
+                    run.gap.check(gap, partial(rounding_over_processes, *forward))
                 else:
                     loss = loss_without_step(loss)
             if loss.requires_grad:  # not if the vision tower trains alone, in one process, on text
@@ -245,55 +241,15 @@ def update(run: Run, groups: list[Group], rollouts: list[Rollout], total_tokens:
     renew("optimizer step")
     norm = apply_gradient(accelerator, run.optimizer, config.optimizer.max_grad_norm)
 
-    numbers = {"learning rate": rate, "loss": means["loss"], "gradient norm": norm}
+    numbers = {"learning rate": rate, "loss": step_loss, "gradient norm": norm}
     if skipped := run.skipped.look(run.step + 1, numbers):
         say(skipped)
-        metrics["steps/skipped"] = 1.0
+        metrics["steps/skipped"] = same(1.0)
     else:
         run.version += 1
-    metrics |= means | {"grad_norm": norm} | run.gap.metrics(gap)
-    return metrics if weights is None else metrics | sums.weights(accelerator, weights)
+    return metrics | mine.metrics | {"grad_norm": same(norm)} | run.gap.metrics(gap)
 
 
 def sync(run: Run) -> None:
-    """Bring the engine to the policy's version, and compare what it holds with what the trainer holds."""
-    weights = FingerprintedWeights(named_weights(run.accelerator.unwrap_model(run.policy)))
-    run.engine.sync(weights, run.version)
-    check_fingerprint(run.engine.fingerprint(), weights.fingerprint)
-
-
-def log(
-    run: Run,
-    out: Path,
-    metrics: dict[str, Any],
-    seconds: dict[str, float],
-    total: float,
-    rows: list[Row],
-    rollouts: list[Rollout],
-    scores: list[Score],
-    groups: list[Group],
-    bar: tqdm,
-) -> None:
-    """Write the step to metrics.jsonl and rollouts.jsonl (main process), to trackers, and to the progress bar."""
-    by_rollout = {id(r): a for g in groups for r, a in zip(g.rollouts, g.advantages, strict=True)}
-    records = [
-        rollout_record(run.step, row, rollout, score, by_rollout.get(id(rollout)))
-        for row, rollout, score in zip(rows, rollouts, scores, strict=True)
-    ]
-    mine = step_metrics(rows, rollouts, scores) | seconds_metrics(seconds, total) | run.scorer.pop_metrics()
-    metrics |= gathered(mine)
-    metrics |= {
-        "tokens_per_second": metrics["tokens/sampled"] / metrics["seconds/generate"],
-        "policy_version": run.version,
-        "processes": run.ranks,
-        "parallel": run.accelerator.distributed_type.value,
-    }
-    records = gather_object(records)
-    if run.accelerator.is_main_process:
-        for name, lines in (("metrics.jsonl", [metrics]), ("rollouts.jsonl", records)):
-            with disk_explained(out / name, f"; the run stopped after step {run.step - 1}"):
-                append(out / name, lines)
-    if run.config.report_to:
-        run.accelerator.log({k: v for k, v in metrics.items() if isinstance(v, float)}, step=run.step)
-    bar.set_postfix(reward=f"{metrics.get('reward/mean', float('nan')):.3f}", refresh=False)
-    bar.update()
+    """Load the policy into the engine under its version, and compare the engine's weights with the trainer's."""
+    sync_checked(run.engine, named_weights(run.accelerator.unwrap_model(run.policy)), run.version)

@@ -1,16 +1,16 @@
 """Rewards are scored as rollouts finish, while others are still being generated.
 
-    with scorer.round(rows) as scoring:                     # a row for each rollout to come
-        rollouts = engine.generate(…, on_rollout=scoring.add)
-        scores = scoring.finish()                           # in the order of the rows
+    with scorer.round(requests) as scoring:
+        rollouts = engine.generate(requests, sampling, on_rollout=scoring.add)
+        scores = scoring.finish()                           # in the order of the rollouts
 
 A thread scores whatever has finished, all of it in one call, while the next ones finish: a reward that is slow at each
 call (a judge behind HTTP) gets few large calls, one that is quick gets each rollout at once. What is left when the last
 rollout is there is scored at once, beside the call that the thread may be in.
 
-Nothing depends on the clock: scores are handed back in the order of the rows, failures are counted in that order and
-once for the round (`Router.settle`), and rewards that ask for whole groups get them whole. The functions must do their
-part, as they must in any case (docs/rewards.md): one rollout's value must not depend on which others share its call.
+Timing does not change the results: scores are returned in the order of the rollouts, failures are counted in that order
+and once per round (`Router.settle`), and rewards that ask for whole groups get whole groups. This needs functions whose
+value for one rollout does not depend on the others in the call (docs/rewards.md).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from types import TracebackType
 
 from core.metrics import Metric, largest
 from core.rows import Row
-from engines.rollout import Rollout
+from engines.rollout import Request, Rollout
 from rewards.router import Router, Score, Unsettled
 
 
 class Scorer:
-    """The router of a run, and the thread that asks it.
+    """The router of a run, and the thread that calls it.
 
     overlap: False scores a round in one call when all of it is generated.
     """
@@ -41,12 +41,13 @@ class Scorer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         self._lock = threading.Lock()
 
-    def round(self, rows: Sequence[Row]) -> Scoring:
-        """Begin to score rollouts of `rows` (one each; a row whose prompt gets G completions stands there G times)."""
+    def round(self, requests: Sequence[Request]) -> Scoring:
+        """Begin to score the rollouts of `requests`."""
+        rows = [request.row for request in requests for _ in range(request.n)]
         return Scoring(self, rows, self._thread if self.overlap else None)
 
     def judge(self, rows: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Unsettled]:
-        """The router's opinion of some rollouts; those of one row are one group. The time it takes is added up."""
+        """What the reward functions say about some rollouts; those of one row are one group. Adds up the time spent."""
         texts = [rollout.text for rollout in rollouts]
         ids = [list(rollout.completion_ids) for rollout in rollouts]
         began = time.perf_counter()
@@ -56,8 +57,8 @@ class Scorer:
         return judged
 
     def pop_metrics(self) -> dict[str, Metric]:
-        """The router's, and `seconds/reward_total`: time spent in scoring since the last call (of the slowest process),
-        whatever else went on meanwhile (`seconds/reward` of the loop is what had to be waited for)."""
+        """The router's metrics, and `seconds/reward_total`: time spent in scoring since the last call, overlapped with
+        generation or not (`seconds/reward` of the loop is the time that the loop waited)."""
         with self._lock:
             seconds, self._seconds = self._seconds, 0.0
         return self.router.pop_metrics() | {"seconds/reward_total": largest(seconds)}
@@ -69,8 +70,10 @@ class Scorer:
 
 
 class Scoring:
-    """Scores one round of rollouts: `add` each as it finishes, then `finish`. Leave its context to drop what an error has
-    made useless."""
+    """Scores one round of rollouts: `add` each as it finishes, then `finish`. Leaving the context, after an error too, drops
+    what has not been scored.
+
+    rows: one for each rollout to come."""
 
     def __init__(self, scorer: Scorer, rows: Sequence[Row], thread: ThreadPoolExecutor | None):
         self._scorer = scorer

@@ -1,76 +1,35 @@
-"""What the micro-batches of one optimizer step add up to, and the log-prob gap over all processes."""
+"""The log-prob gap over all processes, and the check of a step on a sample of its rollouts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
-from core.processes.exchange import largest, summed
+from core.metrics import Metric
+from core.processes.exchange import over_processes
 from engines.rollout import Rollout
-from rl.checks import GapCheck, LogprobGap, gap_from_moments, reduce_moments
-from rl.update.correction import Correction
+from rl.checks import GapCheck, LogprobGap, gap_of
 from rl.update.packing import PackedBatch
-from rl.update.policy_gradient import UpdateOutput
 from rl.update.rounding import LogProbs, engine_gap, logprobs_of, rounding_gap, sample_batch
 
 
-class StepSums:
-    """Loss, entropy and the log-prob gap, summed over a step's micro-batches on this process."""
-
-    def __init__(self) -> None:
-        self.batches: list[PackedBatch] = []
-        self.logprobs: LogProbs = []
-        self._loss = self._entropy = self._tokens = 0.0
-
-    def add(self, batch: PackedBatch, out: UpdateOutput) -> None:
-        self.batches.append(batch)
-        self.logprobs.append(out.logprobs)
-        self._loss += out.loss.item()
-        self._entropy += out.entropy * out.tokens
-        self._tokens += out.tokens
-
-    def over_processes(self, accelerator: Accelerator) -> tuple[LogprobGap, dict[str, float]]:
-        """Over all tokens of the step: the gap, and loss and entropy for the log. All processes must call it."""
-        gap = gap_over_processes(accelerator, engine_gap(self.batches, self.logprobs))
-        sums = summed(accelerator, [self._loss / accelerator.num_processes, self._entropy, self._tokens])
-        return gap, {"loss": sums[0], "entropy": sums[1] / max(1.0, sums[2])}
-
-    def weights(self, accelerator: Accelerator, correction: Correction) -> dict[str, float]:
-        """The importance weights of all tokens of the step, for the log: mean and largest before they are truncated, and
-        the share that is. All processes must call it."""
-        ratios = [torch.zeros(0)]
-        for batch, logprobs in zip(self.batches, self.logprobs, strict=True):
-            for rollout, trainer in zip(batch.rollouts, logprobs, strict=True):
-                trained = torch.tensor(rollout.loss_mask, dtype=torch.bool)
-                differences = (trainer - torch.tensor(rollout.logprobs))[trained]
-                ratios.append(correction.ratios(differences, torch.zeros(len(differences), dtype=torch.long)))
-        w = torch.cat(ratios).double()
-        truncated = float((w > correction.limit).sum())
-        tokens, total, truncated = summed(accelerator, [len(w), float(w.sum()), truncated])
-        return {
-            "correction/mean": total / max(1.0, tokens),
-            "correction/max": largest(accelerator, float(w.max()) if len(w) else 0.0),
-            "correction/truncated": truncated / max(1.0, tokens),
-        }
-
-    def rounding(self, accelerator: Accelerator, policy: nn.Module, options: Mapping[str, Any]) -> LogprobGap:
-        """What rounding does on the tokens of the step (`rl.update.rounding`). All processes must call it."""
-        moments = rounding_gap(policy, self.batches, self.logprobs, options)
-        return gap_over_processes(accelerator, moments)
+def gap_over_processes(metrics: Mapping[str, Metric]) -> LogprobGap:
+    """The gap over the tokens of all processes, from the metrics of each (`gap_metrics`)."""
+    return gap_of(over_processes(metrics))
 
 
-def gap_over_processes(accelerator: Accelerator, moments: Tensor) -> LogprobGap:
-    """The gap over the tokens of all processes, from the moments of each (`gap_moments`)."""
-    return gap_from_moments(reduce_moments(moments.to(accelerator.device)))
+def rounding_over_processes(
+    policy: nn.Module, batches: Sequence[PackedBatch], trainer: LogProbs, options: Mapping[str, Any]
+) -> LogprobGap:
+    """The gap that rounding alone makes on the tokens of all processes (`rounding_gap`)."""
+    return gap_over_processes(rounding_gap(policy, batches, trainer, options))
 
 
 def sampled_gap(
-    accelerator: Accelerator,
     policy: nn.Module,
     check: GapCheck,
     rollouts: Sequence[Rollout],
@@ -83,11 +42,9 @@ def sampled_gap(
     """
     batches = [sample_batch(rollouts, sample_tokens)]
     trainer = logprobs_of(policy, batches, options)
-    gap = gap_over_processes(accelerator, engine_gap(batches, trainer))
+    gap = gap_over_processes(engine_gap(batches, trainer))
 
-    def noise() -> LogprobGap:
-        return gap_over_processes(accelerator, rounding_gap(policy, batches, trainer, options))
-
+    noise = partial(rounding_over_processes, policy, batches, trainer, options)
     if not math.isfinite(gap.kl):
         return gap
     if check.floor is None:

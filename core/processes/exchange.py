@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other, and the clock."""
+"""Cross-process reductions and gathers, and timing."""
 
 from __future__ import annotations
 
@@ -36,9 +36,14 @@ def largest(accelerator: Accelerator, value: float) -> float:
     return values.max().item()
 
 
+def over_processes(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The metrics over the values of all processes, which must all call it; a process may lack a name."""
+    return joined(gather_object([dict(metrics)]))
+
+
 def gathered(metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Every process's metrics joined into what is written."""
-    return values(joined(gather_object([dict(metrics)])))
+    """Every process's metrics joined into what is written; all processes must call it."""
+    return values(over_processes(metrics))
 
 
 def alone(accelerator: Accelerator) -> bool:

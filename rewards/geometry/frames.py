@@ -20,9 +20,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from core.rows import PIXEL_LIMITS as LIMITS
 from rewards.reading.gold import number, numbers, sequence
 
-LIMITS = ("min_pixels", "max_pixels", "factor")
 FRAMES = ("pixel", "resized", "norm1000", "norm1")
 Size = tuple[float, float]  # (width, height) in pixels
 

@@ -37,8 +37,8 @@ def look_before(
 
 def draw(
     sampler: PromptSampler, accelerator: Accelerator, processor: Any, config: GRPOConfig
-) -> tuple[list[Row], list[Request]]:
-    """This process's share of the next prompts, and the requests for G completions of each.
+) -> list[Request]:
+    """This process's share of the next prompts, as requests for G completions of each.
 
     A row that turns out to be unusable (its file has changed since the start) is left out by all processes, named and
     counted, and another one drawn in its place. RowError if too many are.
@@ -59,7 +59,7 @@ def draw(
         everyone = {name: text for one in gather_object([problems]) for name, text in one.items()}
         if not everyone:
             size = config.rollout.completions_per_prompt
-            return mine, [Request(row["id"], encoded[row["id"]], n=size) for row in mine]
+            return [Request(row, encoded[row["id"]], n=size) for row in mine]
         if accelerator.is_main_process:
             for problem in everyone.values():
                 tqdm.write(f"left out: {problem}")

@@ -5,12 +5,13 @@ Pure bookkeeping between the data and the engine: nothing here generates or scor
     while sampler.wanted:
         rows = sampler.next_rows()                       # sampled now, all by the current policy
         … generate G rollouts each, score them …
-        sampler.accept([outcome_of(rewards) for …])      # had signal, was solved, or neither
+        sampler.accept([result_of(rewards) for …])       # had a signal, was solved, or neither
     batch = sampler.finish()                             # which groups make the batch
 
 Dynamic sampling (DAPO, arXiv 2503.14476, §3.2; MiMo-7B, arXiv 2505.07608, §3.3): prompts whose rewards are all equal
-teach nothing, so others are sampled in their place, until the batch is full or `max_resampling` rounds are over. Everything stays on-policy: the weights do not change within a step, and what a
-step does not use is thrown away, never kept for the next.
+teach nothing, so others are sampled in their place, until the batch is full or `max_resampling` rounds are over.
+Everything stays on-policy: the weights do not change within a step, and what a step does not use is thrown away, never
+kept for the next.
 
 First in, first out: groups enter the batch in the order in which their prompts were drawn, not in the order in which
 they finish, and a round is used only when all of it is done. Taking the first to finish would favour short answers.
@@ -19,7 +20,7 @@ Easy pool (MiMo-7B, §3.3): prompts that every rollout solved leave the ordinary
 `alpha` (0.1) a draw comes from the pool instead, so that what was learned is not forgotten. A pool prompt that is no
 longer always solved returns to the ordinary stream.
 
-A draw takes constant time whatever the sizes of rows and pool; a step's outcomes, and a new pass, cost one look over a mask
+A draw takes constant time whatever the sizes of rows and pool; a step's results, and a new pass, cost one look over a mask
 of all rows (under a millisecond, and some 20 ms, at 500,000 rows).
 """
 
@@ -37,7 +38,7 @@ from rl.prompts.stream import PromptStream, packed, unpacked
 
 POOL_TRIES = 64  # picks from the pool before those that the step has already are sorted out
 
-Outcome = Literal["signal", "solved", "zero_signal"]
+GroupResult = Literal["signal", "solved", "zero_signal"]
 """Of one group: rewards differ; all rewards are the highest possible; all equal otherwise (or unscored)."""
 
 
@@ -58,8 +59,8 @@ class Batch:
     surplus: int
 
 
-def outcome_of(rewards: Sequence[float | None], *, solved_at: float = 1.0) -> Outcome:
-    """Outcome of a group from its rewards; `solved_at` is the reward of a right answer."""
+def result_of(rewards: Sequence[float | None], *, solved_at: float = 1.0) -> GroupResult:
+    """Result of a group from its rewards; `solved_at` is the reward of a right answer."""
     scored = [r for r in rewards if r is not None]
     if len(set(scored)) > 1:
         return "signal"
@@ -107,7 +108,7 @@ class PromptSampler:
         self._pool: np.ndarray | None = None  # rows that are solved, in order; None: to be looked up
         self._drawn: list[int] = []  # rows of this step, in order
         self._taken: set[int] = set()  # the same; emptied where the step has every row, to begin again
-        self._outcomes: list[Outcome] = []
+        self._results: list[GroupResult] = []
         self._rounds = 0
 
     @property
@@ -138,15 +139,15 @@ class PromptSampler:
     @property
     def wanted(self) -> int:
         """Prompts to draw now: what the batch still lacks, 0 when it is full or the rounds are over."""
-        if len(self._outcomes) < len(self._drawn):
-            raise RuntimeError(f"{len(self._drawn) - len(self._outcomes)} drawn prompts have no outcome yet")
+        if len(self._results) < len(self._drawn):
+            raise RuntimeError(f"{len(self._drawn) - len(self._results)} drawn prompts have no result yet")
         if self._rounds == 0:
             return self.batch_size
-        missing = self.batch_size - self._outcomes.count("signal")
+        missing = self.batch_size - self._results.count("signal")
         if not self.dynamic or self._rounds > self.max_resampling or missing <= 0:
             return 0
         # as many as the share with signal so far suggests, at most a whole batch: few rounds, little waste
-        share = max(self._outcomes.count("signal"), 1) / len(self._outcomes)
+        share = max(self._results.count("signal"), 1) / len(self._results)
         wanted = min(self.batch_size, math.ceil(missing / share))
         return -(-wanted // self.multiple_of) * self.multiple_of
 
@@ -177,7 +178,7 @@ class PromptSampler:
     def replace(self, ids: Collection[str]) -> list[Row]:
         """Leave out, for good, prompts of the present round that turned out to be unusable, and draw others in their
         places; returns the whole round, the others where they were."""
-        first = len(self._outcomes)
+        first = len(self._results)
         unusable = [k for k in range(first, len(self._drawn)) if self._rows[self._drawn[k]]["id"] in ids]
         self._leave_out([self._drawn[k] for k in unusable])
         for k in unusable:
@@ -186,30 +187,30 @@ class PromptSampler:
         return self._round()
 
     def _round(self) -> list[Row]:
-        return [self._rows[i] for i in self._drawn[len(self._outcomes) :]]
+        return [self._rows[i] for i in self._drawn[len(self._results) :]]
 
-    def accept(self, outcomes: Sequence[Outcome]) -> None:
-        """Outcomes of the prompts of the last `next_rows`, in its order."""
-        expected = len(self._drawn) - len(self._outcomes)
-        if len(outcomes) != expected:
-            raise ValueError(f"expected {expected} outcomes, one for each drawn prompt, got {len(outcomes)}")
-        for row, outcome in zip(self._drawn[len(self._outcomes) :], outcomes, strict=True):
+    def accept(self, results: Sequence[GroupResult]) -> None:
+        """Results of the prompts of the last `next_rows`, in its order."""
+        expected = len(self._drawn) - len(self._results)
+        if len(results) != expected:
+            raise ValueError(f"expected {expected} results, one for each drawn prompt, got {len(results)}")
+        for row, result in zip(self._drawn[len(self._results) :], results, strict=True):
             if self.alpha:
-                self._set_easy(row, outcome == "solved")
-        self._outcomes += outcomes
+                self._set_easy(row, result == "solved")
+        self._results += results
 
     def finish(self) -> Batch:
         """Close the step. What is not kept is gone: the next step has another policy."""
-        with_signal = [i for i, outcome in enumerate(self._outcomes) if outcome == "signal"]
+        with_signal = [i for i, result in enumerate(self._results) if result == "signal"]
         batch = Batch(
             kept=tuple(with_signal[: self.batch_size]),
             rounds=self._rounds,
             drawn=len(self._drawn),
-            solved=self._outcomes.count("solved"),
-            zero_signal=self._outcomes.count("zero_signal"),
+            solved=self._results.count("solved"),
+            zero_signal=self._results.count("zero_signal"),
             surplus=max(0, len(with_signal) - self.batch_size),
         )
-        self._drawn, self._taken, self._outcomes, self._rounds = [], set(), [], 0
+        self._drawn, self._taken, self._results, self._rounds = [], set(), [], 0
         self.stream.rewind()
         return batch
 

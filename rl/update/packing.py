@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engines.rollout import Rollout
-from rl.advantages import Group
+from engines.samples import Group
 from vlm.inputs import Encoded
 from vlm.packed import filling
 from vlm.packed.packing import PrefixTree, Segment
@@ -60,8 +60,8 @@ class PackedBatch:
 def pack(groups: Sequence[Group], *, max_tokens: int, count: int | None = None) -> list[PackedBatch]:
     """Micro-batches of at most `max_tokens` tokens (prompts and completions), the largest first.
 
-    Rollouts whose advantage is exactly zero, or that have no trained token, add nothing to the gradient and are left
-    out. A single sequence longer than the budget is a micro-batch by itself: it cannot be split.
+    Rollouts whose advantage is None or exactly zero, or that have no trained token, add nothing to the gradient and are
+    left out. A single sequence longer than the budget is a micro-batch by itself: it cannot be split.
     count: fill up with empty batches to this number (the largest over all processes).
     """
     trained = [_with_signal(group) for group in groups]
@@ -86,7 +86,7 @@ def _with_signal(group: Group) -> list[tuple[Rollout, float]]:
     members = [
         (rollout, advantage)
         for rollout, advantage in zip(group.rollouts, group.advantages, strict=True)
-        if advantage != 0 and any(rollout.loss_mask)
+        if advantage and any(rollout.loss_mask)
     ]
     for rollout, _ in members:
         _check_same_prompt(members[0][0], rollout)

@@ -62,7 +62,7 @@ def policy_gradient(
 ) -> UpdateOutput:
     """Forward of one micro-batch through `model` (plain, PEFT, DDP or DeepSpeed-wrapped).
 
-    total_tokens: trained tokens of the whole step over all processes (`GroupCounts.tokens`, summed).
+    total_tokens: trained tokens of the whole step over all processes (`rl.advantages.scored_tokens`, summed).
     temperature: that of sampling. suppressed_ids: tokens the engine never samples (`vlm.media.MEDIA_TOKENS`).
     ranks: number of processes whose gradients the wrapper *averages* (DDP and DeepSpeed do): the loss is multiplied by
         it, so that the result is the sum.

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.metrics import Metric, joined
 from engines.rollout import Rollout
-from rl.advantages import Group
-from rl.checks import gap_moments, join_moments
-from rl.update.packing import PackedBatch, pack
+from rl.checks import gap_metrics
+from rl.update.packing import PackedBatch, Part
 from rl.update.policy_gradient import policy_gradient
 
 SHARE = 1 / 12
@@ -51,9 +51,7 @@ def sample_batch(rollouts: Sequence[Rollout], max_tokens: int) -> PackedBatch:
         if any(rollout.loss_mask) and (tokens <= room or not chosen):
             chosen.setdefault(rollout.row_id, []).append(rollout)
             room -= tokens
-    ones = (Group("", tuple(r), (0.0,) * len(r), (1.0,) * len(r)) for r in chosen.values())
-    batches = pack(list(ones), max_tokens=2**62)
-    return batches[0] if batches else PackedBatch()
+    return PackedBatch(tuple(Part(tuple(some), (1.0,) * len(some)) for some in chosen.values()))
 
 
 def logprobs_of(policy: nn.Module, batches: Iterable[PackedBatch], options: Mapping[str, Any]) -> LogProbs:
@@ -62,23 +60,22 @@ def logprobs_of(policy: nn.Module, batches: Iterable[PackedBatch], options: Mapp
         return [policy_gradient(policy, batch, total_tokens=1, **options).logprobs for batch in batches]
 
 
-def engine_gap(batches: Sequence[PackedBatch], trainer: LogProbs) -> Tensor:
-    """`gap_moments` of the engine's log-probs and the trainer's."""
-    return _moments(
-        batches, [[torch.tensor(r.logprobs) for r in batch.rollouts] for batch in batches], trainer
-    )
+def engine_gap(batches: Sequence[PackedBatch], trainer: LogProbs) -> dict[str, Metric]:
+    """`gap_metrics` of the engine's log-probs and the trainer's."""
+    engine = [[torch.tensor(r.logprobs) for r in batch.rollouts] for batch in batches]
+    return _gap(batches, engine, trainer)
 
 
 def rounding_gap(
     policy: nn.Module, batches: Sequence[PackedBatch], trainer: LogProbs, options: Mapping[str, Any]
-) -> Tensor:
-    """`gap_moments` of the trainer's log-probs and those that it finds when every module's output is off by rounding, over
+) -> dict[str, Metric]:
+    """`gap_metrics` of the trainer's log-probs and those that it finds when every module's output is off by rounding, over
     DRAWS draws of the errors."""
-    moments = _moments((), (), [])
+    draws = []
     for seed in range(DRAWS):
         with rounding_errors(policy, seed):
-            moments = join_moments(moments, _moments(batches, logprobs_of(policy, batches, options), trainer))
-    return moments
+            draws.append(_gap(batches, logprobs_of(policy, batches, options), trainer))
+    return joined(draws)
 
 
 @contextmanager
@@ -106,9 +103,11 @@ def rounding_errors(model: nn.Module, seed: int = 0) -> Iterator[None]:
             hook.remove()
 
 
-def _moments(batches: Sequence[PackedBatch], first: Sequence[Sequence[Tensor]], second: LogProbs) -> Tensor:
-    moments = gap_moments(torch.zeros(0), torch.zeros(0))
-    for batch, some, others in zip(batches, first, second, strict=True):
-        for rollout, a, b in zip(batch.rollouts, some, others, strict=True):
-            moments = join_moments(moments, gap_moments(a, b, torch.tensor(rollout.loss_mask)))
-    return moments
+def _gap(
+    batches: Sequence[PackedBatch], first: Sequence[Sequence[Tensor]], second: LogProbs
+) -> dict[str, Metric]:
+    return joined(
+        gap_metrics(a, b, torch.tensor(rollout.loss_mask))
+        for batch, some, others in zip(batches, first, second, strict=True)
+        for rollout, a, b in zip(batch.rollouts, some, others, strict=True)
+    )

@@ -69,7 +69,9 @@ def requests_of_all_kinds(processor) -> list[Request]:
     def request(name: str, images: Sequence[Image.Image] = (), videos: Sequence[Video] = ()) -> Request:
         parts = [{"type": "image"}] * len(images) + [{"type": "video"}] * len(videos)
         content = [*parts, {"type": "text", "text": "How many red circles are there?"}]
-        return Request(name, encode(processor, [{"role": "user", "content": content}], images, videos), n=2)
+        return Request(
+            {"id": name}, encode(processor, [{"role": "user", "content": content}], images, videos), n=2
+        )
 
     video = Video(rng.integers(0, 255, (8, 56, 84, 3), dtype=np.uint8), fps=1.5)
     return [

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from engines.fingerprint import weights_fingerprint
+from engines.fingerprint import check_fingerprint, weights_fingerprint
 from engines.rollout import Request, Rollout, Sampling
 from engines.tokens import stop_token_ids, suppressed_token_ids
-from rl.checks import GapLimits, OffPolicyError, check_fingerprint, check_gap, check_sampled, logprob_gap
+from rl.checks import GapLimits, OffPolicyError, check_gap, check_sampled, logprob_gap
 
 from .conftest import perturb, trainer_logprobs, weights
 
@@ -223,14 +223,14 @@ def test_an_engine_prompt_that_differs_from_the_trainers_is_an_error(vllm_engine
     request = requests_of_all_kinds[1]
     expanded_twice = replace(request.prompt, engine_ids=tuple(request.prompt.input_ids.tolist()))
     with pytest.raises(ValueError, match=r"row 'image': the engine's prompt has \d+ tokens, the trainer's"):
-        vllm_engine.generate([Request("image", expanded_twice)], Sampling(max_tokens=2))
+        vllm_engine.generate([Request({"id": "image"}, expanded_twice)], Sampling(max_tokens=2))
 
 
 def test_a_prompt_that_leaves_no_room_is_an_error(engine, requests_of_all_kinds):
     prompt = requests_of_all_kinds[0].prompt
     long = replace(prompt, input_ids=prompt.input_ids.repeat(40), engine_ids=prompt.engine_ids * 40)
     with pytest.raises(ValueError, match="row 'long': the prompt has .* max_model_len = 512"):
-        engine.generate([Request("long", long)], Sampling(max_tokens=2))
+        engine.generate([Request({"id": "long"}, long)], Sampling(max_tokens=2))
 
 
 def test_the_version_never_falls(engine, policy):

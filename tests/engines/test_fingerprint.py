@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engines.fingerprint import add_fingerprints, bit_sum, flat_bit_sum, weights_fingerprint
+from engines.fingerprint import (
+    OffPolicyError,
+    add_fingerprints,
+    bit_sum,
+    check_fingerprint,
+    flat_bit_sum,
+    weights_fingerprint,
+)
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
@@ -103,3 +110,11 @@ def test_it_is_taken_in_the_engines_dtype():
     weight = torch.randn(8, 8)
     in_bfloat16 = weights_fingerprint([("w", weight.bfloat16())])
     assert weights_fingerprint([("w", weight)], torch.bfloat16) == in_bfloat16
+
+
+def test_fingerprints_that_differ_name_the_weights():
+    check_fingerprint({"a": 1}, {"a": 1})
+    with pytest.raises(OffPolicyError, match="1 of 2 weights .* not the trainer's: b"):
+        check_fingerprint({"a": 1, "b": 2}, {"a": 1, "b": 3})
+    with pytest.raises(OffPolicyError, match="known to only one of engine and trainer: b"):
+        check_fingerprint({"a": 1, "b": 2}, {"a": 1})

@@ -79,7 +79,7 @@ def test_going_on_behind_a_completions_beginning_is_the_completion(engine, polic
     perturb(policy.parameters())
     engine.sync(weights(policy), engine.version + 1)
     whole = engine.generate(requests_of_all_kinds, Sampling(temperature=0, max_tokens=20))
-    begun = [Request(r.row_id, extend(r.prompt, r.completion_ids[:5])) for r in whole]
+    begun = [Request({"id": r.row_id}, extend(r.prompt, r.completion_ids[:5])) for r in whole]
     for long, rest in zip(whole, engine.generate(begun, Sampling(temperature=0, max_tokens=15)), strict=True):
         assert long.completion_ids[:5] + rest.completion_ids == long.completion_ids
         assert rest.logprobs == pytest.approx(long.logprobs[5:], abs=1e-4)

@@ -23,7 +23,7 @@ def answers(model) -> int:
     processor = load_processor(model)
     engine = VLLMEngine(EngineConfig(max_model_len=64), model, processor)
     prompt = encode(processor, [{"role": "user", "content": "say 1"}])
-    found = len(engine.generate([Request("r", prompt, n=2)], Sampling(max_tokens=4, seed=0)))
+    found = len(engine.generate([Request({"id": "r"}, prompt, n=2)], Sampling(max_tokens=4, seed=0)))
     answers.engines.append(engine)
     return found
 

@@ -12,6 +12,7 @@ import torch
 
 from engines.config import EngineConfig, build_engine
 from engines.engine import Engine
+from engines.rollout import Request
 from rewards.stages import render
 from vlm.inputs import Encoded, collate, encode, extend
 from vlm.load import load_model, load_processor
@@ -30,6 +31,9 @@ class Bench:
     engine: Engine
     processor: Any
     path: Path
+
+    def requests(self, n: int) -> list[Request]:
+        return [Request(row, prompt, n) for row, prompt in zip(self.rows, self.prompts, strict=True)]
 
 
 def row_of(a: int, b: int) -> dict[str, Any]:

@@ -18,9 +18,7 @@ TEXT = render({"summary": "s", "caption": "c", "reasoning": "r", "conclusion": "
 
 
 def search(bench, select=mean_logprob, n=3, sampling=SAMPLING):
-    return stage_beam(
-        bench.engine, bench.processor.tokenizer, bench.rows, bench.prompts, select, n=n, sampling=sampling
-    )
+    return stage_beam(bench.engine, bench.processor.tokenizer, bench.requests(n), select, sampling=sampling)
 
 
 class Judge:
@@ -63,7 +61,7 @@ def test_an_answer_is_one_completion_of_its_prompt_with_the_engines_logprobs(ben
         7,
         len(rollout.completion_ids) - 1,
     ):  # greedy log-probs of the same prefix bound the sampled ones
-        request = Request("x", extend(rollout.prompt, rollout.completion_ids[:at]))
+        request = Request({"id": "x"}, extend(rollout.prompt, rollout.completion_ids[:at]))
         [step] = bench.engine.generate([request], Sampling(temperature=0, max_tokens=1))
         if step.completion_ids[0] == rollout.completion_ids[at]:
             assert step.logprobs[0] == pytest.approx(rollout.logprobs[at], abs=1e-4)
@@ -163,17 +161,17 @@ def test_a_real_vocabularys_tokens_that_reach_into_the_next_stage_are_sound(shar
 
 
 def test_searches_that_make_no_sense_are_refused(bench):
-    with pytest.raises(ValueError, match="temperature 0 gives one candidate 3 times"):
+    with pytest.raises(ValueError, match="temperature 0 gives the same candidate"):
         search(bench, sampling=Sampling(temperature=0))
     with pytest.raises(ValueError, match="sets its own stop strings"):
         search(bench, sampling=replace(SAMPLING, stop=("x",)))
-    with pytest.raises(ValueError, match="temperature 0 gives one answer 2 times"):
-        sample(bench.engine, bench.rows, bench.prompts, 2, Sampling(temperature=0))
+    with pytest.raises(ValueError, match="temperature 0 gives the same answer"):
+        sample(bench.engine, bench.requests(2), Sampling(temperature=0))
 
 
 def test_best_of_n_chooses_among_whole_answers_of_each_row(bench):
     judge = Judge()
-    answers = best_of_n(bench.engine, bench.rows, bench.prompts, judge, n=4, sampling=SAMPLING)
+    answers = best_of_n(bench.engine, bench.requests(4), judge, sampling=SAMPLING)
     for row, answer, (row_id, prefix, candidates) in zip(bench.rows, answers, judge.asked, strict=True):
         assert (row_id, prefix, len(candidates)) == (row["id"], "", 4)
         assert answer.rollout is candidates[3]

@@ -25,18 +25,18 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 import vlm  # noqa: F401
-from core.processes.exchange import alone, summed
+from core.processes.exchange import alone, gathered, summed
 from core.training.finite import SkippedSteps
 from core.training.optimizer import optimizer_for, prepare
 from engines.config import build_engine
-from engines.rollout import Rollout
+from engines.samples import Group
 from engines.tokens import suppressed_token_ids
-from rl.advantages import Group
 from rl.checks import GapCheck
 from rl.config import GRPOConfig
 from rl.loop import sync, update
 from rl.run import Run
 from rl.setup import build_policy, gap_limits, join_processes
+from tests.groups import group_of
 from vlm.inputs import collate, extend
 from vlm.packed.layout import media_kinds
 from vlm.weights import save_model
@@ -85,23 +85,22 @@ def configured(folder: Path, parts: str, dtype: str) -> GRPOConfig:
     return GRPOConfig.model_validate(values)
 
 
-def groups_of_step(lab: Any, run: Run, media: str, step: int) -> tuple[list[Group], list[Rollout], int]:
-    """This process's groups with a signal, all its rollouts, with the engine's log-probs at its present weights, and the
-    trained tokens of all processes."""
+def groups_of_step(lab: Any, run: Run, media: str, step: int) -> tuple[list[Group], int]:
+    """This process's groups, with the engine's log-probs at its present weights, and the trained tokens of all processes
+    (of groups with a signal)."""
     kinds = MEDIA[media][step][run.accelerator.process_index :: run.ranks]
-    groups, rollouts = [], []
+    groups, tokens = [], 0
     for place, kind in enumerate(kinds):
         number = run.accelerator.process_index + place * run.ranks  # the same group whoever has it
         (group,) = lab.groups(kind or "text")
         fresh = lab.group(group.rollouts[0].prompt, [7, 3, 5], seed=step * 10 + number, row_id=f"{number}")
-        mine = tuple(
+        mine = [
             replace(r, logprobs=engine_logprobs(run, r), policy_version=run.version) for r in fresh.rollouts
-        )
-        rollouts += mine
+        ]
+        groups.append(group_of(mine, fresh.advantages if kind is not None else (), rewards=fresh.rewards))
         if kind is not None:
-            groups.append(replace(fresh, rollouts=mine))
-    tokens = sum(len(r.completion_ids) for g in groups for r in g.rollouts)
-    return groups, rollouts, int(summed(run.accelerator, [tokens])[0])
+            tokens += sum(len(r.completion_ids) for r in mine)
+    return groups, int(summed(run.accelerator, [tokens])[0])
 
 
 @torch.no_grad()
@@ -147,7 +146,7 @@ def train(lab: Any, cell: str, out: Path) -> None:
     sync(run)
     steps = []
     for step in range(STEPS):
-        steps.append(update(run, *groups_of_step(lab, run, media, step)))
+        steps.append(gathered(update(run, *groups_of_step(lab, run, media, step))))
         run.step += 1
         sync(run)
     name = cell.replace("/", "-")

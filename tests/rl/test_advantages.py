@@ -10,14 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.rollout import Rollout
-from rl.advantages import TaskStd, by_task_std, group_advantages, group_std, has_signal, no_std
+from engines.samples import Group
+from rl.advantages import TaskStd, by_task_std, group_advantages, group_std, has_signal, no_std, scored_tokens
+from tests.groups import group_of
 from vlm.inputs import Encoded
 
 PROMPT = Encoded(torch.arange(3), torch.arange(3).expand(3, -1), engine_ids=(0, 1, 2))
 
 
-def rollouts(*rows: tuple[str, int]) -> list[Rollout]:
-    return [Rollout(r, PROMPT, (5,) * n, (1,) * n, (0.0,) * n, "", 0, "stop") for r, n in rows]
+def group(
+    rewards: list[float | None], lengths: list[int] | None = None, row: str = "a", task: str = "t"
+) -> Group:
+    rollouts = [
+        Rollout(row, PROMPT, (5,) * n, (1,) * n, (0.0,) * n, "", 0, "stop")
+        for n in lengths or [1] * len(rewards)
+    ]
+    return group_of(rollouts, rewards=rewards, task=task)
 
 
 def test_group_std_divides_by_the_sample_standard_deviation():
@@ -56,37 +64,40 @@ def test_equality_is_exact_not_approximate():
     assert has_signal([0.3, 0.1 + 0.2])
 
 
-def test_groups_are_formed_by_row_and_zero_signal_groups_leave_whole():
-    made = rollouts(("a", 3), ("b", 4), ("a", 5), ("b", 2), ("c", 6), ("c", 7), ("c", 1))
-    rewards = [1.0, 0.5, 0.0, 0.5, 1.0, None, 0.0]
-    groups, counts = group_advantages(made, rewards, ["t"] * 7)
-    assert [g.rollouts for g in groups] == [(made[0], made[2]), (made[4], made[6])]
-    assert groups[1].rewards == (1.0, 0.0)
-    assert groups[1].advantages == pytest.approx((2**-0.5, -(2**-0.5)))
-    # tokens: those of b, which leaves, count; those of the unscored rollout of c do not
-    assert (counts.groups, counts.zero_signal, counts.unscored) == (3, 1, 1)
-    assert (counts.tokens, counts.signal_tokens) == (3 + 5 + 4 + 2 + 6 + 1, 3 + 5 + 6 + 1)
+def test_zero_signal_groups_and_samples_without_a_reward_get_no_advantage():
+    drawn = [
+        group([1.0, 0.0], [3, 5]),
+        group([0.5, 0.5], [4, 2], "b"),
+        group([1.0, None, 0.0], [6, 7, 1], "c"),
+    ]
+    a, b, c = group_advantages(drawn)
+    assert a.advantages == pytest.approx((2**-0.5, -(2**-0.5)))
+    assert b.advantages == (None, None)
+    assert c.advantages[0] == pytest.approx(2**-0.5) and c.advantages[1] is None
+    assert [g.samples for g in (a, b, c)] == [g.samples for g in drawn]
+    # the tokens of b, which has no signal, count in the normaliser; those of the sample of c without a reward do not
+    assert [scored_tokens(g) for g in (a, b, c)] == [3 + 5, 4 + 2, 6 + 1]
 
 
 def test_no_std_only_centres():
-    groups, _ = group_advantages(rollouts(("a", 1), ("a", 1)), [1.0, 0.5], ["t", "t"], estimator="no_std")
-    assert groups[0].advantages == (0.25, -0.25)
+    (one,) = group_advantages([group([1.0, 0.5])], estimator="no_std")
+    assert one.advantages == (0.25, -0.25)
 
 
 def test_task_std_divides_each_task_by_its_own_spread():
-    made = rollouts(("a", 1), ("a", 1), ("b", 1), ("b", 1))
     rewards, tasks = [0.0, 1.0, 0.50, 0.54], ["math", "math", "grounding", "grounding"]
     task_std = TaskStd()
     task_std.update(tasks, rewards)
-    groups, _ = group_advantages(made, rewards, tasks, estimator="task_std", task_std=task_std)
-    assert groups[0].advantages == pytest.approx((-1, 1))
-    assert groups[1].advantages == pytest.approx((-1, 1))
+    drawn = [group(rewards[:2], task="math"), group(rewards[2:], task="grounding")]
+    math, grounding = group_advantages(drawn, estimator="task_std", task_std=task_std)
+    assert math.advantages == pytest.approx((-1, 1))
+    assert grounding.advantages == pytest.approx((-1, 1))
     # a group of small spread stays small beside one of large spread of the same task
-    rewards = [0.0, 1.0, 0.50, 0.54]
     task_std = TaskStd()
     task_std.update(["t"] * 4, rewards)
-    groups, _ = group_advantages(made, rewards, ["t"] * 4, estimator="task_std", task_std=task_std)
-    assert groups[1].advantages[1] == pytest.approx(0.04 * groups[0].advantages[1])
+    drawn = [group(rewards[:2]), group(rewards[2:])]
+    wide, narrow = group_advantages(drawn, estimator="task_std", task_std=task_std)
+    assert narrow.advantages[1] == pytest.approx(0.04 * wide.advantages[1])
 
 
 def test_task_std_is_the_exponential_average_of_the_moments():
@@ -113,6 +124,4 @@ def test_a_rare_success_is_clipped_where_the_task_has_a_small_spread():
 
 def test_rewards_that_are_not_finite_are_refused_by_row():
     with pytest.raises(ValueError, match="row 'a': expected finite rewards"):
-        group_advantages(rollouts(("a", 1), ("a", 1)), [1.0, float("nan")], ["t", "t"])
-    with pytest.raises(ValueError, match="as many rewards"):
-        group_advantages(rollouts(("a", 1)), [1.0, 2.0], ["t"])
+        group_advantages([group([1.0, float("nan")])])

@@ -9,18 +9,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from core.metrics import joined
 from engines.rollout import Rollout
 from rl.checks import (
     GapCheck,
     GapLimits,
     LogprobGap,
     OffPolicyError,
-    check_fingerprint,
     check_gap,
     check_sampled,
-    gap_from_moments,
-    gap_moments,
-    join_moments,
+    gap_metrics,
+    gap_of,
     logprob_gap,
 )
 from vlm.inputs import Encoded
@@ -61,9 +60,9 @@ def test_kl_estimate_is_the_divergence_of_sampled_tokens():
 def test_joined_micro_batches_give_the_gap_of_the_whole():
     generator = torch.Generator().manual_seed(0)
     engine, trainer = -torch.rand(2, 10, generator=generator)
-    joined = join_moments(gap_moments(engine[:3], trainer[:3]), gap_moments(engine[3:], trainer[3:]))
-    joined = join_moments(joined, gap_moments(engine[:0], trainer[:0]))
-    assert vars(gap_from_moments(joined)) == pytest.approx(vars(logprob_gap(engine, trainer)), rel=1e-12)
+    parts = [gap_metrics(engine[part], trainer[part]) for part in (slice(3), slice(3, None), slice(0))]
+    assert vars(gap_of(joined(parts))) == pytest.approx(vars(logprob_gap(engine, trainer)), rel=1e-12)
+    assert gap_of({}) == gap_of(parts[2]) == LogprobGap(mean=0.0, max=0.0, kl=0.0, ess=1.0, tokens=0)
 
 
 def test_logprobs_of_different_shapes_are_an_error():
@@ -145,11 +144,3 @@ def test_a_rollout_of_another_version_stops_the_run():
     check_sampled([rollout(3)], 3)
     with pytest.raises(OffPolicyError, match="trainer is at version 3, but 1 rollout.*version 2"):
         check_sampled([rollout(3), rollout(2)], 3)
-
-
-def test_fingerprints_that_differ_name_the_weights():
-    check_fingerprint({"a": 1}, {"a": 1})
-    with pytest.raises(OffPolicyError, match="1 of 2 weights .* not the trainer's: b"):
-        check_fingerprint({"a": 1, "b": 2}, {"a": 1, "b": 3})
-    with pytest.raises(OffPolicyError, match="known to only one of engine and trainer: b"):
-        check_fingerprint({"a": 1, "b": 2}, {"a": 1})

@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 
+import engines.weights
 import rl.loop
 from engines import transformers_engine
 from engines.transformers_engine import TransformersEngine
@@ -27,7 +28,7 @@ def world(tmp_path_factory):
 @pytest.fixture
 def without_fingerprint(monkeypatch):
     """The gap must find it alone."""
-    monkeypatch.setattr(rl.loop, "check_fingerprint", lambda engine, trainer: None)
+    monkeypatch.setattr(engines.weights, "check_fingerprint", lambda engine, trainer: None)
 
 
 def config(world, out, dtype, **overrides):

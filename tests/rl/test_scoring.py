@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.metrics import values
-from core.rows import Row, read_rows
+from core.rows import read_rows
 from engines.config import EngineConfig, build_engine
 from engines.rollout import Request, Rollout, Sampling
 from rewards.config import RewardsConfig
@@ -78,16 +78,16 @@ def world(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def generated(world) -> tuple[list[Row], list[Rollout], list[int]]:
-    """Rows, the rollouts of a real engine for them, and the order in which they were finished."""
+def generated(world) -> tuple[list[Request], list[Rollout], list[int]]:
+    """Requests, the rollouts of a real engine for them, and the order in which they were finished."""
     processor, finished = load_processor(world / "model"), []
     engine = build_engine(
         EngineConfig(kind="transformers", max_model_len=96), world / "model", processor, device="cpu"
     )
     rows = read_rows(world / "rows.jsonl")
-    requests = [Request(row["id"], encode_row(processor, row), n=4) for row in rows]
+    requests = [Request(row, encode_row(processor, row), n=4) for row in rows]
     made = engine.generate(requests, Sampling(max_tokens=60, seed=1), lambda place, _: finished.append(place))
-    return [row for row in rows for _ in range(4)], made, finished
+    return requests, made, finished
 
 
 def scorer(function: dict | str, *, overlap: bool = True, **more) -> Scorer:
@@ -104,8 +104,8 @@ def reporting() -> Iterator[Scorer]:
 
 
 def test_rewards_of_early_rollouts_begin_before_the_last_rollout_is_finished(watch, reporting, generated):
-    rows, made, finished = generated
-    with reporting.round(rows) as scoring:
+    requests, made, finished = generated
+    with reporting.round(requests) as scoring:
         for place in finished[:-1]:
             scoring.add(place, made[place])
         # the last rollout is not finished, as far as the scorer knows, until a reward has been asked for
@@ -113,32 +113,32 @@ def test_rewards_of_early_rollouts_begin_before_the_last_rollout_is_finished(wat
         scoring.add(finished[-1], made[finished[-1]])
         scores = scoring.finish()
     assert [score.reward for score in scores] == [len(rollout.text) / 1000 for rollout in made]
-    assert len(watch.seen) == len(rows)
+    assert len(watch.seen) == len(made)
 
 
 def test_what_finishes_while_the_thread_is_scoring_is_scored_in_one_call(watch, reporting, generated):
-    rows, made, finished = generated
+    requests, made, finished = generated
     asked: list[int] = []
     judge = reporting.router.judge
     reporting.router.judge = lambda rows, *rest: asked.append(len(rows)) or judge(rows, *rest)  # type: ignore[method-assign]
     watch.go_on.clear()
-    with reporting.round(rows) as scoring:
+    with reporting.round(requests) as scoring:
         scoring.add(finished[0], made[finished[0]])
         assert watch.begun.wait(60)
         for place in finished[1:]:
             scoring.add(place, made[place])
         watch.go_on.set()
         scoring.finish()
-    assert asked == [1, len(rows) - 1]
+    assert asked == [1, len(made) - 1]
 
 
 def test_a_round_that_is_left_by_an_error_asks_for_no_more_rewards(watch, generated):
-    rows, made, _ = generated
+    requests, made, _ = generated
     one = scorer({"function": f"{__name__}:report", "isolate": False})
     watch.go_on.clear()
 
     def fail_while_generating() -> None:
-        with one.round(rows) as scoring:
+        with one.round(requests) as scoring:
             scoring.add(0, made[0])
             assert watch.begun.wait(60)
             for place in range(1, 8):
@@ -153,13 +153,13 @@ def test_a_round_that_is_left_by_an_error_asks_for_no_more_rewards(watch, genera
 
 
 def test_scores_are_those_of_one_call_at_the_end_whatever_the_order_of_finishing(world, generated):
-    rows, made, finished = generated
+    requests, made, finished = generated
     functions = [f"{world / 'plugin.py'}:slow_share_of_digits", f"{world / 'plugin.py'}:best_of_group"]
     for function in functions:
         found = []
-        for overlap, order in ((False, range(len(rows))), (True, finished), (True, finished[::-1])):
+        for overlap, order in ((False, range(len(made))), (True, finished), (True, finished[::-1])):
             one = scorer(function, overlap=overlap)
-            with one.round(rows) as scoring:
+            with one.round(requests) as scoring:
                 for place in order:
                     scoring.add(place, made[place])
                 found.append(scoring.finish())
@@ -170,15 +170,15 @@ def test_scores_are_those_of_one_call_at_the_end_whatever_the_order_of_finishing
 
 
 def test_failures_are_counted_over_the_round_not_over_what_happened_to_finish_first(world, generated):
-    rows, made, _ = generated
+    requests, made, _ = generated
     failing = [place for place, rollout in enumerate(made) if len(rollout.text) % 2]
-    first = failing + [place for place in range(len(rows)) if place not in failing]
-    share = len(failing) / len(rows)
+    first = failing + [place for place in range(len(made)) if place not in failing]
+    share = len(failing) / len(made)
     assert 0.1 < share < 0.9
     function = {"function": f"{world / 'plugin.py'}:fails_for_odd_lengths", "isolate": False}
     limits = {"failure_min": 1, "max_failure_rate": share + 0.01}
     one = scorer(function, **limits)
-    with one.round(rows) as scoring:  # at first nothing but failures, in the round no more than allowed
+    with one.round(requests) as scoring:  # at first nothing but failures, in the round no more than allowed
         for place in first:
             scoring.add(place, made[place])
         scores = scoring.finish()
@@ -188,7 +188,7 @@ def test_failures_are_counted_over_the_round_not_over_what_happened_to_finish_fi
     messages = []
     for overlap in (False, True):
         one = scorer(function, overlap=overlap, **limits | {"max_failure_rate": share - 0.01})
-        with one.round(rows) as scoring:
+        with one.round(requests) as scoring:
             for place in first:
                 scoring.add(place, made[place])
             with pytest.raises(RewardFailure) as error:
@@ -196,12 +196,12 @@ def test_failures_are_counted_over_the_round_not_over_what_happened_to_finish_fi
         messages.append(str(error.value))
         one.close()
     assert messages[0] == messages[1]
-    assert f"failed for {len(failing)} of its last {len(rows)} rollouts" in messages[0]
+    assert f"failed for {len(failing)} of its last {len(made)} rollouts" in messages[0]
 
 
 def test_missing_rollouts_are_an_error_not_a_wait(reporting, generated):
-    rows, made, _ = generated
-    with reporting.round(rows) as scoring:
+    requests, made, _ = generated
+    with reporting.round(requests) as scoring:
         scoring.add(3, made[3])
         with pytest.raises(RuntimeError, match="24 rollouts expected, 1 added"):
             scoring.finish()

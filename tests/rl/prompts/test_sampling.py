@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from rl.prompts.sampling import PromptSampler, outcome_of
+from rl.prompts.sampling import PromptSampler, result_of
 from rl.prompts.stream import PromptStream
 
 ROWS = [{"id": f"r{i}"} for i in range(40)]
@@ -24,11 +24,11 @@ def run_step(sampler: PromptSampler, outcome) -> tuple[list[str], object]:
 
 
 def test_outcomes_of_groups():
-    assert outcome_of([1.0, 0.0]) == "signal"
-    assert outcome_of([1.0, 1.0]) == "solved"
-    assert outcome_of([0.4, 0.4]) == "zero_signal"
-    assert outcome_of([1.0, None]) == "zero_signal"
-    assert outcome_of([None, None]) == "zero_signal"
+    assert result_of([1.0, 0.0]) == "signal"
+    assert result_of([1.0, 1.0]) == "solved"
+    assert result_of([0.4, 0.4]) == "zero_signal"
+    assert result_of([1.0, None]) == "zero_signal"
+    assert result_of([None, None]) == "zero_signal"
 
 
 def test_without_dynamic_sampling_a_step_draws_once():
@@ -196,9 +196,9 @@ def test_the_state_of_other_rows_is_refused():
 def test_misuse_is_an_error():
     sampler = PromptSampler(ROWS, 4)
     sampler.next_rows()
-    with pytest.raises(RuntimeError, match="no outcome yet"):
+    with pytest.raises(RuntimeError, match="no result yet"):
         sampler.next_rows()
-    with pytest.raises(ValueError, match="expected 4 outcomes"):
+    with pytest.raises(ValueError, match="expected 4 results"):
         sampler.accept(["signal"])
     with pytest.raises(RuntimeError, match="between steps"):
         sampler.state_dict()

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from engines.rollout import Rollout
-from rl.advantages import Group
+from engines.samples import Group
+from tests.groups import group_of
 from vlm.inputs import Encoded, collate, encode, extend
 from vlm.load import load_processor
 from vlm.media import Video
@@ -104,7 +105,7 @@ class Lab:
         draw = random.Random(seed + 1000)
         rollouts = [self.rollout(prompt, n, seed * 100 + i, row_id) for i, n in enumerate(lengths)]
         advantages = tuple(draw.gauss(0, 1) for _ in rollouts)
-        return Group("task", tuple(rollouts), tuple(a + 1 for a in advantages), advantages)
+        return group_of(rollouts, advantages)
 
     def groups(self, kind: str) -> list[Group]:
         """The cases in which packed and padded must agree."""

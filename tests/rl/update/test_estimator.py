@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from engines.rollout import Rollout
-from rl.advantages import Group, group_advantages
+from rl.advantages import group_advantages
 from rl.update.correction import Correction
 from rl.update.packing import pack
 from rl.update.policy_gradient import policy_gradient
+from tests.groups import group_of
 from vlm.inputs import collate, extend
 
 END, A, B = 2, 40, 41
@@ -75,7 +76,7 @@ class Enumerable:
     def gradient(self, weights: list[float], correction: Correction | None = None) -> torch.Tensor:
         """-(gradient of our loss) for rollouts with these total advantages; linear in them."""
         self.model.zero_grad()
-        group = Group("t", tuple(self.rollouts), tuple(weights), tuple(weights))
+        group = group_of(self.rollouts, weights)
         (batch,) = pack([group], max_tokens=10_000)
         out = policy_gradient(
             self.model, batch, total_tokens=1, suppressed_ids=self.suppressed, correction=correction
@@ -87,11 +88,11 @@ class Enumerable:
         """Advantage that each of the seven completions gets in total when these were sampled as one group."""
         sampled = [Rollout("row", self.prompt, (END,), (1,), (0.0,), "", 0, "stop") for _ in members]
         rewards = [REWARDS[m] for m in members]
-        groups, _ = group_advantages(sampled, rewards, ["t"] * len(members), estimator=estimator)
+        groups = group_advantages([group_of(sampled, rewards=rewards)], estimator=estimator)
         totals = [0.0] * len(self.completions)
         for group in groups:
             for member, advantage in zip(members, group.advantages, strict=True):
-                totals[member] += advantage
+                totals[member] += advantage or 0.0
         return totals
 
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.rollout import Rollout
-from rl.advantages import Group
+from engines.samples import Group
 from rl.update.packing import PackedBatch, fill, pack, trees
+from tests.groups import group_of
 from vlm.inputs import Encoded
 from vlm.packed import packing
 from vlm.packed.layout import DummyMedia, Layout
@@ -23,14 +24,14 @@ def prompt_of(length: int, first: int = 100) -> Encoded:
     return Encoded(torch.arange(length) + first, torch.arange(length).expand(3, -1), engine_ids=())
 
 
-def group_of(prompt: Encoded, lengths, row_id: str = "row", first: int = 1000) -> Group:
+def made_up(prompt: Encoded, lengths, row_id: str = "row", first: int = 1000) -> Group:
     rollouts = []
     for length in lengths:
         ids = tuple(range(first, first + length))
         rollouts.append(Rollout(row_id, prompt, ids, (1,) * length, (0.0,) * length, "", 0, "stop"))
         first += length
     advantages = tuple(float(i + 1) for i in range(len(rollouts)))
-    return Group("task", tuple(rollouts), advantages, advantages)
+    return group_of(rollouts, advantages)
 
 
 GROUPS = st.lists(
@@ -43,7 +44,7 @@ GROUPS = st.lists(
 @settings(deadline=None)
 @given(GROUPS, st.integers(1, 120))
 def test_every_rollout_is_packed_once_with_its_advantage_within_the_budget(shapes, max_tokens):
-    groups = [group_of(prompt_of(p), lengths, f"row{i}") for i, (p, lengths) in enumerate(shapes)]
+    groups = [made_up(prompt_of(p), lengths, f"row{i}") for i, (p, lengths) in enumerate(shapes)]
     batches = pack(groups, max_tokens=max_tokens)
     expected = {id(r): a for g in groups for r, a in zip(g.rollouts, g.advantages, strict=True)}
     seen = [
@@ -62,7 +63,7 @@ def test_every_rollout_is_packed_once_with_its_advantage_within_the_budget(shape
 @given(GROUPS)
 def test_every_trained_token_is_predicted_by_the_token_before_it(shapes):
     groups = [
-        group_of(prompt_of(p, 100 * i), lengths, f"row{i}", 10_000 * (i + 1))
+        made_up(prompt_of(p, 100 * i), lengths, f"row{i}", 10_000 * (i + 1))
         for i, (p, lengths) in enumerate(shapes)
     ]
     (batch,) = pack(groups, max_tokens=10**6)
@@ -81,14 +82,14 @@ def test_every_trained_token_is_predicted_by_the_token_before_it(shapes):
 def test_only_sampled_tokens_are_trained():
     prompt = prompt_of(4)
     rollout = Rollout("r", prompt, (7, 8, 9, 10), (1, 0, 0, 1), (0.0,) * 4, "", 0, "stop")
-    (batch,) = pack([Group("t", (rollout,), (1.0,), (2.0,))], max_tokens=100)
+    (batch,) = pack([group_of([rollout], [2.0])], max_tokens=100)
     packed = tensors(batch)
     assert packed.targets.tolist() == [7, 10] and packed.predictors.tolist() == [3, 6]
     assert batch.trained_tokens == 2 and packed.coefficients.tolist() == [2.0, 2.0]
 
 
 def test_the_largest_micro_batch_comes_first_and_fillers_last():
-    groups = [group_of(prompt_of(5), [n], f"row{n}") for n in (3, 30, 10)]
+    groups = [made_up(prompt_of(5), [n], f"row{n}") for n in (3, 30, 10)]
     batches = pack(groups, max_tokens=20, count=4)
     assert [b.tokens for b in batches] == [35, 15, 8, 0]
     with pytest.raises(ValueError, match="cannot fill 4 micro-batches up to 3"):
@@ -105,7 +106,7 @@ def test_dummy_media_complete_what_a_batch_lacks():
     dummy = DummyMedia(
         ("image", "video"), vision_start_id=1, image_id=2, video_id=3, merge_size=2, patch_dim=1176
     )
-    batch = pack([group_of(prompt_of(5), [3])], max_tokens=100)[0]
+    batch = pack([made_up(prompt_of(5), [3])], max_tokens=100)[0]
     packed = tensors(batch, dummy)
     assert packed.inputs["input_ids"][0, -4:].tolist() == [1, 2, 1, 3]
     assert packed.layout.tail == 4
@@ -116,7 +117,7 @@ def test_dummy_media_complete_what_a_batch_lacks():
 
 
 def test_rollouts_of_one_group_must_share_the_prompt():
-    a, b = group_of(prompt_of(5), [3]), group_of(prompt_of(5, first=7), [3])
-    mixed = Group("t", a.rollouts + b.rollouts, (0.0, 1.0), (-1.0, 1.0))
+    a, b = made_up(prompt_of(5), [3]), made_up(prompt_of(5, first=7), [3])
+    mixed = group_of(a.rollouts + b.rollouts, (-1.0, 1.0))
     with pytest.raises(ValueError, match="must have the same prompt"):
         pack([mixed], max_tokens=100)
