@@ -26,7 +26,8 @@ from PIL import Image
 
 import vlm  # noqa: F401
 from core.rows import Row
-from engines.config import EngineConfig, build_engine
+from engines.build import build_engine
+from engines.config import TransformersConfig, VLLMConfig
 from engines.engine import Engine
 from engines.rollout import Request, Sampling
 from vlm.inputs import encode
@@ -77,13 +78,12 @@ def main() -> None:
         path = build_tiny_vlm(folder, [QUESTION] * 20, hidden=args.hidden, layers=args.layers)
         processor, model = load_processor(path), load_model(path)
         parameters = sum(p.numel() for p in model.parameters())
+        configs = {
+            "vllm": VLLMConfig(max_model_len=512, threads=args.threads),
+            "transformers": TransformersConfig(max_model_len=512),
+        }
         engines = {
-            kind: build_engine(
-                EngineConfig(kind=kind, max_model_len=512, threads=args.threads),
-                path,
-                processor,
-                device="cpu",
-            )
+            kind: build_engine(configs[kind], path, processor, device="cpu")
             for kind in ("vllm", "transformers")
         }
         runs: dict[str, list[tuple[int, float, float]]] = {kind: [] for kind in engines}

@@ -27,7 +27,8 @@ import torch
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from benchmarks.generate import QUESTION, requests
 from benchmarks.reward_isolation import Service
-from engines.config import EngineConfig, build_engine
+from engines.build import build_engine
+from engines.config import TransformersConfig, VLLMConfig
 from engines.engine import Engine
 from engines.rollout import Request, Rollout, Sampling
 from rewards.config import RewardsConfig
@@ -75,7 +76,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = build_tiny_vlm(Path(folder) / "model", [QUESTION] * 20)
         processor = load_processor(path)
-        config = EngineConfig(kind=args.engine, max_model_len=args.tokens + 112, threads=args.threads)
+        length = args.tokens + 112
+        config = {
+            "vllm": VLLMConfig(max_model_len=length, threads=args.threads),
+            "transformers": TransformersConfig(max_model_len=length),
+        }[args.engine]
         engine = build_engine(config, path, processor, device="cpu")
         file = Path(folder) / "judge.py"
         file.write_text(JUDGE.format(seconds=args.judge_ms / 1000))

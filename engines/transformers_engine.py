@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
 
-from engines.config import EngineConfig
+from engines.config import TransformersConfig
 from engines.engine import OnRollout
 from engines.fingerprint import Fingerprint, weights_fingerprint
 from engines.prompts import check_fit
@@ -26,11 +26,11 @@ from vlm.load import check_checkpoint, without_zero3
 
 
 class TransformersEngine:
-    """`engines.engine.Engine` on transformers; of `EngineConfig` it uses max_model_len, max_num_seqs and sleep."""
+    """`engines.engine.Engine` on transformers."""
 
     def __init__(
         self,
-        config: EngineConfig,
+        config: TransformersConfig,
         model_path: str | Path,
         processor: Any,
         dtype: torch.dtype = torch.float32,

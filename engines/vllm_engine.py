@@ -25,7 +25,7 @@ import torch.distributed
 from torch import Tensor
 
 import vlm  # noqa: F401  adapts torch's companions before vLLM imports them
-from engines.config import EngineConfig
+from engines.config import VLLMConfig
 from engines.engine import OnRollout
 from engines.fingerprint import Fingerprint, vllm_fingerprint
 from engines.prompts import check_fit
@@ -44,11 +44,11 @@ _CHANGED_BY_VLLM = ("LD_PRELOAD", "LOCAL_WORLD_SIZE", "NUMEXPR_MAX_THREADS", "TO
 
 
 class VLLMEngine:
-    """`engines.engine.Engine` on vLLM; see `EngineConfig` for the settings."""
+    """`engines.engine.Engine` on vLLM; see `VLLMConfig` for the settings."""
 
     def __init__(
         self,
-        config: EngineConfig,
+        config: VLLMConfig,
         model_path: str | Path,
         processor: Any,
         dtype: torch.dtype = torch.float32,

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from core.files.paths import PathText
-from engines.config import EngineConfig
+from engines.config import EngineConfig, VLLMConfig
 from rewards.config import RewardsConfig
 
 
@@ -59,7 +59,7 @@ class InferenceConfig(BaseModel):
     """The same for one frame of a video."""
     max_frames: int = Field(256, ge=2)
     """Most frames of one video; longer clips are sampled at a lower rate over their whole length."""
-    engine: EngineConfig = EngineConfig()
+    engine: EngineConfig = VLLMConfig()
     """The rollout engine that generates the answers."""
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from core.rows import Row, read_rows
-from engines.config import build_engine
+from engines.build import build_engine
 from engines.engine import Engine
 from engines.rollout import Request, Sampling
 from engines.samples import Sample, rollout_record, scored

@@ -25,6 +25,7 @@ from core.config import dump, load_config, read_yaml
 from core.errors import LaunchError
 from core.rows import Row, RowError, read_rows
 from core.training.precision import Launch, check_launch, deepspeed_settings
+from engines.config import VLLMConfig
 from rewards.config import check_pixel_limits
 from rewards.errors import PluginError, RewardDataError
 from rewards.router import Router
@@ -106,7 +107,8 @@ def plan_grpo(config: GRPOConfig, processes: int) -> Plan:
     plan.say(
         "engine",
         f"{engine.kind}, one per GPU, {'sleeping during the update' if engine.sleep else 'always awake'};"
-        f" {engine.gpu_memory_utilization:.0%} of the GPU; prompt + completion up to {engine.max_model_len} tokens,"
+        + (f" {engine.gpu_memory_utilization:.0%} of the GPU;" if isinstance(engine, VLLMConfig) else "")
+        + f" prompt + completion up to {engine.max_model_len} tokens,"
         f" completion up to {rollout.max_tokens}; {engine.max_num_seqs} at a time",
     )
     plan.say("memory", f"{_memory(config.model)}, micro-batches of {config.max_tokens_per_microbatch} tokens")
@@ -210,10 +212,10 @@ def _image_fits(plan: Plan, config: GRPOConfig) -> None:
     tokens = pixels // PIXELS_PER_TOKEN
     plan.say("images", f"up to {tokens} visual tokens ({pixels:,} pixels)")
     room = engine.max_model_len - config.rollout.max_tokens
-    for limit, what in (
-        (room, "engine.max_model_len - rollout.max_tokens"),
-        (engine.max_num_batched_tokens, "engine.max_num_batched_tokens"),
-    ):
+    limits = {"engine.max_model_len - rollout.max_tokens": room}
+    if isinstance(engine, VLLMConfig):
+        limits["engine.max_num_batched_tokens"] = engine.max_num_batched_tokens
+    for what, limit in limits.items():
         if tokens >= limit:
             plan.wrong.append(
                 f"model.max_pixels: {pixels} are {tokens} visual tokens, expected fewer than {what} = {limit}"

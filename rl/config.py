@@ -11,7 +11,7 @@ from core.files.paths import PathText
 from core.training.optimizer import OptimizerConfig
 from core.training.precision import training_precision
 from core.training.zero import ZeroValues
-from engines.config import EngineConfig
+from engines.config import EngineConfig, VLLMConfig
 from rewards.config import RewardsConfig
 from rl.advantages import Estimator
 from vlm.checkpoint import hidden_size
@@ -107,7 +107,7 @@ class GRPOConfig(_Section):
     """The rows."""
     rewards: RewardsConfig
     """Reward functions by task."""
-    engine: EngineConfig = EngineConfig()
+    engine: EngineConfig = VLLMConfig()
     """What generates the rollouts."""
     rollout: RolloutConfig = RolloutConfig()
     """How much is generated."""

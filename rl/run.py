@@ -25,7 +25,7 @@ from core.trackers import start_trackers
 from core.training.checkpoints import load_checkpoint, save_checkpoint
 from core.training.finite import SkippedSteps
 from core.training.optimizer import optimizer_for, prepare
-from engines.config import build_engine
+from engines.build import build_engine
 from engines.engine import Engine
 from engines.tokens import suppressed_token_ids
 from rewards.config import check_pixel_limits

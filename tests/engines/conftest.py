@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from engines.config import EngineConfig, build_engine
+from engines.build import build_engine
+from engines.config import TransformersConfig, VLLMConfig
 from engines.rollout import Request, Rollout
 from engines.tokens import suppress_, suppressed_token_ids
 from vlm.inputs import Encoded, collate, encode, extend
@@ -35,14 +36,14 @@ def processor(model_path):
 
 @pytest.fixture(scope="session")
 def vllm_engine(model_path, processor):
-    engine = build_engine(EngineConfig(max_model_len=512), model_path, processor)
+    engine = build_engine(VLLMConfig(max_model_len=512), model_path, processor)
     yield engine
     engine.close()
 
 
 @pytest.fixture(scope="session")
 def transformers_engine(model_path, processor):
-    config = EngineConfig(kind="transformers", max_model_len=512)
+    config = TransformersConfig(max_model_len=512)
     return build_engine(config, model_path, processor, device="cpu")
 
 

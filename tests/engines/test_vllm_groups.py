@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch.distributed
 
-from engines.config import EngineConfig
+from engines.config import VLLMConfig
 from engines.rollout import Request, Sampling
 from engines.vllm_engine import VLLMEngine
 from vlm.inputs import encode
@@ -21,7 +21,7 @@ def model(tmp_path_factory):
 def answers(model) -> int:
     """Completions of an engine made, asked and left open."""
     processor = load_processor(model)
-    engine = VLLMEngine(EngineConfig(max_model_len=64), model, processor)
+    engine = VLLMEngine(VLLMConfig(max_model_len=64), model, processor)
     prompt = encode(processor, [{"role": "user", "content": "say 1"}])
     found = len(engine.generate([Request({"id": "r"}, prompt, n=2)], Sampling(max_tokens=4, seed=0)))
     answers.engines.append(engine)

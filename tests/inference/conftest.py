@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from engines.config import EngineConfig, build_engine
+from engines.build import build_engine
+from engines.config import TransformersConfig
 from engines.engine import Engine
 from engines.rollout import Request
 from rewards.stages import render
@@ -64,7 +65,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     rows = [row_of(a, b) for a, b in SUMS]
     prompts = [encode(processor, row["prompt"]) for row in rows]
     _teach(path, processor, prompts, rng)
-    config = EngineConfig(kind="transformers", max_model_len=128)
+    config = TransformersConfig(max_model_len=128)
     return Bench(rows, prompts, build_engine(config, path, processor, device="cpu"), processor, path)
 
 

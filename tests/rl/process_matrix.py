@@ -28,7 +28,7 @@ import vlm  # noqa: F401
 from core.processes.exchange import alone, gathered, summed
 from core.training.finite import SkippedSteps
 from core.training.optimizer import optimizer_for, prepare
-from engines.config import build_engine
+from engines.build import build_engine
 from engines.samples import Group
 from engines.tokens import suppressed_token_ids
 from rl.checks import GapCheck

@@ -10,7 +10,8 @@ import pytest
 
 from core.metrics import values
 from core.rows import read_rows
-from engines.config import EngineConfig, build_engine
+from engines.build import build_engine
+from engines.config import TransformersConfig
 from engines.rollout import Request, Rollout, Sampling
 from rewards.config import RewardsConfig
 from rewards.errors import RewardFailure
@@ -81,9 +82,7 @@ def world(tmp_path_factory) -> Path:
 def generated(world) -> tuple[list[Request], list[Rollout], list[int]]:
     """Requests, the rollouts of a real engine for them, and the order in which they were finished."""
     processor, finished = load_processor(world / "model"), []
-    engine = build_engine(
-        EngineConfig(kind="transformers", max_model_len=96), world / "model", processor, device="cpu"
-    )
+    engine = build_engine(TransformersConfig(max_model_len=96), world / "model", processor, device="cpu")
     rows = read_rows(world / "rows.jsonl")
     requests = [Request(row, encode_row(processor, row), n=4) for row in rows]
     made = engine.generate(requests, Sampling(max_tokens=60, seed=1), lambda place, _: finished.append(place))
