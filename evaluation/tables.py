@@ -12,18 +12,10 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
+from core.statistics import interval_text
+
 OVERALL = "overall"
 NOTHING = "–"
-
-
-def cell(entry: Mapping[str, Any] | None, *, signed: bool = False, interval: bool = True) -> str:
-    """`0.53 [0.47, 0.59]`, or a dash if nothing was scored."""
-    if not entry or entry.get("mean") is None:
-        return NOTHING
-    form = "+.2f" if signed else ".2f"
-    text = format(entry["mean"], form)
-    low, high = entry.get("ci95") or (None, None)
-    return text if low is None or high is None or not interval else f"{text} [{low:{form}}, {high:{form}}]"
 
 
 def percent(share: float | None) -> str:
@@ -72,12 +64,12 @@ def table_cells(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str
         entries = [entry_of(evaluation, name, "greedy", task) for name in names]
         line = [task, str(max((entry["n"] for entry in entries if entry), default=0))]
         for name, entry in zip(names, entries, strict=True):
-            line.append(cell(entry))
+            line.append(interval_text(entry))
             if sampled:
-                line.append(cell(entry_of(evaluation, name, "sampled", task), interval=False))
+                line.append(interval_text(entry_of(evaluation, name, "sampled", task), interval=False))
             line.append(percent(entry["in_grammar"]) if entry else NOTHING)
         if len(names) > 1:
-            line.append(cell(difference_of(evaluation, names[-2], names[-1], task), signed=True))
+            line.append(interval_text(difference_of(evaluation, names[-2], names[-1], task), signed=True))
         body.append(line)
     return header, body
 

@@ -8,13 +8,12 @@ candidates included, so methods can be compared at what they cost.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from core.rows import Row, read_rows
+from core.statistics import mean_by_row, mean_reward, paired_difference
 from engines.build import build_engine
 from engines.engine import Engine
 from engines.rollout import Request, Sampling
@@ -103,35 +103,27 @@ def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By method: `reward` and `in_grammar` (means over rows), `tokens` (generated per row, all candidates), `rows`,
-    `unscored` (answers without a reward, left out), `tasks` {task: mean reward}, and `difference` to the greedy answers of
-    the same rows. `reward` and `difference` are {"mean", "half": half of the 95 % interval by the normal approximation}.
-    """
-    rewards: dict[
-        str, dict[str, list[float]]
-    ] = {}  # method, row: of several sampled answers all, of others one
+    """By method: `reward`, and `difference` to the greedy answers of the same rows, both as {"mean", "ci95": [low, high], "n":
+    rows} (`core.statistics`); `in_grammar` (share of answers, each row weighing the same); `tokens` (generated per row, all candidates); `rows`;
+    `unscored` (answers without a reward, left out); `tasks` {task: mean reward}."""
+    of_method: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
-        of_row = rewards.setdefault(record["method"], {}).setdefault(record["row_id"], [])
-        if record["reward"] is not None:
-            of_row.append(record["reward"])
+        of_method.setdefault(record["method"], []).append(record)
+    rewards = {name: [(r["row_id"], r["reward"]) for r in some] for name, some in of_method.items()}
     task_of = {record["row_id"]: record["task"] for record in records}
     methods = {}
-    for method, of_rows in rewards.items():
-        some = [record for record in records if record["method"] == method]
-        means = {row: fmean(values) for row, values in of_rows.items() if values}
-        greedy = {row: fmean(values) for row, values in rewards.get("greedy", {}).items() if values}
-        methods[method] = {
-            "reward": _mean(list(means.values())),
-            "difference": _mean([means[row] - greedy[row] for row in means if row in greedy]),
-            "in_grammar": fmean(record["in_grammar"] for record in some),
+    for name, some in of_method.items():
+        tasks: dict[str, list[float]] = {}
+        for row, reward in mean_by_row(rewards[name]).items():
+            tasks.setdefault(task_of[row], []).append(reward)
+        methods[name] = {
+            "reward": mean_reward(rewards[name]).as_json(),
+            "difference": paired_difference(rewards["greedy"], rewards[name]).as_json(),
+            "in_grammar": mean_reward((r["row_id"], float(r["in_grammar"])) for r in some).mean,
             "tokens": fmean(record["generated"] for record in some),
-            "rows": len(of_rows),
+            "rows": len({record["row_id"] for record in some}),
             "unscored": sum(record["reward"] is None for record in some),
-            "tasks": {
-                task: fmean(values)
-                for task in sorted(set(task_of.values()))
-                if (values := [mean for row, mean in means.items() if task_of[row] == task])
-            },
+            "tasks": {task: fmean(values) for task, values in sorted(tasks.items())},
         }
     return methods
 
@@ -184,9 +176,3 @@ def _answers(
         for group, best in zip(beam_groups, found, strict=True):
             (sample,) = group.samples
             yield record(f"stage beam of {n} by {name}", sample, best.generated, chosen=best.chosen)
-
-
-def _mean(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean and half of its 95 % interval; None where there are too few values."""
-    half = 1.96 * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return {"mean": fmean(values) if values else None, "half": half}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.statistics import interval_text
+
 HEADER = ("method", "reward", "against greedy", "in grammar", "tokens per row", "x greedy")
 
 
@@ -17,8 +19,8 @@ def plain(result: Mapping[str, Any]) -> str:
         lines.append(
             [
                 name,
-                _interval(one["reward"]),
-                "" if name == "greedy" else _interval(one["difference"], signed=True),
+                interval_text(one["reward"], digits=3),
+                "" if name == "greedy" else interval_text(one["difference"], digits=3, signed=True),
                 f"{100 * one['in_grammar']:.0f} %",
                 f"{one['tokens']:.0f}",
                 f"{cost:.1f}",
@@ -35,7 +37,7 @@ def plain(result: Mapping[str, Any]) -> str:
 
 def _notes(methods: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     notes = [
-        f"Mean reward of {settings['row_count']} rows ± half of its 95 % interval; answers of at most"
+        f"Mean reward of {settings['row_count']} rows [95 % confidence interval]; answers of at most"
         f" {settings['max_tokens']} tokens, candidates at temperature {settings['temperature']:g}. Tokens: all that were"
         " generated, losing candidates too."
     ]
@@ -43,10 +45,3 @@ def _notes(methods: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]
         notes.append("'by reward' chooses by the ground truth: pass@N, an upper bound and not a result.")
     unscored = sum(one["unscored"] for one in methods.values())
     return [*notes, f"{unscored} answers could not be scored."] if unscored else notes
-
-
-def _interval(value: Mapping[str, float | None], *, signed: bool = False) -> str:
-    if value["mean"] is None:
-        return "–"
-    mean = format(value["mean"], "+.3f" if signed else ".3f")
-    return mean if value["half"] is None else f"{mean} ± {value['half']:.3f}"
