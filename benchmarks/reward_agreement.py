@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rewards.functions.math_answer import math_many, math_reward, pool
+from rewards.functions.math_answer import math_many, math_reward
 from rewards.functions.pointing import point_in_box_reward
 from rewards.functions.temporal import recall_at_1, temporal_iou_reward
+from rewards.mathematics.pool import math_pool
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     if not folder.is_dir():
         parser.error(f"--data: no folder {folder} (set ONSIGHT_SHARED to the folder that holds data/)")
     lines, figures, absent = measured(folder)
-    pool().close()
+    math_pool().close()
 
     print("| recorded outputs | reward | compared with | agree | of | share | at least |")
     print("|---|---|---|---:|---:|---:|---:|")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rewards.functions.builtins import BUILTINS
-from rewards.functions.math_answer import pool
+from rewards.mathematics.pool import math_pool
 
 LIMIT = 0.97
 """Least share of all cases that must be decided as expected; checked only when no reward is left out."""
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     if not cases:
         parser.error("no case of these rewards")
     wrong = wrong_cases(cases)
-    pool().close()
+    math_pool().close()
     before = json.loads(arguments.against.read_text(encoding="utf-8")) if arguments.against else None
     print_table(
         Counter(map(_key, cases)),

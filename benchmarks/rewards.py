@@ -29,9 +29,9 @@ if (
     sys.path[0] = str(Path(__file__).parents[1])
 
 from rewards.functions.builtins import BUILTINS
-from rewards.functions.math_answer import math_many, use_pool
+from rewards.functions.math_answer import math_many
+from rewards.mathematics.pool import MathPool, use_pool
 from rewards.reading.text import last_boxed
-from rewards.serving.math_pool import MathPool
 
 GEOMETRY_TARGET = 20_000.0
 MATH_TARGET = 200.0
@@ -100,10 +100,10 @@ def distinct_pairs(data: Path) -> list[tuple[str, str]]:
     return list(dict.fromkeys((row["gold"], row["pred"]) for row in rows))
 
 
-def real_math_items(data: Path) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+def real_math_items(data: Path) -> list[tuple[str, str]]:
     """The same as LaTeX for math-verify: (truth, content of the last box)."""
     boxed = ((truth, last_boxed(response)) for truth, response in real_answers(data))
-    return [((f"${truth}$",), (rf"\boxed{{{content}}}",)) for truth, content in boxed if content is not None]
+    return [(f"${truth}$", rf"\boxed{{{content}}}") for truth, content in boxed if content is not None]
 
 
 def distinct_answers(count: int) -> list[tuple[str, str]]:
@@ -145,7 +145,7 @@ def reward_rate(pairs: list[tuple[str, str]]) -> float:
     with MathPool(workers=1, seconds=30.0) as pool:
         use_pool(pool)
         math_many([r"\boxed{2\sin x\cos x}"], [{"value": r"\sin 2x"}], [{}])  # the worker is up
-        pid = pool._idle[0].child.process.pid
+        pid = pool.pool._idle[0].child.process.pid
         start = time.process_time() + cpu_seconds(pid)
         for at in range(0, len(pairs), 64):
             batch = pairs[at : at + 64]
@@ -172,24 +172,20 @@ def math_rates(data: Path) -> dict[str, float]:
     }
     with MathPool(workers=1, seconds=30.0) as pool:
         for item in items[:8]:
-            pool.judge(*item)  # the worker is up
-        pid = pool._idle[0].child.process.pid
+            pool.compare(*item)  # the worker is up
+        pid = pool.pool._idle[0].child.process.pid
         start = time.process_time() + cpu_seconds(pid)
         for item in items:
-            pool.judge(*item)
+            pool.compare(*item)
         result["in the pool"] = len(items) / (time.process_time() + cpu_seconds(pid) - start)
     for gold, predicted in items[:8]:
         verify(
-            parse(gold[0], parsing_timeout=None),
-            parse(predicted[0], parsing_timeout=None),
-            timeout_seconds=None,
+            parse(gold, parsing_timeout=None), parse(predicted, parsing_timeout=None), timeout_seconds=None
         )
     start = time.process_time()
     for gold, predicted in items:
         verify(
-            parse(gold[0], parsing_timeout=None),
-            parse(predicted[0], parsing_timeout=None),
-            timeout_seconds=None,
+            parse(gold, parsing_timeout=None), parse(predicted, parsing_timeout=None), timeout_seconds=None
         )
     result["math-verify alone"] = len(items) / (time.process_time() - start)
     return result
@@ -198,23 +194,23 @@ def math_rates(data: Path) -> dict[str, float]:
 def hung_item(limit: float = 3.0) -> dict[str, float]:
     """Seconds that 20 items take behind each other, with and without one before them that never ends, at the default limit."""
     hung = (
-        ["$\\int_0^1 \\frac{x^{73}+e^{x^2}}{\\tan(x)} dx$"],
-        ["$\\int_0^1 \\frac{x^{72}+e^{x^2}}{\\tan(x)} dx$"],
+        "$\\int_0^1 \\frac{x^{73}+e^{x^2}}{\\tan(x)} dx$",
+        "$\\int_0^1 \\frac{x^{72}+e^{x^2}}{\\tan(x)} dx$",
     )
-    honest = [([f"$\\frac{{{i}}}{{7}}$"], [f"\\boxed{{\\frac{{{i}}}{{7}}}}"]) for i in range(1, 21)]
+    honest = [(f"$\\frac{{{i}}}{{7}}$", f"\\boxed{{\\frac{{{i}}}{{7}}}}") for i in range(1, 21)]
     result = {"limit": limit}
     with MathPool(workers=1, seconds=limit) as pool:
-        pool.judge_many(honest[:1])
+        pool.compare_many(honest[:1])
         for name, items in (("without", honest), ("with", [hung, *honest])):
             start = time.perf_counter()
-            verdicts = [pool.judge(*item) for item in items]
+            outcomes = [pool.compare(*item) for item in items]
             result[name] = time.perf_counter() - start
-            assert all(verdict.equal for verdict in verdicts[-len(honest) :]), (
-                "an honest item was judged wrong"
-            )
-        assert pool.stats.too_expensive == 1, "the item was meant to hang"
+            assert all(o.value == 1.0 for o in outcomes[-len(honest) :]), "an honest item was scored wrong"
+        assert outcomes[0].failure and outcomes[0].failure.kind == "too_expensive", (
+            "the item was meant to hang"
+        )
         start = time.perf_counter()
-        MathPool(workers=1, seconds=60.0).judge(*honest[0])
+        MathPool(workers=1, seconds=60.0).compare(*honest[0])
         result["worker start"] = time.perf_counter() - start
     return result
 

@@ -14,3 +14,7 @@ class RunError(UserError, RuntimeError):
 
 class LaunchError(UserError, ValueError):
     """What the launch asks for and what the run's config asks for do not fit each other."""
+
+
+class RowError(UserError, ValueError):
+    """Rows that break the contract; the message has one line `FILE:LINE: field '…': expected …, got …` per row."""

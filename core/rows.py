@@ -23,7 +23,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
+from core.errors import RowError
+from core.files.records import Unreadable, read_records
 from core.media.tokens import MEDIA_TOKENS
 from core.text import short
 
@@ -40,12 +41,7 @@ FRAME_COLUMNS = (
     *(f"model_{n}" for n in PIXEL_LIMITS),
 )
 """Optional columns that say in which frame a row's coordinates are (`rewards.geometry.frames`)."""
-SHARDS = "rows-*.jsonl"  # in a folder; other names may be other splits
 LISTED_ERRORS = 20  # broken rows named in one message; the rest is counted
-
-
-class RowError(UserError, ValueError):
-    """Rows that break the contract; the message has one line `FILE:LINE: field '…': expected …, got …` per row."""
 
 
 class BrokenRow(ValueError):
@@ -56,27 +52,34 @@ class BrokenRow(ValueError):
         return f"field '{field}': {problem}" if field else problem
 
 
-def read_rows(path: str | Path, *, limit: int | None = None, task: str | None = None) -> list[Row]:
+def read_rows(
+    path: str | Path,
+    *,
+    limit: int | None = None,
+    task: str | None = None,
+    check: Callable[[Any, Path], Row] | None = None,
+) -> list[Row]:
     """All rows of a file or folder, checked, with media paths made absolute and missing optional fields set.
 
     Args:
-        path: a `.jsonl` file, a `.parquet` file, a folder of `.parquet` or `rows-*.jsonl` shards, or a folder made by
-            `datasets.Dataset.save_to_disk`. LINE in errors is the line of a JSONL file, else the row's number from 1.
-        limit: keep the first so many rows (after `task`); later ones are neither read nor checked.
-        task: keep rows of this task alone.
+        path: a file or folder that `core.files.records.read_records` reads.
+        limit: keep only the first so many rows (after `task`); later ones are neither read nor checked.
+        task: keep only rows of this task.
+        check: what makes a row of (record, folder), and raises BrokenRow if it cannot; `check_row` unless given.
 
     Raises:
         RowError: no such file, an unknown kind of file, no row left, or broken rows (20 listed, the rest counted).
     """
+    check = check or check_row
     path = Path(path).expanduser()
     rows: list[Row] = []
     errors: list[str] = []
     first_at: dict[str, str] = {}
     tasks: set[str] = set()
-    records = _records(path) if task is None else _of_task(_records(path), task, tasks)
+    records = read_records(path) if task is None else _of_task(read_records(path), task, tasks)
     for where, record, folder in islice(records, limit):
         try:
-            row = check_row(record, folder)
+            row = check(record, folder)
             if row["id"] in first_at:
                 raise BrokenRow(
                     "id",
@@ -126,16 +129,9 @@ def check_row(record: Any, folder: Path) -> Row:
 
     Raises BrokenRow with the first field that is wrong.
     """
-    if isinstance(record, _Unreadable):
-        raise BrokenRow("", f"expected one JSON object, got no valid JSON ({record.problem})")
-    if not isinstance(record, Mapping):
-        raise BrokenRow("", f"expected one JSON object, got {_show(record)}")
-    row: Row = dict(record)
-    _expect(row, "id", "a non-empty string", lambda v: isinstance(v, str) and bool(v))
+    row = check_id(record, folder)
     _expect(row, "task", "a non-empty string", lambda v: isinstance(v, str) and bool(v))
     row["prompt"] = _messages(row.get("prompt"), "prompt")
-    row["answer"] = row.get("answer")
-    _expect(row, "answer", "a dict or null", lambda v: v is None or isinstance(v, dict))
     row["trace"] = _trace(row.get("trace"))
     row["source"] = row.get("source")
     turns = row["prompt"] + (row["trace"] if isinstance(row["trace"], list) else [])
@@ -147,6 +143,19 @@ def check_row(record: Any, folder: Path) -> Row:
                 field,
                 f"expected {wanted} {kind}(s), one per placeholder {{'type': '{kind}'}}, got {len(row[field])}",
             )
+    return row
+
+
+def check_id(record: Any, folder: Path) -> Row:
+    """One record of which only `id` and `answer` must be as in a row: enough to score completions with. Raises BrokenRow."""
+    if isinstance(record, Unreadable):
+        raise BrokenRow("", str(record))
+    if not isinstance(record, Mapping):
+        raise BrokenRow("", f"expected one JSON object, got {_show(record)}")
+    row: Row = dict(record)
+    _expect(row, "id", "a non-empty string", lambda v: isinstance(v, str) and bool(v))
+    row["answer"] = row.get("answer")
+    _expect(row, "answer", "a dict or null", lambda v: v is None or isinstance(v, dict))
     return row
 
 
@@ -275,88 +284,6 @@ def _show(value: Any) -> str:
         return "null"
     text = repr(value)
     return (text if len(text) <= 60 else f"{text[:57]}…") + f" ({type(value).__name__})"
-
-
-# ------------------------------------------------------------------------------------------------------------ readers
-
-
-def _records(path: Path) -> Iterator[tuple[str, Any, Path]]:
-    """(place for errors, record, folder that relative media paths start from), in the order of the files."""
-    if path.is_file() and path.suffix == ".jsonl":
-        yield from _jsonl(path)
-    elif path.is_file() and path.suffix == ".parquet":
-        yield from _parquet(path)
-    elif path.is_dir() and (path / "state.json").is_file():
-        yield from _datasets_folder(path)
-    elif path.is_dir() and (shards := sorted(path.glob("*.parquet"))):
-        for shard in shards:
-            yield from _parquet(shard)
-    elif path.is_dir() and (shards := sorted(path.glob(SHARDS))):
-        for shard in shards:
-            yield from _jsonl(shard)
-    elif not path.exists():
-        raise RowError(f"rows not found: {path}")
-    else:
-        splits = (
-            sorted(p.name for p in path.iterdir() if (p / "state.json").is_file()) if path.is_dir() else []
-        )
-        hint = f"; it holds the splits {', '.join(splits)}: name one" if splits else ""
-        raise RowError(
-            f"{path}: expected a .jsonl file, a .parquet file, a folder of .parquet or {SHARDS} files, or a folder written by"
-            f" datasets' save_to_disk{hint}"
-        )
-
-
-def _jsonl(path: Path) -> Iterator[tuple[str, Any, Path]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:  # JSON or UTF-8
-                record = _Unreadable(str(error))
-            yield f"{path}:{number}", record, path.parent.resolve()
-
-
-class _Unreadable:
-    """A line that is no JSON; it takes a record's place so that it is listed among the broken rows."""
-
-    def __init__(self, problem: str) -> None:
-        self.problem = problem
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Any, Path]]:
-    import pyarrow.parquet as pq
-
-    number = 0
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=256):
-        for record in batch.to_pylist():
-            number += 1
-            yield f"{path}:{number}", without_filling(record), path.parent.resolve()
-
-
-def _datasets_folder(path: Path) -> Iterator[tuple[str, Any, Path]]:
-    from datasets import load_from_disk
-
-    table = load_from_disk(str(path)).with_format("arrow")  # as stored: media columns stay undecoded
-    for number in range(len(table)):
-        (record,) = table[number].to_pylist()
-        yield f"{path}:{number + 1}", without_filling(record), path.resolve()
-
-
-def without_filling(record: Row) -> Row:
-    """The record without the nulls that a columnar file puts into a dict for other rows' keys."""
-    for field in ("answer", "trace"):  # JSON text where a column's values differ in type from row to row
-        if isinstance(record.get(field), str):
-            try:
-                record[field] = json.loads(record[field])
-            except ValueError:
-                pass  # the check of the field says what it expected
-    answer = record.get("answer")
-    if isinstance(answer, dict):
-        record["answer"] = {k: v for k, v in answer.items() if v is not None} or None
-    return record
 
 
 def _of_task(

@@ -25,12 +25,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from core.errors import RowError, UserError
+from core.files.records import Unreadable, read_records
+from core.rows import Row, check_id, read_rows
+from core.text import short
 from rewards.config import FunctionConfig
 from rewards.errors import PluginError, RewardDataError
-from rewards.rowfiles import read_completions, read_rows
-from rewards.serving.calls import Item, Limits, Outcome
-from rewards.serving.isolation import Pool
+from rewards.serving.items import Item, Limits, Outcome
 from rewards.serving.plugins import available, load
+from rewards.serving.pool import Pool
 from rewards.serving.runners import Runner, make_runner, score_items
 
 ADVERSARIAL: tuple[str, ...] = (
@@ -47,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (PluginError, RewardDataError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except ValidationError as error:
         for problem in error.errors():
@@ -66,10 +69,7 @@ def list_functions(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """Run a function over rows with good, wrong, empty and adversarial completions; print a table."""
-    rows = read_rows(arguments.rows, arguments.limit)
-    rows = [row for row in rows if arguments.task in (None, row.get("task"))]
-    if not rows:
-        raise RewardDataError(f"{arguments.rows}: no row of task '{arguments.task}'")
+    rows = read_rows(arguments.rows, limit=arguments.limit, task=arguments.task, check=check_id)
     failures: list[tuple[str, Any, str, Outcome]] = []
     with _runner(arguments) as (config, runner):
         problems = [(row["id"], p) for row, p in zip(rows, runner.check(rows), strict=True) if p]
@@ -114,7 +114,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 def score(arguments: argparse.Namespace) -> int:
     """Score completions; a JSON line for each on stdout, a summary on stderr."""
-    pairs = read_completions(arguments.completions, read_rows(arguments.rows))
+    pairs = read_completions(arguments.completions, read_rows(arguments.rows, check=check_id))
     with _runner(arguments) as (config, runner):
         items = [Item(text, dict(row), None, str(row["id"])) for row, text in pairs]
         outcomes = _score(config, runner, items, arguments.timeout)
@@ -150,6 +150,26 @@ def serve(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in ("host", "port", "token_env", "workers", "timeout_s")}
     serve_forever(ServiceConfig.model_validate(settings | {k: v for k, v in given.items() if v is not None}))
     return 0
+
+
+def read_completions(path: Path, rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    """(row, completion) of records {"id" or "row_id": …, "completion": …}, in the file's order; RowError if one is broken."""
+    by_id = {row["id"]: row for row in rows}
+    pairs = []
+    for place, record, _ in read_records(path):
+        if not isinstance(record, dict):
+            expected = f"expected one JSON object, got {type(record).__name__}"
+            raise RowError(f"{place}: {record if isinstance(record, Unreadable) else expected}")
+        name = record.get("id", record.get("row_id"))
+        if not isinstance(name, str) or name not in by_id:
+            raise RowError(f"{place}: field 'id': expected the id of a row, got {short(name)}")
+        text = record.get("completion")
+        if not isinstance(text, str):
+            raise RowError(f"{place}: field 'completion': expected a string, got {type(text).__name__}")
+        pairs.append((by_id[name], text))
+    if not pairs:
+        raise RowError(f"{path}: expected at least one completion, got none")
+    return pairs
 
 
 @contextmanager

@@ -28,8 +28,8 @@ from core.metrics import Metric, mean, total
 from core.score import Score
 from rewards.config import FunctionConfig, RewardsConfig
 from rewards.errors import PluginError, RewardDataError, RewardFailure
-from rewards.serving.calls import Failure, Item, Limits, Outcome
-from rewards.serving.isolation import Metrics, Pool
+from rewards.serving.items import Failure, Item, Limits, Metrics, Outcome
+from rewards.serving.pool import Pool
 from rewards.serving.runners import InProcess, Runner, make_runner, score_items
 from rewards.stages import STAGES, THINK, Parsed, parse
 

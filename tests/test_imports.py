@@ -6,7 +6,7 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -68,6 +68,63 @@ def test_a_room_imports_only_rooms_below_it(room):
                 assert any(f"{module}.".startswith(f"{below}.") for below in allowed), (
                     f"{path.relative_to(REPOSITORY)}:{line}: {room} may not import {module}"
                 )
+
+
+def test_no_modules_import_each_other():
+    """Neither at import time nor inside functions; imports under TYPE_CHECKING alone do not run."""
+    modules = {module_name(path): path for path in sources(*ROOMS)}
+    below = {name: sorted(imported_modules(path, modules) - {name}) for name, path in modules.items()}
+    assert len(below) > 100 and below["rewards.cli"]  # the graph is not empty
+    circles = circles_of(below)
+    assert not circles, "; ".join(" -> ".join(circle) for circle in circles)
+
+
+def test_circles_are_found():
+    assert circles_of({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == [["a", "b", "c", "a"]]
+    assert circles_of({"a": ["b", "c"], "b": ["c"], "c": []}) == []
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: Path, modules: Container[str]) -> set[str]:
+    """Modules of ours that a file imports when it runs: `from a.b import c` is a.b.c where that is a module, else a.b."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            node.body = []
+    package = path.relative_to(REPOSITORY).parent.parts
+    found = set()
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            names = [".".join([*base, *filter(None, [node.module]), name]) for name in names]
+        for name in names:
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            found.add(name)
+    return found - {""}
+
+
+def circles_of(below: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Each circle that a depth-first walk closes, from a name back to itself."""
+    circles, done, trail = [], set(), []
+
+    def visit(name: str) -> None:
+        if name in trail:
+            circles.append([*trail[trail.index(name) :], name])
+        elif name not in done:
+            trail.append(name)
+            for other in below[name]:
+                visit(other)
+            done.add(trail.pop())
+
+    for name in sorted(below):
+        visit(name)
+    return circles
 
 
 def test_nobody_imports_the_entry_points():

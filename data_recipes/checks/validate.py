@@ -20,8 +20,8 @@ from rewards.functions.grounding import gold_boxes
 from rewards.functions.temporal import gold_spans
 from rewards.geometry.frames import convert, extent, sizes_of
 from rewards.reading.gold import number, numbers
-from rewards.serving.calls import Limits
-from rewards.serving.isolation import Pool
+from rewards.serving.items import Limits
+from rewards.serving.pool import Pool
 from rewards.serving.runners import Runner, make_runner
 from rewards.stages import parse, render
 from vlm.media import MediaError, Size

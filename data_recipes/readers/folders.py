@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.rows import SHARDS
+from core.files.records import SHARDS
 from data_recipes.readers.files import json_records, kind_of, parquet_rows, table_rows
 from data_recipes.records import Record, SourceError
 

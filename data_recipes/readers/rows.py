@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.rows import Row, without_filling
+from core.files.records import without_filling
+from core.rows import Row
 from data_recipes.readers.files import need
 from data_recipes.readers.folders import records
 from data_recipes.records import Format, Options, Record, Rejected

@@ -19,9 +19,7 @@ option `unevaluated: true` is set.
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -29,55 +27,24 @@ from typing import Any
 from rewards.functions.choice import gold_letter, options_of, read_choice
 from rewards.mathematics.answers import Reading, is_plain_letter
 from rewards.mathematics.compare import compare
+from rewards.mathematics.expression_grammar import KNOWN_NAMES
 from rewards.mathematics.expressions import Expr, exact, latex, names_of
 from rewards.mathematics.finding import answer_readings, truth_readings
-from rewards.mathematics.grammar import KNOWN_NAMES
+from rewards.mathematics.pool import math_pool, reward_of
 from rewards.mathematics.values import Chain, Quantity, Ratio, Region, Value, Words
 from rewards.mathematics.values import Sequence as Several
 from rewards.reading.gold import field, gold_check, number
-from rewards.serving.calls import Failure
-from rewards.serving.math_pool import Judged, MathPool, reward_of
+from rewards.serving.items import Failure, Outcome
 
 MAX_TRUTH_CHARS = 20_000
 MAX_PAIRS = 30
 """Expressions of one answer that math-verify is asked about; an answer with more is wrong."""
 
-Question = tuple[tuple[str, ...], tuple[str, ...]]
-"""What the pool is asked: LaTeX of the truth's expression and of the answer's."""
+Question = tuple[str, str]
+"""A comparison for math-verify: LaTeX of the truth's expression and of the answer's."""
 
 Ways = tuple[tuple[Question, ...], ...]
 """Ways to be right: in each, every question must be answered yes."""
-
-
-_pool: MathPool | None = None
-_pool_lock = threading.Lock()
-
-
-def pool() -> MathPool:
-    """The pool that math rewards of this process share, made on first use. See `use_pool` for other settings."""
-    global _pool
-    with _pool_lock:
-        if _pool is None:
-            _pool = MathPool()
-        return _pool
-
-
-def use_pool(new: MathPool) -> None:
-    """Judge with this pool from now on; the old one is closed."""
-    global _pool
-    with _pool_lock:
-        old, _pool = _pool, new
-    if old is not None and old is not new:
-        old.close()
-
-
-def _new_lock() -> None:
-    """In a forked child the lock may be held by a thread that does not exist there. (The pool itself starts afresh, too.)"""
-    global _pool_lock
-    _pool_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_new_lock)
 
 
 @lru_cache(maxsize=4096)
@@ -127,13 +94,11 @@ def _check_math(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
                 f"answer.value: expected LaTeX that is known here, got {strange[0]} in {text!r:.120}"
             )
         if exact(expr) is None and expr.op not in ("sym", "const", "based"):
-            judged = pool().judge((f"${latex(expr, names_of(expr))}$",), None)
-            if not judged.gold_parses:
-                why = (
-                    "math-verify cannot read it"
-                    if judged.outcome == "ok"
-                    else f"parsing ended by {judged.outcome}"
-                )
+            outcome = math_pool().compare(f"${latex(expr, names_of(expr))}$", "")
+            if not outcome.extra.get("gold_parses"):
+                why = "math-verify cannot parse it"
+                if outcome.failure:
+                    why = f"{outcome.failure.kind}: {outcome.failure.message}"
                 raise ValueError(f"answer.value: expected a mathematical answer, got {text!r:.120} ({why})")
 
 
@@ -183,20 +148,20 @@ def math_many(
     decided = [_decide(*item, unevaluated) for item in zip(completions, answers, rows, strict=True)]
     asked = [question for ways in decided if not isinstance(ways, float) for way in ways for question in way]
     questions = list(dict.fromkeys(asked))
-    verdicts = dict(zip(questions, pool().judge_many(questions), strict=True))
-    return [ways if isinstance(ways, float) else _reward(ways, verdicts) for ways in decided]
+    outcomes = dict(zip(questions, math_pool().compare_many(questions), strict=True))
+    return [ways if isinstance(ways, float) else _reward(ways, outcomes) for ways in decided]
 
 
-def _reward(ways: Ways, verdicts: Mapping[Question, Judged]) -> float | dict[str, Any] | Failure:
-    """1 where one way to be right holds; without it 0, or why nothing was judged where only that stood in the way."""
-    unjudged = None
+def _reward(ways: Ways, outcomes: Mapping[Question, Outcome]) -> float | dict[str, Any] | Failure:
+    """1 if all questions of one way are answered yes. Else 0, or the failure if only failed comparisons stood in the way."""
+    failed = None
     for way in ways:
-        judged = [verdicts[question] for question in way]
-        if all(verdict.equal for verdict in judged):
+        answers = [outcomes[question] for question in way]
+        if all(answer.value == 1.0 for answer in answers):
             return 1.0
-        if all(verdict.equal or verdict.outcome != "ok" for verdict in judged):
-            unjudged = next(verdict for verdict in judged if not verdict.equal)
-    return 0.0 if unjudged is None else reward_of(unjudged)
+        if all(answer.value == 1.0 or answer.failure for answer in answers):
+            failed = next(answer for answer in answers if answer.failure)
+    return 0.0 if failed is None else reward_of(failed)
 
 
 math_reward.many = math_many  # type: ignore[attr-defined]
@@ -229,4 +194,4 @@ def _decide(
 def _question(pair: tuple[Expr, Expr]) -> Question:
     names = names_of(*pair)
     gold, predicted = (latex(expr, names) for expr in pair)
-    return (f"${gold}$",), (f"\\boxed{{{predicted}}}",)
+    return f"${gold}$", f"\\boxed{{{predicted}}}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rewards.mathematics.grammar import Parser
-from rewards.mathematics.markup import Token, Unreadable, tokens
+from rewards.mathematics.markup import tokens
 from rewards.mathematics.relations import simplified
+from rewards.mathematics.tokens import Token, Unreadable
 from rewards.mathematics.values import Day, Quantity, Sequence, Value, Words
 from rewards.reading.number_words import with_digits
 from rewards.reading.text import plain_text

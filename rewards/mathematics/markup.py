@@ -9,32 +9,13 @@ $…$, \(…\), **…**, \left, \displaystyle, \,   layout: tells nothing
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
+from rewards.mathematics.tokens import Token, Unreadable
 from rewards.mathematics.units import is_unit
 from rewards.reading.unicode import latex_symbols
 
 MAX_TOKENS = 400
-
-
-class Unreadable(Exception):
-    """The text cannot be read whole as a mathematical answer."""
-
-
-@dataclass(frozen=True)
-class Token:
-    """One token: `kind` (num, letter, word, command, begin, end, clock, op), its text, and whether white space stood before it.
-
-    num: `value` is (Fraction, written as a decimal, the digits). clock: (hours, minutes, seconds or None).
-    word: two or more letters that are no product of variables, or any letters inside `\\text{…}`, lower case kept.
-    """
-
-    kind: str
-    text: str
-    spaced: bool = False
-    value: Any = None
 
 
 FUNCTIONS = {

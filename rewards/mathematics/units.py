@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rewards.mathematics.markup import Token
+from rewards.mathematics.tokens import Token
 
 Dimensions = tuple[tuple[str, int], ...]
 

@@ -27,6 +27,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rewards.errors import PluginError
+from rewards.serving.signatures import check_arguments, is_async, parameters_of
+
 REWARD_KEYS = {"easyr1": ("overall",), "verl": ("score", "reward")}
 
 
@@ -36,15 +39,13 @@ def adapt(
     """`function` as a native one: unchanged for `sample` and `batch`, else wrapped with `arguments` inside."""
     if style in ("sample", "batch"):
         return function
-    from rewards.serving.plugins import PluginError, _parameters, check_arguments, is_async
-
     if is_async(function):
         raise PluginError(
             f"reward '{name}': functions of {style} are not async; use the sample or batch form"
         )
     check_arguments(function, arguments, name)
     bound = functools.partial(function, **arguments) if arguments else function
-    names = set(_parameters(function))
+    names = set(parameters_of(function))
     if style == "easyr1":
         return from_easyr1(bound, sequential=_is_sequential(function, names))
     return from_verl_batch(bound) if "solution_strs" in names else from_verl(bound)

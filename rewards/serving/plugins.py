@@ -18,50 +18,25 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rewards.errors import PluginError
+from rewards.functions.builtins import BUILTINS
+from rewards.serving.adapters import adapt
+from rewards.serving.signatures import (
+    Bound,
+    Style,
+    check_arguments,
+    guess_style,
+    is_async,
+    read_signature,
+    with_attributes,
+)
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "onsight.rewards"
-Style = Literal["sample", "batch", "easyr1", "verl"]
-
-# Arguments that the caller provides; every other parameter is a column of the row or a configured argument.
-SAMPLE_ARGUMENTS = frozenset({"completion", "completion_ids", "log_extra", "log_metric"})
-BATCH_ARGUMENTS = frozenset(
-    {"prompts", "completions", "completion_ids", "group_ids", "trainer_state", "log_extra", "log_metric"}
-)
-ACCEPTED = (
-    "f(completion, answer, **row); f(prompts, completions, completion_ids, **columns); "
-    "compute_score(reward_inputs); or compute_score(data_source, solution_str, ground_truth, extra_info)"
-)
-
-
-@dataclass(frozen=True)
-class Signature:
-    """How a reward function wants to be called."""
-
-    style: Style  # `sample` or `batch`: what it is after adapting
-    columns: tuple[str, ...] | None  # columns of the row it reads; None = all of them
-    required: tuple[str, ...]  # columns without a default value
-    wants: tuple[str, ...] = ()  # other arguments it names: completion_ids, log_metric, …
-    asynchronous: bool = False
-    whole_groups: bool = False
-    whole_text: bool = False  # reads the whole completion, not the conclusion
-    checks_gold: bool = False
-    summary: str = ""  # first line of the docstring
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A loaded function in one of the two native forms, with its configured arguments inside."""
-
-    call: Callable[..., Any]
-    signature: Signature
-    check_gold: Callable[..., Any] | None  # (answer, row): raises ValueError for an answer it cannot read
-    many: Callable[..., list[Any]] | None = None  # (completions, answers, rows): the same values, faster
 
 
 @dataclass(frozen=True)
@@ -75,8 +50,6 @@ class Available:
 
 def builtins() -> dict[str, str]:
     """Short names of the functions of this package: name -> `module:function`."""
-    from rewards.functions.builtins import BUILTINS
-
     return {**BUILTINS, "http": "rewards.serving.client:Remote"}
 
 
@@ -127,8 +100,6 @@ def bind(name: str, style: str, arguments: Mapping[str, Any]) -> Bound:
     A class is called with the arguments, and its instance is the function. Functions of EasyR1 and verl come back
     adapted; the signature keeps saying what they were.
     """
-    from rewards.serving.adapters import adapt
-
     loaded: Any = load(name)
     if inspect.isclass(loaded):
         check_arguments(loaded, arguments, name)
@@ -147,81 +118,11 @@ def bind(name: str, style: str, arguments: Mapping[str, Any]) -> Bound:
     else:
         arguments = {}
     signature = read_signature(native, "batch" if kind in ("batch", "easyr1") else "sample", arguments)
-    signature = _with_attributes(replace(signature, asynchronous=is_async(native)), loaded)
+    signature = with_attributes(replace(signature, asynchronous=is_async(native)), loaded)
     if signature.whole_groups and signature.style == "sample":
         raise PluginError(f"reward '{name}': only batch functions can ask for whole groups")
     many = getattr(loaded, "many", None) if signature.style == "sample" and not arguments else None
     return Bound(functools.partial(native, **arguments), signature, getattr(loaded, "check_gold", None), many)
-
-
-def guess_style(function: Callable[..., Any], name: str) -> Style:
-    """The style of call, told by the names of the parameters."""
-    names = set(_parameters(function))
-    if names & {"reward_inputs", "reward_input"}:
-        return "easyr1"
-    if {"solution_str", "ground_truth"} <= names or {"solution_strs", "ground_truths"} <= names:
-        return "verl"
-    if "completions" in names:
-        return "batch"
-    if "completion" in names:
-        return "sample"
-    raise PluginError(
-        f"reward '{name}': expected one of {ACCEPTED}; got parameters ({', '.join(_parameters(function))}). "
-        "A decorator can hide them: use functools.wraps, or say `style:` in the configuration."
-    )
-
-
-def read_signature(function: Callable[..., Any], style: Style, arguments: Mapping[str, Any]) -> Signature:
-    """Which columns a native function (`sample` or `batch`) reads, beside the configured arguments."""
-    provided = (BATCH_ARGUMENTS if style == "batch" else SAMPLE_ARGUMENTS) | set(arguments)
-    named, required, wants, everything = [], [], [], False
-    for parameter in _parameters(function).values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            everything = True
-        elif parameter.name in provided:
-            wants.append(parameter.name)
-        elif parameter.kind is not parameter.VAR_POSITIONAL:
-            named.append(parameter.name)
-            if parameter.default is parameter.empty:
-                required.append(parameter.name)
-    return Signature(style, None if everything else tuple(named), tuple(required), tuple(wants))
-
-
-def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], name: str) -> None:
-    """Refuse configured arguments that the function cannot take, naming the nearest one it can."""
-    parameters = _parameters(function)
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    for argument in arguments:
-        if argument not in parameters:
-            near = difflib.get_close_matches(argument, parameters, 1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; it takes ({', '.join(parameters)})"
-            raise PluginError(f"reward '{name}': has no argument '{argument}'{hint}")
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """True for `async def` functions, also behind functools.partial or an instance's `__call__`."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    called = function if inspect.isroutine(function) else type(function).__call__
-    return inspect.iscoroutinefunction(called)
-
-
-def _with_attributes(signature: Signature, function: Callable[..., Any]) -> Signature:
-    return replace(
-        signature,
-        whole_groups=bool(getattr(function, "whole_groups", False)),
-        whole_text=bool(getattr(function, "whole_text", False)),
-        checks_gold=callable(getattr(function, "check_gold", None)),
-        summary=(inspect.getdoc(function) or "").partition("\n")[0],
-    )
-
-
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    try:
-        return dict(inspect.signature(function).parameters)
-    except (TypeError, ValueError) as error:  # some C functions have no signature
-        raise PluginError(f"the signature of {function!r} cannot be read: {error}") from error
 
 
 def _attribute(module: Any, attribute: str, name: str) -> Any:

@@ -1,15 +1,14 @@
 """A child process that can be killed with all its descendants, and numbered messages to and from it.
 
-Both pools of workers stand on this: `isolation.py` (plugins) and `math_pool.py` (math-verify). What a child may do to its
-parent is limited to one message for each request:
+What a child can do to its parent is limited to answering requests:
 
-    every request carries a random number, and an answer counts only under the number of the request it answers. So bytes that
-    a plugin (or a process it forked) writes to the socket are never taken for an answer: they end the child.
-    every read has a deadline, and a length limit.
-    killing reaches whatever the child has started, new sessions and orphans included: they are found by their ancestry and by
-    a mark in their environment.
+    every request carries a random number, and an answer counts only with that number. So bytes that a plugin (or a process it
+    forked) writes to the socket are never taken for an answer: the child is killed.
+    every read has a deadline and a length limit.
+    killing reaches everything the child has started, including new sessions and orphans: descendants are found by ancestry
+    and by a mark in their environment.
 
-The other end of the socket is `Answering`; this module imports nothing heavy, because each worker imports it.
+`Child` is the parent's end of the socket, `Parent` the child's. Workers import this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -40,8 +40,8 @@ import importlib, json, sys
 sys.path[:] = json.loads(sys.argv[1])
 importlib.import_module(sys.argv[2]).main(int(sys.argv[3]), int(sys.argv[4]))
 """
-_ROUNDS = 5  # of killing: a process may fork while its family is being counted
-_LOOK_S = 0.5  # a child that has died is noticed after this, even if a descendant still holds its socket open
+_KILL_ROUNDS = 5  # a process may fork while its descendants are being listed
+_POLL_S = 0.5  # how soon a dead child is noticed if a descendant still holds its socket open
 
 
 class Late(Exception):
@@ -49,15 +49,15 @@ class Late(Exception):
 
 
 class Lost(Exception):
-    """The child has died, or what it wrote is no answer; the message says which."""
+    """The child has died or sent something other than an answer; the message says which."""
 
 
 class Child:
     """One child process and the socket to it. Used by one thread at a time.
 
-    module: whose function `main(socket_fd, dump_fd)` a fresh interpreter runs, with this process's sys.path. dump_fd is a file
-        for the stack that the child dumps on SIGUSR1 (`faulthandler`).
-    environment: variables beside this process's.
+    module: a fresh interpreter runs its `main(socket_fd, dump_fd)` with this process's sys.path. dump_fd is the file that the
+        child writes its stack to on SIGUSR1 (`faulthandler`).
+    environment: variables to set in addition to this process's.
     """
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
@@ -75,11 +75,12 @@ class Child:
             start_new_session=True,  # Ctrl-C in the terminal reaches the trainer, which then closes its workers
         )
         theirs.close()
+        _CHILDREN.add(self)
 
     def ask(self, message: bytes, deadline: float) -> None:
-        """Send a request; its answers are read by `answer`. deadline: on the clock of time.monotonic.
+        """Send a request, to be followed by `answer`. deadline: a time.monotonic() value.
 
-        Raises Lost if the child has died, Late if it does not read.
+        Raises Lost if the child has died, Late if it does not read the request.
         """
         self._number = secrets.randbits(64)
         self._socket.settimeout(max(1e-3, deadline - time.monotonic()))
@@ -87,11 +88,11 @@ class Child:
             self._socket.sendall(_HEAD.pack(self._number, len(message)) + message)
         except TimeoutError:
             raise Late from None
-        except OSError:  # it has died since its last request
+        except OSError:  # died since its last request
             raise Lost(self._how_it_ended()) from None
 
     def answer(self, deadline: float) -> bytes:
-        """The next message that answers the last request. Raises Late, or Lost."""
+        """The next answer to the last request. Raises Late or Lost."""
         number, length = _HEAD.unpack(self._read(_HEAD.size, deadline))
         if number != self._number or length > MAX_MESSAGE:
             raise Lost(
@@ -100,22 +101,22 @@ class Child:
         return self._read(length, deadline)
 
     def wait(self, deadline: float) -> None:
-        """Return when an answer begins to arrive. Raises Late, or Lost if the child has died without one."""
+        """Return when an answer starts to arrive. Raises Late, or Lost if the child died without answering."""
         poll = select.poll()  # select() fails on descriptors above 1023, which big runs reach
         poll.register(self._socket, select.POLLIN)
         while (left := deadline - time.monotonic()) > 0:
-            if poll.poll(min(left, _LOOK_S) * 1000 + 1):
+            if poll.poll(min(left, _POLL_S) * 1000 + 1):
                 return
             if self.process.poll() is not None and not poll.poll(0):  # a descendant holds the socket open
                 raise Lost(self._how_it_ended())
         raise Late
 
     def stack(self) -> str:
-        """Where the child's main thread is; empty if it does not say within a moment."""
+        """The stack of the child's main thread; empty if the child does not write it within two seconds."""
         self._dump.seek(0)
         self._dump.truncate()
         self.process.send_signal(signal.SIGUSR1)
-        for _ in range(200):  # a busy machine takes its time to deliver the signal
+        for _ in range(200):  # signal delivery is slow on a busy machine
             time.sleep(0.01)
             if os.fstat(self._dump.fileno()).st_size:
                 time.sleep(0.01)
@@ -128,16 +129,13 @@ class Child:
         self._socket.close()
         if self._dump.closed:
             return
-        for _ in range(_ROUNDS):
+        for _ in range(_KILL_ROUNDS):
             victims = _descendants(self.process, self._mark)
             self.process.kill()
             for victim in victims:
                 try:
                     os.kill(victim.pid, signal.SIGKILL)
-                except (
-                    ProcessLookupError,
-                    PermissionError,
-                ):  # it has ended, or was taken over by another user
+                except (ProcessLookupError, PermissionError):  # already gone, or now another user's
                     pass
             if not victims:
                 break
@@ -145,7 +143,7 @@ class Child:
         self._dump.close()
 
     def close(self, patience_s: float = 2.0) -> None:
-        """Let the process end by itself, which it does when the socket closes, and kill what is left."""
+        """Close the socket, which tells the process to exit, and kill whatever is left after `patience_s`."""
         self._socket.close()
         try:
             self.process.wait(patience_s)
@@ -154,8 +152,8 @@ class Child:
         self.kill()
 
     def forget(self) -> None:
-        """In a forked copy of the parent: the child is not ours. Drop our copies of its files."""
-        self.process.returncode = 0  # never wait for it
+        """In a forked copy of the parent: the child belongs to the original. Close our copies of its files."""
+        self.process.returncode = 0  # so that Popen never waits for it
         self._socket.close()
         self._dump.close()
 
@@ -182,15 +180,15 @@ class Child:
 
     @property
     def ended_by(self) -> int | None:
-        """Number of the signal that ended the process, if one did."""
+        """Number of the signal that ended the process; None if it runs or exited otherwise."""
         code = self.process.poll()
         return -code if code is not None and code < 0 else None
 
 
-class Answering:
-    """The child's end: requests, and answers under their numbers.
+class Parent:
+    """The child's end: reads requests and sends answers with their numbers.
 
-    fd: of the socket. What the process starts does not inherit it, and a forked copy of the process loses it.
+    fd: of the socket. Programs that the process starts do not inherit it, and a forked copy of the process loses it.
     """
 
     def __init__(self, fd: int) -> None:
@@ -201,7 +199,7 @@ class Answering:
         os.register_at_fork(after_in_child=self._socket.close)
 
     def request(self) -> bytes | None:
-        """The next request, or None when the parent has closed the socket or is gone."""
+        """The next request, or None when the parent has closed the socket or has died."""
         self._leave_if_forked()
         head = self._read(_HEAD.size)
         if head is None:
@@ -210,15 +208,15 @@ class Answering:
         return self._read(length)
 
     def answer(self, message: bytes) -> None:
-        """Answer the last request; there may be several answers. Ends the process if the parent is gone."""
+        """Send one of any number of answers to the last request. Exits if the parent is gone."""
         self._leave_if_forked()
         try:
             self._socket.sendall(_HEAD.pack(self._number, len(message)) + message)
-        except (BrokenPipeError, ConnectionResetError):  # the parent is gone, and needs no answer
+        except (BrokenPipeError, ConnectionResetError):  # the parent is gone
             os._exit(0)
 
     def _leave_if_forked(self) -> None:
-        if os.getpid() != self._pid:  # a function forked, and the copy returned from it
+        if os.getpid() != self._pid:  # a forked copy returned from the reward function
             os._exit(0)
 
     def _read(self, count: int) -> bytes | None:
@@ -234,19 +232,25 @@ class Answering:
         return bytes(data)
 
 
-def end_group() -> None:
-    """Kill this process and the group that it leads: the last thing a worker does, so that nothing it started goes on."""
-    os.killpg(0, signal.SIGKILL)
-
-
 def _descendants(process: subprocess.Popen[bytes], mark: str) -> list[psutil.Process]:
-    """Processes that a worker has started: its children's children, and orphans that carry its mark."""
-    import psutil  # not at the top: workers import this module, and never need it
+    """The processes that a worker started: its children and theirs, and orphans that carry its mark."""
+    import psutil  # not at the top: workers import this module and never need it
 
     found = []
-    if process.poll() is None:  # else its number may be another process's by now
+    if process.poll() is None:  # else its pid may belong to another process by now
         found = psutil.Process(process.pid).children(recursive=True)
     everyone = psutil.process_iter(["environ"])
     return found + [
         p for p in everyone if (p.info["environ"] or {}).get(MARK) == mark and p.pid != process.pid
     ]
+
+
+_CHILDREN: weakref.WeakSet[Child] = weakref.WeakSet()
+
+
+def _forget_children() -> None:
+    for child in list(_CHILDREN):
+        child.forget()
+
+
+os.register_at_fork(after_in_child=_forget_children)

@@ -11,9 +11,12 @@ from typing import Any, Protocol
 
 from rewards.config import FunctionConfig
 from rewards.errors import PluginError
-from rewards.serving.calls import Item, Limits, Outcome, Waiter, check_gold, execute, failed
-from rewards.serving.isolation import Metrics, Pool, Spec
-from rewards.serving.plugins import Signature, bind, check_arguments, is_builtin
+from rewards.serving.calls import Waiter, check_gold, execute
+from rewards.serving.items import Item, Limits, Metrics, Outcome, failed
+from rewards.serving.plugins import bind, is_builtin
+from rewards.serving.pool import Pool
+from rewards.serving.signatures import Signature, check_arguments
+from rewards.serving.worker import Spec
 
 
 def make_runner(config: FunctionConfig, limits: Limits, pool: Pool) -> Runner:
@@ -75,25 +78,17 @@ class Isolated:
 
     def __init__(self, config: FunctionConfig, limits: Limits, pool: Pool) -> None:
         self._pool, self._limits = pool, limits
-        self._key, self.signature = pool.register(
-            Spec(_absolute(config.function), config.style, config.arguments)
-        )
+        self._key = pool.add(Spec(_absolute(config.function), config.style, config.arguments))
+        self.signature = pool.signature(self._key)
 
     def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
-        return self._pool.score(self._key, self.signature, [self._slim(item) for item in items], self._limits)
+        return self._pool.score(self._key, self.signature, items, self._limits)
 
     def check(self, rows: Sequence[dict[str, Any]]) -> list[str | None]:
         return self._pool.check(self._key, rows, self._limits.timeout_s)
 
     def close(self) -> None:
         """The pool is shared, and closed by its owner."""
-
-    def _slim(self, item: Item) -> Item:
-        """The item with only the columns that the function reads, so that images are not copied for nothing."""
-        if self.signature.columns is None:
-            return item
-        names = {"id", *self.signature.columns, *(["prompt"] if "prompts" in self.signature.wants else [])}
-        return Item(item.text, {k: v for k, v in item.row.items() if k in names}, item.ids, item.group)
 
 
 def score_items(

@@ -28,8 +28,8 @@ from starlette.requests import ClientDisconnect
 from rewards.config import FunctionConfig
 from rewards.errors import RewardDataError
 from rewards.serving import wire
-from rewards.serving.calls import Item, Limits
-from rewards.serving.isolation import Pool
+from rewards.serving.items import Item, Limits
+from rewards.serving.pool import Pool
 from rewards.serving.runners import Runner, make_runner, score_items
 
 log = logging.getLogger("rewards")
@@ -214,7 +214,7 @@ def _question(
 ) -> tuple[_Served, list[Any]]:
     """The function and the list that a request is about; HTTPException says what is wrong with it."""
     try:
-        message = wire.loads(body)
+        message = wire.loads_untrusted(body)
     except ValueError as error:
         raise HTTPException(400, f"expected JSON: {error}"[:500]) from None
     if not isinstance(message, dict) or not isinstance(message.get(field), list):

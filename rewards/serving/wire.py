@@ -1,4 +1,4 @@
-"""What the reward service and its client say to each other: JSON, version 1.
+"""Items, outcomes and signatures as JSON: between a trainer and its worker processes, and over HTTP (protocol version 1).
 
     GET  /health            {"status": "ok", "protocol": 1, "functions": [...], "busy": n}
     GET  /functions         {name: {"style", "columns", "required", "wants", "whole_groups", "whole_text", …}}
@@ -6,36 +6,52 @@
                          -> {"function", "results": [{"key", "value", "extra", "failure"}], "metrics": [[name, value]]}
     POST /check             {"function", "rows": [...]} -> {"function", "problems": [null or text]}
 
-Every result carries the key of its item, so an answer can never be taken for another rollout's. `bytes` in rows
-travel as {"__bytes__": base64}.
+Every result carries the key of its item, so results cannot be mixed up between rollouts. JSON and not pickle, so that reading
+a message never runs code. Values of rows that JSON lacks (bytes, dates, decimals) travel as an object with one key such as
+"__bytes__".
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import datetime
+import decimal
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rewards.serving.calls import Failure, Item, Outcome
-from rewards.serving.plugins import Signature
+from rewards.serving.items import Failure, Item, Outcome
+from rewards.serving.signatures import Signature
 
 PROTOCOL = 1
 MAX_DEPTH = 100
-"""Of lists and objects in a message: deeper ones break copying and pickling on their way."""
+"""Limit over HTTP for the nesting of lists and objects: deeper values cannot be copied safely."""
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "__bytes__": lambda text: base64.b64decode(text, validate=True),
+    "__datetime__": datetime.datetime.fromisoformat,
+    "__date__": datetime.date.fromisoformat,
+    "__time__": datetime.time.fromisoformat,
+    "__decimal__": decimal.Decimal,
+}
 
 
 def dumps(message: Any) -> bytes:
-    """JSON bytes; TypeError names a type that cannot travel."""
+    """JSON bytes. Raises TypeError naming a type that cannot be sent."""
     return json.dumps(message, default=_encode).encode()
 
 
 def loads(body: bytes) -> Any:
-    """The message of `dumps`; ValueError for anything that is not JSON, or is nested deeper than MAX_DEPTH."""
+    """The message of `dumps`. Raises ValueError for anything else."""
+    return json.loads(body, object_hook=_decode)
+
+
+def loads_untrusted(body: bytes) -> Any:
+    """`loads` for a message from the network: also raises ValueError for values nested deeper than MAX_DEPTH."""
     try:
-        found = json.loads(body, object_hook=_decode)
+        found = loads(body)
     except RecursionError:
         found = None
     if (found is None and body.strip() != b"null") or _deeper_than(found, MAX_DEPTH):
@@ -44,7 +60,7 @@ def loads(body: bytes) -> Any:
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
-    """Whether lists and objects stand in each other more than `limit` deep; without recursion."""
+    """Whether lists and objects are nested more than `limit` deep; not recursive."""
     level = [value]
     for _ in range(limit + 1):
         level = [
@@ -59,7 +75,7 @@ def _deeper_than(value: Any, limit: int) -> bool:
 
 
 def item_to_json(key: str, item: Item, signature: Signature) -> dict[str, Any]:
-    """One rollout with only the columns that the function reads."""
+    """One rollout, with only the columns that the function reads."""
     row: Mapping[str, Any] = item.row
     if signature.columns is not None:
         names = {"id", *signature.columns, *(["prompt"] if "prompts" in signature.wants else [])}
@@ -69,7 +85,7 @@ def item_to_json(key: str, item: Item, signature: Signature) -> dict[str, Any]:
 
 
 def item_from_json(found: Any) -> tuple[str, Item]:
-    """(key, rollout); ValueError says what is wrong."""
+    """(key, rollout). Raises ValueError naming the field that is wrong."""
     if not isinstance(found, dict):
         raise ValueError(f"item: expected an object, got {type(found).__name__}")
     for name, kinds in (
@@ -90,7 +106,7 @@ def outcome_to_json(key: str, outcome: Outcome) -> dict[str, Any]:
 
 
 def outcome_from_json(found: Mapping[str, Any]) -> Outcome:
-    """The result; KeyError or TypeError if it is none."""
+    """The outcome in a result. Raises KeyError, TypeError or ValueError if it holds none."""
     failure = Failure(**found["failure"]) if found["failure"] else None
     value = None if found["value"] is None else float(found["value"])
     if value is not None and not 0.0 <= value <= 1.0:
@@ -99,7 +115,7 @@ def outcome_from_json(found: Mapping[str, Any]) -> Outcome:
 
 
 def signature_from_json(found: Mapping[str, Any]) -> Signature:
-    """A function's signature as it was before it became JSON."""
+    """The signature that `dataclasses.asdict` made an object of."""
     columns = found["columns"]
     lists = {"required": tuple(found["required"]), "wants": tuple(found["wants"])}
     return Signature(**{**found, **lists, "columns": None if columns is None else tuple(columns)})
@@ -108,15 +124,26 @@ def signature_from_json(found: Mapping[str, Any]) -> Signature:
 def _encode(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return {"__bytes__": base64.b64encode(bytes(value)).decode()}
+    if isinstance(value, datetime.datetime):  # before date, which it is a subclass of
+        return {"__datetime__": value.isoformat()}
+    if isinstance(value, datetime.date):
+        return {"__date__": value.isoformat()}
+    if isinstance(value, datetime.time):
+        return {"__time__": value.isoformat()}
+    if isinstance(value, decimal.Decimal):
+        return {"__decimal__": str(value)}
     if hasattr(value, "tolist"):  # numpy scalars and arrays
         return value.tolist()
-    raise TypeError(f"a value of type {type(value).__name__} cannot be sent to a reward service")
+    raise TypeError(f"a value of type {type(value).__name__} cannot be sent as JSON")
 
 
 def _decode(found: dict[str, Any]) -> Any:
-    if set(found) == {"__bytes__"} and isinstance(found["__bytes__"], str):
-        try:
-            return base64.b64decode(found["__bytes__"], validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"__bytes__: {error}") from None
-    return found
+    if len(found) != 1:
+        return found
+    ((tag, text),) = found.items()
+    if tag not in _READ or not isinstance(text, str):
+        return found
+    try:
+        return _READ[tag](text)
+    except (ValueError, binascii.Error, decimal.InvalidOperation) as error:
+        raise ValueError(f"{tag}: {error}") from None

@@ -100,11 +100,11 @@ def test_score_with_a_plugin_its_arguments_and_parquet_rows(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ('{"id": "a"}\n{"id": \n', "rows.jsonl:2: expected JSON"),
-        ('{"id": "a"}\n\n[1]\n', "rows.jsonl:3: expected an object, got list"),
-        ('{"id": 5}\n', "rows.jsonl:1: field 'id': expected a string, got 5"),
-        ('{"id": "a"}\n{"id": "a"}\n', "rows.jsonl:2: field 'id': 'a' was already used"),
-        ("\n", "rows.jsonl: expected at least one record"),
+        ('{"id": "a"}\n{"id": \n', "rows.jsonl:2: expected one JSON object, got no valid JSON"),
+        ('{"id": "a"}\n\n[1]\n', "rows.jsonl:3: expected one JSON object, got [1] (list)"),
+        ('{"id": 5}\n', "rows.jsonl:1: field 'id': expected a non-empty string, got 5"),
+        ('{"id": "a"}\n{"id": "a"}\n', "rows.jsonl:2: field 'id': expected a unique id, got 'a' again"),
+        ("\n", "rows.jsonl: expected at least one row, got none"),
     ],
 )
 def test_broken_rows_are_named_by_file_and_line(lines: str, says: str, tmp_path: Path, capsys: Any) -> None:
@@ -117,9 +117,12 @@ def test_broken_rows_are_named_by_file_and_line(lines: str, says: str, tmp_path:
     ("command", "says"),
     [
         (["check", "cuonting", "--rows", "{rows}"], "did you mean 'counting'?"),
-        (["check", "counting", "--rows", "nowhere.jsonl"], "nowhere.jsonl: expected a JSONL or Parquet file"),
+        (["check", "counting", "--rows", "nowhere.jsonl"], "rows not found: nowhere.jsonl"),
         (["check", "counting", "--rows", "{rows}", "--arg", "x"], "--arg: expected NAME=VALUE"),
-        (["check", "counting", "--rows", "{rows}", "--task", "chat"], "no row of task 'chat'"),
+        (
+            ["check", "counting", "--rows", "{rows}", "--task", "chat"],
+            "expected at least one row of task 'chat' (found: counting), got none",
+        ),
         (["serve", "--function", "counting", "--host", "0.0.0.0"], "set `token_env`, or `open: true`"),
         (
             ["serve", "--function", "counting", "--token-env", "NO_SUCH_VARIABLE"],
@@ -139,13 +142,17 @@ def test_commands_that_cannot_be_run_say_why(command: list[str], says: str, rows
         (
             "latin.jsonl",
             b'{"id": "a"}\n{"id": "caf\xe9"}\n',
-            "latin.jsonl:2: expected UTF-8 text, found byte 0xe9",
+            "latin.jsonl:2: expected one JSON object in UTF-8, got byte 0xe9",
         ),
         ("cut.jsonl.gz", b"\x1f\x8b\x08\x00", "cut.jsonl.gz:1: cannot be read"),
         ("not.jsonl.gz", b'{"id": "a"}\n', "not.jsonl.gz:1: cannot be read"),
-        ("deep.jsonl", b"[" * 100_000, "deep.jsonl:1: expected JSON, found it nested too deep"),
-        ("huge.jsonl", b'{"id": "a", "n": ' + b"9" * 5000 + b"}", "huge.jsonl:1: expected JSON"),
-        ("ids.jsonl", b'{"id": ["a"]}\n', "ids.jsonl:1: field 'id': expected a string"),
+        ("deep.jsonl", b"[" * 100_000, "deep.jsonl:1: expected one JSON object, got JSON nested too deeply"),
+        (
+            "huge.jsonl",
+            b'{"id": "a", "n": ' + b"9" * 5000 + b"}",
+            "huge.jsonl:1: expected one JSON object, got no valid JSON",
+        ),
+        ("ids.jsonl", b'{"id": ["a"]}\n', "ids.jsonl:1: field 'id': expected a non-empty string"),
     ],
 )
 def test_broken_files_are_one_line_with_file_and_line(
@@ -182,4 +189,45 @@ def test_parquet_answers_may_be_json_text(tmp_path: Path, capsys: Any) -> None:
     table["answer"][1] = "{4"
     pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "rows.parquet")
     assert main(["check", "counting", "--rows", str(tmp_path / "rows.parquet")]) == 2
-    assert "rows.parquet:2: field 'answer': expected JSON text" in capsys.readouterr().err
+    assert (
+        "rows.parquet:2: field 'answer': expected a dict or null, got '{4' (str)" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "shards", "datasets"])
+def test_rows_are_read_from_every_kind_of_file_and_folder_that_training_reads(
+    kind: str, rows: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import datasets
+
+    records = [json.loads(line) for line in rows.read_text().splitlines()]
+    folder = tmp_path / kind
+    folder.mkdir()
+    if kind == "parquet":
+        for i, record in enumerate(records):
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist([record]), folder / f"{i}.parquet")
+    elif kind == "shards":
+        write(folder / "rows-0.jsonl", records[:2])
+        (folder / "rows-1.jsonl.gz").write_bytes(gzip.compress(json.dumps(records[2]).encode()))
+    else:
+        datasets.Dataset.from_list(records).save_to_disk(folder)
+    assert main(["check", "counting", "--rows", str(folder)]) == 0
+    assert "counting: 3 rows, 0 answers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"id": "r3"\n', "c.jsonl:1: expected one JSON object, got no valid JSON"),
+        (b"[1]\n", "c.jsonl:1: expected one JSON object, got list"),
+        (b'{"id": "r3"}\n', "c.jsonl:1: field 'completion': expected a string, got NoneType"),
+        (b"\n", "c.jsonl: expected at least one completion, got none"),
+    ],
+)
+def test_broken_completions_are_one_line(
+    content: bytes, says: str, rows: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "c.jsonl").write_bytes(content)
+    assert main(["score", "counting", "--rows", str(rows), "--completions", str(tmp_path / "c.jsonl")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and says in error

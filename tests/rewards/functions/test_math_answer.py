@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.functions import math_answer
 from rewards.functions.math_answer import math_reward
-from rewards.serving.math_pool import MathPool
+from rewards.mathematics import pool as pool_module
+from rewards.mathematics.pool import MathPool
 
 SAME = [
     ("4,656", ["4656", "$4,656.00", r"\boxed{4{,}656}", "**4,656**", "4656.", "The answer is 4,656.", "4.656e3", r"4.656 \times 10^3", "4656 dollars"]),
@@ -88,8 +88,11 @@ def test_a_batch_scores_as_its_samples_do_and_asks_each_question_once(
 ) -> None:
     texts = [r"\boxed{\frac12}", "0.5", r"\boxed{\frac12}", r"\boxed{\frac13}", "no", r"\boxed{x}"]
     with MathPool(workers=1, seconds=60.0) as pool:
-        monkeypatch.setattr(math_answer, "_pool", pool)
+        asked: list[tuple[str, str]] = []
+        monkeypatch.setattr(pool_module, "_pool", pool)
+        compare_many = pool.compare_many
+        monkeypatch.setattr(pool, "compare_many", lambda pairs: asked.extend(pairs) or compare_many(pairs))
         answers = [{"value": r"\frac{2}{4}"}] * len(texts)
         assert math_reward.many(texts, answers, [{}] * len(texts)) == [1, 1, 1, 0, 0, 0]  # type: ignore[attr-defined]
-        assert pool.stats.items < len(texts)
+        assert len(asked) == len(set(asked)) < len(texts)
         assert [math_reward(text, answers[0]) for text in texts] == [1, 1, 1, 0, 0, 0]

@@ -107,7 +107,7 @@ def test_a_text_that_hung_is_not_tried_again(tmp_path: Path) -> None:
         again = score(router, ["sleep", "good"])
         assert time.monotonic() - began < 2.0  # a call would have taken its limit
     assert [s.reward for s in first] == [s.reward for s in again] == [None, 0.5]
-    assert "the same text hung before" in str(again[0].reason)
+    assert "the same text exceeded its limit before" in str(again[0].reason)
 
 
 def test_many_texts_that_hang_in_one_call_cost_a_few_limits(tmp_path: Path) -> None:

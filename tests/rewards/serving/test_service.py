@@ -21,8 +21,8 @@ from core.metrics import values
 from rewards.config import RewardsConfig
 from rewards.errors import PluginError, RewardDataError, RewardFailure
 from rewards.router import Router, Score
-from rewards.serving.calls import Item
 from rewards.serving.client import Remote
+from rewards.serving.items import Item
 
 FUNCTIONS = f"{Path(__file__).parents[1] / 'plugin_functions.py'}:"
 SERVED = ("says_answer", "trl_says_answer", "misbehaves", "best_of_group", "columns_seen")

@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 
 from rewards.config import RewardsConfig
-from rewards.functions.math_answer import math_reward, use_pool
+from rewards.errors import PluginError
+from rewards.functions.math_answer import math_reward
+from rewards.mathematics import pool as pool_module
+from rewards.mathematics import verify
+from rewards.mathematics.pool import MathPool, use_pool
 from rewards.router import Router
-from rewards.serving import math_pool, math_worker
-from rewards.serving.math_pool import Judged, MathPool
+from rewards.serving.items import Failure, Outcome
 
-HUNG = ["$\\int_0^1 \\frac{x^{73}+\\sin(x^{21})+e^{x^2}}{\\ln(x^5+2)+\\tan(x)} dx$"]
+HUNG = "$\\int_0^1 \\frac{x^{73}+\\sin(x^{21})+e^{x^2}}{\\ln(x^5+2)+\\tan(x)} dx$"
 """Parsing and comparing this keeps sympy busy for minutes."""
 
 
@@ -30,7 +33,15 @@ def pool() -> Iterator[MathPool]:
 
 
 def ask(pool: MathPool, gold: str, predicted: str) -> bool:
-    return pool.judge([gold], [predicted]).equal
+    return pool.compare(gold, predicted).value == 1.0
+
+
+def kind(outcome: Outcome) -> str:
+    return outcome.failure.kind if outcome.failure else "ok"
+
+
+def process(pool: MathPool) -> subprocess.Popen[bytes]:
+    return pool.pool._idle[-1].child.process
 
 
 def test_equal_answers_are_equal_and_the_truth_comes_first(pool: MathPool) -> None:
@@ -40,59 +51,61 @@ def test_equal_answers_are_equal_and_the_truth_comes_first(pool: MathPool) -> No
     assert not ask(pool, "$2x + z = 1$", "$1$")
 
 
-def bomb(number: int) -> list[str]:
-    return [f"$\\int_0^1 \\frac{{x^{{{number}}}+\\sin(x^{{21}})+e^{{x^2}}}}{{\\ln(x^5+2)+\\tan(x)}} dx$"]
+def bomb(number: int) -> str:
+    return f"$\\int_0^1 \\frac{{x^{{{number}}}+\\sin(x^{{21}})+e^{{x^2}}}}{{\\ln(x^5+2)+\\tan(x)}} dx$"
 
 
 def test_an_expensive_item_ends_at_its_limit_of_processor_time_and_delays_no_other_by_more() -> None:
     with MathPool(workers=1, seconds=1.5) as pool:
         assert ask(pool, "$1$", "$1$")  # the worker is up
-        first = pool._idle[0].child.process.pid
+        first = process(pool).pid
         before = os.times()
-        assert pool.judge(HUNG, bomb(72)).outcome == "too_expensive"
+        assert kind(pool.compare(HUNG, bomb(72))) == "too_expensive"
         after = os.times()
         used = after.children_user + after.children_system - before.children_user - before.children_system
         assert 1.0 < used < 8.0  # of the worker that was ended, with its start
         assert ask(pool, "$2$", "$2$")
-        assert pool._idle[0].child.process.pid != first
-        assert pool.stats.too_expensive == 1 and pool.stats.items == 3
-        assert pool.stats.started == 2  # the spare was started while the item hung, and took over
+        assert process(pool).pid != first
+        assert pool.pool.started == 2  # the spare was started while the item hung, and took over
 
 
 def test_a_worker_that_gets_no_processor_is_waited_for() -> None:
     with MathPool(workers=1, seconds=0.5) as pool:
         assert ask(pool, "$2$", "$2$")
-        process = pool._idle[0].child.process
-        os.kill(process.pid, 19)  # as on a machine that is busy with other things, for several limits
-        threading.Timer(2.0, lambda: os.kill(process.pid, 18)).start()
+        pid = process(pool).pid
+        os.kill(pid, 19)  # as on a machine that is busy with other things, for several limits
+        threading.Timer(2.0, lambda: os.kill(pid, 18)).start()
         assert ask(pool, "$3$", "$3$")
 
 
 def test_an_expensive_item_is_remembered() -> None:
     with MathPool(workers=1, seconds=0.5) as pool:
-        assert pool.judge(HUNG, bomb(72)).outcome == "too_expensive"
-        started = pool.stats.started
-        assert [j.outcome for j in pool.judge_many([(HUNG, bomb(72))] * 20)] == ["too_expensive"] * 20
-        assert pool.stats.started == started and pool.stats.too_expensive == 21
+        assert kind(pool.compare(HUNG, bomb(72))) == "too_expensive"
+        started = pool.pool.started
+        assert [kind(o) for o in pool.compare_many([(HUNG, bomb(72))] * 20)] == ["too_expensive"] * 20
+        assert pool.pool.started == started
 
 
-def test_many_expensive_items_of_one_call_cost_a_few_limits_and_no_honest_one_its_verdict() -> None:
+def test_many_expensive_items_of_one_call_cost_a_few_limits_and_no_honest_one_its_result() -> None:
     with MathPool(workers=1, seconds=2.0) as pool:
-        found = pool.judge_many([*((HUNG, bomb(n)) for n in range(30, 38)), (["$1$"], ["$1$"])])
-    assert [judged.outcome for judged in found] == ["too_expensive"] * 4 + ["over_budget"] * 4 + ["ok"]
-    assert found[-1].equal
+        items = [(HUNG, bomb(n)) for n in range(30, 38)]
+        found = pool.compare_many([*items, ("$1$", "$1$")])
+        assert [kind(outcome) for outcome in found] == ["too_expensive"] * 4 + ["timeout"] * 4 + ["ok"]
+        assert found[-1].value == 1.0
+        assert kind(pool.compare(*items[3])) == "too_expensive"  # at once: it had its full limit
+        assert len(pool.pool._hung) == 4  # the others had not, and will be tried again
 
 
-def test_memory_beyond_the_limit_is_too_expensive() -> None:
-    reply = math_worker.answer_safely({"gold": _Explodes(), "predicted": ["1"]})
-    assert reply["too_expensive"] and not reply["equal"]
-
-
-class _Explodes(list):
+def test_memory_beyond_the_limit_is_too_expensive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands for a text whose parsing needs more memory than there is: sympy's own bombs take minutes to get there."""
 
-    def __iter__(self):
+    def explode(text: str) -> None:
         raise MemoryError
+
+    explode.cache_clear = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setattr(verify, "parsed", explode)
+    found = verify.Verify.__call__(object.__new__(verify.Verify), "1", "1")
+    assert isinstance(found, Failure) and found.kind == "too_expensive"
 
 
 def test_time_spent_starting_a_worker_is_not_charged_to_the_item() -> None:
@@ -103,34 +116,32 @@ def test_time_spent_starting_a_worker_is_not_charged_to_the_item() -> None:
 def test_a_worker_is_replaced_after_its_share_of_items() -> None:
     with MathPool(workers=1, seconds=30.0, recycle_after=2) as pool:
         assert all(ask(pool, "$2$", "$2$") for _ in range(5))
-        assert pool.stats.recycled == 2 and pool.stats.started == 3
+        assert pool.pool.started == 3
 
 
-def test_a_worker_that_dies_is_counted_as_a_crash_and_replaced(pool: MathPool) -> None:
+def test_a_worker_that_dies_is_a_crash_and_is_replaced(pool: MathPool) -> None:
     assert ask(pool, "$2$", "$2$")
-    pool._idle[0].child.process.kill()
-    pool._idle[0].child.process.wait()
+    process(pool).kill()
+    process(pool).wait()
     assert ask(pool, "$2$", "$2$")  # found dead before use: nothing lost
 
-    assert ask(pool, "$2$", "$2$")
-    worker = pool._idle[0]
-    os.kill(worker.child.process.pid, 19)  # stopped: it will not answer …
-    threading.Timer(0.3, worker.child.process.kill).start()  # … and dies while it is asked
-    judged = pool.judge(["$2$"], ["$2$"])
-    assert judged.outcome == "crash" and pool.stats.crashes == 1
+    stopped = process(pool)
+    os.kill(stopped.pid, 19)  # stopped: it will not answer …
+    threading.Timer(0.3, stopped.kill).start()  # … and dies while it is asked
+    assert kind(pool.compare("$2$", "$2$")) == "crash"
     assert ask(pool, "$2$", "$2$")
 
 
 def test_many_threads_share_the_workers(pool: MathPool) -> None:
-    answers = pool.judge_many([([f"${i}$"], [f"${i + i % 2}$"]) for i in range(40)])
-    assert [judged.equal for judged in answers] == [i % 2 == 0 for i in range(40)]
-    assert pool.stats.started <= 2 and pool.stats.items == 40
+    answers = pool.compare_many([(f"${i}$", f"${i + i % 2}$") for i in range(40)])
+    assert [outcome.value for outcome in answers] == [float(i % 2 == 0) for i in range(40)]
+    assert pool.pool.started <= 2
 
 
 def test_an_interrupted_wait_neither_blocks_the_pool_nor_mixes_up_answers() -> None:
     with MathPool(workers=1, seconds=30.0) as pool:
         assert ask(pool, "$2$", "$2$")
-        worker = pool._idle[0]
+        worker = pool.pool._idle[0]
         worker.child.answer = lambda deadline: (_ for _ in ()).throw(KeyboardInterrupt())  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
             ask(pool, "$3$", "$3$")
@@ -140,17 +151,17 @@ def test_an_interrupted_wait_neither_blocks_the_pool_nor_mixes_up_answers() -> N
 
 def test_a_closed_pool_leaves_no_process_and_works_again_when_used(pool: MathPool) -> None:
     assert ask(pool, "$2$", "$2$")
-    process = pool._idle[0].child.process
+    worker = process(pool)
     pool.close()
-    assert process.poll() is not None
+    assert worker.poll() is not None
     assert ask(pool, "$2$", "$2$")
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = (
-        "from rewards.serving.math_pool import MathPool; import time\n"
-        "pool = MathPool(workers=1); pool.judge(['$2$'], ['$2$'])\n"
-        "print(pool._idle[0].child.process.pid, flush=True); time.sleep(600)"
+        "from rewards.mathematics.pool import MathPool; import time\n"
+        "pool = MathPool(workers=1); pool.compare('$2$', '$2$')\n"
+        "print(pool.pool._idle[0].child.process.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]
@@ -191,18 +202,22 @@ def test_math_works_in_forked_and_spawned_children_of_a_parent_that_uses_it(meth
     )  # the parent's workers are untouched
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [("raise SystemExit(3)", "ended with status 3"), ("import no_such_package", "no_such_package")],
+)
 def test_a_worker_that_cannot_start_is_an_error_not_a_score(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    source: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "broken_worker.py").write_text("def main(*_):\n    raise SystemExit(3)\n")
+    (tmp_path / "broken_verify.py").write_text(f"{source}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(math_pool, "WORKER", "broken_worker")
-    with MathPool(workers=1) as pool, pytest.raises(math_pool.WorkerStartError, match="ended with status 3"):
-        pool.judge(["$1$"], ["$1$"])
+    monkeypatch.setattr(pool_module, "FUNCTION", "broken_verify:Verify")
+    with MathPool(workers=1) as pool, pytest.raises(PluginError, match=says):
+        pool.compare("$1$", "$1$")
 
 
 def test_workers_do_not_import_torch() -> None:
-    code = "import sys, rewards.serving.math_worker, math_verify; print([m for m in sys.modules if m in ('torch', 'transformers', 'numpy')])"
+    code = "import sys, rewards.serving.worker_main, rewards.mathematics.verify, math_verify; print([m for m in sys.modules if m in ('torch', 'transformers', 'numpy')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
@@ -212,20 +227,20 @@ def test_workers_do_not_import_torch() -> None:
     [
         ("ok", 1.0, None, {}),
         ("too_expensive", 0.0, "math: too_expensive", {"reasons/math/too_expensive": 1.0}),
-        ("over_budget", None, "math: timeout: the answer was not judged", {"failures/math/timeout": 1.0}),
-        ("timeout", None, "math: timeout: the answer was not judged", {"failures/math/timeout": 1.0}),
-        ("crash", None, "math: crash: the process that judged the answer died", {"failures/math/crash": 1.0}),
+        ("timeout", None, "math: timeout: the answer was not compared", {"failures/math/timeout": 1.0}),
+        ("crash", None, "math: crash: the answer was not compared", {"failures/math/crash": 1.0}),
     ],
 )
-def test_what_is_not_judged_is_none_and_what_is_too_expensive_is_zero_with_a_counted_reason(
+def test_what_was_not_compared_is_none_and_what_is_too_expensive_is_zero_with_a_counted_reason(
     outcome: str, reward: float | None, reason: str | None, counted: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged = Judged(outcome == "ok", True, True, outcome)  # type: ignore[arg-type]
+    failure = None if outcome == "ok" else Failure(outcome, "why")  # type: ignore[arg-type]
+    found = Outcome(None if failure else 1.0, {}, failure)
     config = RewardsConfig.model_validate(
         {"grammar": "none", "tasks": {"math": "math"}, "max_failure_rate": 1.0}
     )
     with Router(config) as router:
-        monkeypatch.setattr(MathPool, "judge_many", lambda self, items: [judged for _ in items])
+        monkeypatch.setattr(MathPool, "compare_many", lambda self, pairs: [found for _ in pairs])
         row = {"id": "r", "task": "math", "prompt": [], "answer": {"value": "$\\sin(2x)$"}}
         (score,) = router.score([row], [r"\boxed{2 \sin(x) \cos(x)}"])
         metrics = router.pop_metrics()
@@ -236,9 +251,9 @@ def test_what_is_not_judged_is_none_and_what_is_too_expensive_is_zero_with_a_cou
 
 def test_an_expensive_answer_through_the_router() -> None:
     config = RewardsConfig.model_validate({"grammar": "none", "tasks": {"math": "math"}})
-    row = {"id": "r", "task": "math", "prompt": [], "answer": {"value": HUNG[0]}}
+    row = {"id": "r", "task": "math", "prompt": [], "answer": {"value": HUNG}}
     use_pool(MathPool(workers=1, seconds=1.0))
     with Router(config) as router:
-        (score,) = router.score([row], [rf"\boxed{{{bomb(72)[0].strip('$')}}}"])
+        (score,) = router.score([row], [rf"\boxed{{{bomb(72).strip('$')}}}"])
     use_pool(MathPool())
     assert (score.reward, score.reason) == (0.0, "math: too_expensive")
