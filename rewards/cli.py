@@ -1,13 +1,14 @@
 """The command line of the reward library.
 
-python -m rewards list                                              functions with a short name
+python -m rewards list                                              functions that have a short name
 python -m rewards check FUNCTION --rows FILE                        try a function on rows and hostile completions
 python -m rewards score FUNCTION --rows FILE --completions FILE     score completions, one JSON line each
 python -m rewards serve --function NAME …                           serve functions over HTTP
 python -m rewards serve --config FILE.yaml
 
-FUNCTION is a short name, `package.module:function` or `file.py:function`. FILE is JSONL or Parquet in the row format;
-completions are records {"id": row id, "completion": text}.
+FUNCTION is a short name, `package.module:function` or `file.py:function`. --rows takes every file or folder that training
+reads (docs/data_format.md); a row needs only its id and what the function reads. Completions are records
+{"id": row id, "completion": text}, in the same kinds of files.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ ADVERSARIAL: tuple[str, ...] = (
     "9" * 20_000, "\\frac{" * 2_000, "9**9**9**9", "__import__('os').abort()", "<CONCLUSION>1</CONCLUSION>" * 50,
     "٣", "\x00\udcff\u202e", "x" * 200_000,
 )  # fmt: skip
-"""Texts that have broken reward functions: empty and nested marks, numbers that are none, bombs, code, odd characters."""
+"""Texts that have broken reward functions: empty and nested markup, malformed numbers, bombs, code, odd characters."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 = fine, 1 = the function or its rows have a problem, 2 = the command cannot be run."""
+    """Run a command. Returns 0, 1 if the function or its rows have a problem, 2 if the command cannot be run."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
@@ -113,7 +114,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def score(arguments: argparse.Namespace) -> int:
-    """Score completions; a JSON line for each on stdout, a summary on stderr."""
+    """Score completions: one JSON line each on stdout, a summary on stderr."""
     pairs = read_completions(arguments.completions, read_rows(arguments.rows, check=check_id))
     with _runner(arguments) as (config, runner):
         items = [Item(text, dict(row), None, str(row["id"])) for row, text in pairs]
@@ -132,8 +133,8 @@ def score(arguments: argparse.Namespace) -> int:
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve functions over HTTP until stopped."""
-    from rewards.serving.service import ServiceConfig
     from rewards.serving.service import serve as serve_forever
+    from rewards.serving.service_config import ServiceConfig
 
     settings: dict[str, Any] = {}
     if arguments.config:
@@ -203,7 +204,7 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _trials(rows: list[dict[str, Any]]) -> dict[str, list[tuple[dict[str, Any], str]]]:
-    """Completions to try by kind: the trace's conclusion, the answer written out, those of the next row, and bad ones."""
+    """Completions to try, by kind: the trace's conclusion, the answer, those of the next row, and bad ones."""
     conclusions = [_conclusion(row) for row in rows]
     answers = [_written(row.get("answer")) for row in rows]
     shifted = [
@@ -213,7 +214,7 @@ def _trials(rows: list[dict[str, Any]]) -> dict[str, list[tuple[dict[str, Any], 
     return {
         "trace": [(row, text) for row, text in zip(rows, conclusions, strict=True) if text],
         "answer": list(zip(rows, answers, strict=True)),
-        "another's": list(zip(rows, shifted, strict=True)) if len(rows) > 1 else [],
+        "next row": list(zip(rows, shifted, strict=True)) if len(rows) > 1 else [],
         "empty": [(row, text) for row in some for text in ("", " \n")],
         "adversarial": [(row, text) for row in some for text in ADVERSARIAL],
     }
@@ -226,7 +227,7 @@ def _conclusion(row: dict[str, Any]) -> str | None:
 
 
 def _written(answer: Any) -> str:
-    """The answer as a model might write it: its only or first value."""
+    """The answer as a model might write it: its first value."""
     value = next(iter(answer.values()), "") if isinstance(answer, dict) else answer
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
@@ -252,22 +253,22 @@ def _parser() -> argparse.ArgumentParser:
         "python -m rewards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("list", help="functions with a short name").set_defaults(run=list_functions)
+    commands.add_parser("list", help="list functions that have a short name").set_defaults(run=list_functions)
     for name, run, says in (("check", check, "try a function"), ("score", score, "score completions")):
         command = commands.add_parser(name, help=says)
         command.add_argument("function", help="short name, package.module:function or file.py:function")
-        command.add_argument("--rows", type=Path, required=True, help="rows, JSONL or Parquet")
+        command.add_argument("--rows", type=Path, required=True, help="file or folder of rows")
         command.add_argument(
             "--arg", action="append", default=[], metavar="NAME=VALUE", help="argument for the function"
         )
         command.add_argument("--style", default="auto", choices=["auto", "sample", "batch", "easyr1", "verl"])
         command.add_argument(
-            "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="limit of one call"
+            "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="time limit of one call"
         )
         command.add_argument("--workers", type=_count, default=2, help="worker processes")
         command.set_defaults(run=run)
         if run is check:
-            command.add_argument("--limit", type=_count, default=200, help="rows to read")
+            command.add_argument("--limit", type=_count, default=200, help="maximum number of rows")
             command.add_argument("--task", help="only rows of this task")
         else:
             command.add_argument(
@@ -280,6 +281,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=int, help="port (8600); 0 takes a free one")
     command.add_argument("--token-env", help="environment variable that holds the bearer token")
     command.add_argument("--workers", type=int, help="worker processes (2)")
-    command.add_argument("--timeout-s", type=float, help="limit of one call (10)")
+    command.add_argument("--timeout-s", type=float, help="time limit of one call in seconds (10)")
     command.set_defaults(run=serve)
     return parser

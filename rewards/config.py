@@ -1,4 +1,4 @@
-"""Configuration of the rewards of a run: which functions judge which task, with what weight and limits.
+"""Configuration of a run's rewards: which functions score which task, with what weights and limits.
 
 rewards:
   grammar: stages
@@ -21,7 +21,7 @@ from rewards.errors import PluginError
 
 
 class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a field, beside **kwargs
-    """One reward function of one task. Keys not listed here are handed to the function as keyword arguments."""
+    """One reward function of one task. Other keys are passed to the function as keyword arguments."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
 
@@ -29,13 +29,13 @@ class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a fiel
     """Short name of a built-in, dotted path `package.module:function`, file `path/to/file.py:function`, or the
     name of an entry point in the group `onsight.rewards` of an installed package."""
     weight: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
-    """Share in the task's reward, which is the sum of weight x value. Weights that add up to 1 keep the
-    reward in [0, 1]. Weight 0: the value is logged and does not count, and its failures do not cost the rollout."""
+    """Weight in the task's reward, which is the sum of weight x value. Weights that add up to 1 keep the reward
+    in [0, 1]. Weight 0: the value is only logged, and a failure does not cost the rollout its reward."""
     component: str | None = None
-    """Name in logs and in `Score.components`; the function's own name (for `http` the remote one) unless given."""
+    """Name in logs and in `Score.components`. Default: the function's own name (for `http` the remote one)."""
     text: Literal["conclusion", "full"] | None = None
     """What the function reads under grammar `stages`: the text of the CONCLUSION stage, or the whole completion
-    (for functions that judge form). Not given: the whole completion if the function has the attribute
+    (for functions that score form). Default: the whole completion if the function has the attribute
     `whole_text = True`, else the conclusion."""
     style: Literal["auto", "sample", "batch", "easyr1", "verl"] = "auto"
     """How the function is called: `sample` f(completion, answer, **row); `batch` f(prompts, completions,
@@ -45,15 +45,15 @@ class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a fiel
     """Range of the values the function returns, mapped linearly onto [0, 1]; e.g. [-1, 1] for a function that
     returns -1 for a wrong answer. A value outside the range counts as a failure."""
     whole_groups: bool | None = None
-    """Batch functions only: true = every call holds all rollouts of exactly one prompt. Not given: the function's
-    own attribute `whole_groups` if it has one, else false."""
+    """Batch functions only. true: every call gets all rollouts of exactly one prompt. Default: the function's
+    attribute `whole_groups` if it has one, else false."""
     isolate: bool | None = None
-    """Run in a worker process that can be killed when it hangs. Not given: yes for everything but built-ins.
-    `false` saves some 0.1 ms per call and gives up the time limit: for functions you trust not to hang."""
+    """Run in a worker process that can be killed when it hangs. Default: true except for built-ins. false saves
+    about 0.1 ms per call but gives up the time limit; only for functions that you trust not to hang."""
     timeout_s: float | None = Field(default=None, gt=0)
-    """Wall-clock limit of one call in seconds, instead of the common `timeout_s`."""
+    """Time limit of one call in seconds, instead of the common `timeout_s`."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments for the function, for names that this table uses itself."""
+    """Keyword arguments whose names are taken by the fields above."""
 
     @model_validator(mode="before")
     @classmethod
@@ -74,7 +74,7 @@ class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a fiel
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments handed to the function in every call."""
+        """Keyword arguments passed to the function in every call."""
         return {**(self.model_extra or {}), **self.kwargs}
 
     @property
@@ -92,25 +92,25 @@ class RewardsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
 
     grammar: Literal["stages", "think", "none"] = "stages"
-    """`stages`: completions must follow the stage grammar and functions read the conclusion alone; a text that
-    breaks the grammar is worth 0. `think`: the same with <think>…</think><answer>…</answer>, where functions read
-    the answer. `none`: functions read the whole completion."""
+    """`stages`: completions must follow the stage grammar, and functions read only the conclusion; a text that
+    breaks the grammar gets 0. `think`: the same with <think>…</think><answer>…</answer>, where functions read the
+    answer. `none`: functions read the whole completion."""
     tasks: dict[str, list[FunctionConfig]] = Field(min_length=1)
-    """Functions by task; one name or mapping may stand instead of a list of one."""
+    """Functions by task; a single name or mapping stands for a list of one."""
     timeout_s: float = Field(default=10.0, gt=0)
-    """Wall-clock limit in seconds of one call of an isolated function (one rollout for per-sample functions, one
-    batch for batch functions). A call that exceeds it is killed and worth None."""
+    """Time limit in seconds of one call of an isolated function (one rollout for per-sample functions, one batch
+    for batch functions). A call that exceeds it is killed, and its rollouts get no reward (None)."""
     start_timeout_s: float = Field(default=120.0, gt=0)
-    """Wall-clock limit in seconds for starting a worker process and importing a plugin in it."""
+    """Time limit in seconds for starting a worker process and importing a plugin in it."""
     workers: int = Field(default=2, ge=1)
-    """Worker processes for isolated functions, started when first needed, shared by all of them."""
+    """Worker processes shared by all isolated functions, started when first needed."""
     max_failure_rate: float = Field(default=0.1, ge=0.0, le=1.0)
-    """Largest share of failed rollouts (exception, time-out, crash, bad value) of one function among its last
-    `failure_window`; above it the run stops with the last traceback. 1.0 never stops."""
+    """Largest share of failed rollouts (exception, time-out, crash, bad value) of a function among its last
+    `failure_window`; above it the run stops with the last traceback. 1.0: never."""
     failure_window: int = Field(default=256, ge=1)
-    """Number of most recent rollouts of a function over which the share of failures is taken."""
+    """Number of a function's most recent rollouts over which the share of failures is computed."""
     failure_min: int = Field(default=16, ge=1)
-    """Rollouts of a function to see before its share of failures is judged."""
+    """Number of rollouts that a function must have scored before its share of failures counts."""
 
     @model_validator(mode="before")
     @classmethod
@@ -138,14 +138,13 @@ class RewardsConfig(BaseModel):
 
 
 def check_pixel_limits(config: RewardsConfig, limits: Mapping[str, int]) -> None:
-    """PluginError if a function is configured with other pixel limits than the model's (`vlm.load.pixel_limits`): it would
-    read boxes of frame `resized` in an image that the model never saw. Left out, they are the model's."""
+    """Raise PluginError if a function is configured with other pixel limits than the model's (`vlm.load.pixel_limits`): it would
+    read boxes of frame `resized` in an image that the model never saw. Limits that are left out are the model's."""
     for task, functions in config.tasks.items():
         for function in functions:
             for name, value in limits.items():
                 given = function.arguments.get(name)
                 if given is not None and given != value:
                     raise PluginError(
-                        f"rewards.tasks.{task}: {function.name}'s {name} is {given}, the model's {value}: leave it out, limits"
-                        " are taken from the model"
+                        f"rewards.tasks.{task}: {function.name}'s {name} is {given}, the model's {value}; leave it out to use the model's"
                     )

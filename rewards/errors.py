@@ -1,4 +1,4 @@
-"""Errors of the reward interface: what a user, a row or a plugin did wrong, and where."""
+"""Errors of rewards: what is wrong with a configuration, a row or a plugin."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from core.errors import UserError
 
 
 class PluginError(UserError, ValueError):
-    """A reward function cannot be found, imported, or called with what the configuration gives it."""
+    """A reward function cannot be found, imported, or called with the configured arguments."""
 
 
 class RewardDataError(UserError, ValueError):
-    """A row cannot be scored: its task has no reward, a column is missing, or its answer does not parse."""
+    """A row cannot be scored: its task has no reward, a column is missing, or its answer cannot be read."""
 
 
 class RewardFailure(UserError, RuntimeError):

@@ -1,16 +1,15 @@
-"""The router: which reward functions judge a rollout, and what becomes of their values.
+"""The router: which reward functions score a rollout, and how their values become its reward.
 
     with Router(config) as router:
         router.check_rows(rows)                       # before the run: every task routed, every answer readable
-        scores = router.score(rows, completions)      # while it runs; thread-safe
+        scores = router.score(rows, completions)      # during the run; thread-safe
 
-Rollouts that finish one after the other are scored in two moves: `judge` as they come, from any thread, and `settle`
-once for all of them, in their own order, which counts the failures. `score` is one after the other.
+Rollouts that finish one after the other are scored in two steps: `run_functions` as they arrive, from any thread, and
+`combine` once for all of them, in their own order, which also counts failures. `score` does both.
 
-A rollout's reward is the sum of weight x value over its task's functions, as in TRL. A function that returns None
-does not apply and adds nothing; a function of positive weight that *fails* leaves the rollout without a reward
-(`None`, never 0), with the reason. A text that breaks the grammar is worth 0 to every function that reads the
-conclusion, without being shown to it.
+A rollout's reward is the sum of weight x value over its task's functions, as in TRL. A function that returns None does not
+apply and adds nothing; a function of positive weight that *fails* leaves the rollout without a reward (`None`, never 0), with
+the reason. A text that breaks the grammar gets 0 from every function that reads the conclusion, without calling it.
 """
 
 from __future__ import annotations
@@ -39,14 +38,13 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Unsettled:
-    """What the functions said about one rollout; its failures are not counted yet (`Router.settle`)."""
+class Results:
+    """The outcomes of all functions for one rollout; failures are not counted yet (`Router.combine`)."""
 
     row: Row
     parsed: Parsed
-    outcomes: dict[
-        str, Outcome
-    ]  # by component; without those that were not shown a text that breaks the grammar
+    outcomes: dict[str, Outcome]
+    """By component; functions that read the conclusion are left out where the text breaks the grammar."""
 
 
 @dataclass
@@ -58,7 +56,7 @@ class _Component:
     runner: Runner
     timeout_s: float
     recent: deque[bool]  # True = failed, the last `failure_window` rollouts
-    inline: bool  # called in the thread that asks; others run beside it
+    inline: bool  # runs in the calling thread; others run in threads of the router
 
     @property
     def full_text(self) -> bool:
@@ -90,8 +88,7 @@ class Router:
         except BaseException:
             self._pool.close()
             raise
-        # A thread for each function that may wait, for each of a few calls that come at the same time; threads start
-        # only when they are needed.
+        # One thread per function for each of a few concurrent calls; threads start only when needed.
         self._runners = list(runners.values())
         self._threads = ThreadPoolExecutor(4 * max(1, len(runners)), thread_name_prefix="rewards-router")
 
@@ -104,7 +101,7 @@ class Router:
         self.close()
 
     def close(self) -> None:
-        """End the worker processes and connections; calls under way finish first."""
+        """End the worker processes and connections; calls in progress finish first."""
         self._threads.shutdown(wait=True)
         for runner in self._runners:
             runner.close()
@@ -112,7 +109,7 @@ class Router:
 
     @property
     def needs_groups(self) -> bool:
-        """True if a function asks for whole groups: then every call must be given complete groups and `group_ids`."""
+        """True if a function needs whole groups: every call must then have complete groups and `group_ids`."""
         return any(component.whole_groups for some in self._components.values() for component in some)
 
     def components(self) -> dict[str, list[str]]:
@@ -122,7 +119,7 @@ class Router:
         }
 
     def check_rows(self, rows: Sequence[Row]) -> None:
-        """Refuse rows that could not be scored: RewardDataError names the row, the task, the function and why."""
+        """Raise RewardDataError, naming row, task and function, if a row could not be scored."""
         by_task: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             self._route(row)
@@ -144,20 +141,20 @@ class Router:
     ) -> list[Score]:
         """Score one completion per row (rows of a group are repeated), in order.
 
-        `completion_ids` are needed by functions that read token ids. `group_ids` are equal for rollouts of one
-        prompt; needed, with complete groups, if `needs_groups`. Raises RewardDataError for a task without reward,
-        and RewardFailure when a function fails for more rollouts than the configuration allows.
+        `completion_ids` are needed by functions that read token ids. `group_ids`, equal for rollouts of one prompt, are
+        needed with complete groups if `needs_groups`. Raises RewardDataError for a task without a reward, and RewardFailure
+        when a function fails for more rollouts than the configuration allows.
         """
-        return self.settle(self.judge(rows, completions, completion_ids, group_ids))
+        return self.combine(self.run_functions(rows, completions, completion_ids, group_ids))
 
-    def judge(
+    def run_functions(
         self,
         rows: Sequence[Row],
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]] | None = None,
         group_ids: Sequence[str] | None = None,
-    ) -> list[Unsettled]:
-        """Call the functions, as `score` does, without counting their failures yet."""
+    ) -> list[Results]:
+        """Call the functions as `score` does, without counting their failures yet."""
         for name, given in (
             ("completions", completions),
             ("completion_ids", completion_ids),
@@ -171,7 +168,7 @@ class Router:
         for component, members in self._members(rows):
             if component.whole_groups and group_ids is None:
                 raise ValueError(
-                    f"reward '{component.config.name}' asks for whole groups: group_ids are needed"
+                    f"reward '{component.config.name}' needs whole groups, so group_ids must be given"
                 )
             shown = [i for i in members if component.full_text or parsed[i].broken is None]
             items = [
@@ -194,24 +191,23 @@ class Router:
             for i, outcome in zip(shown, results, strict=True):
                 outcomes[i][component.config.name] = outcome
             self._collect(component.config.name, results, metrics)
-        return [Unsettled(row, text, found) for row, text, found in zip(rows, parsed, outcomes, strict=True)]
+        return [Results(row, text, found) for row, text, found in zip(rows, parsed, outcomes, strict=True)]
 
-    def settle(self, unsettled: Sequence[Unsettled]) -> list[Score]:
-        """The scores of rollouts that were judged, in order. Their failures are counted in this order and compared with the
-        limit once, so neither depends on how the rollouts were divided among calls of `judge`.
+    def combine(self, results: Sequence[Results]) -> list[Score]:
+        """The scores of rollouts, in order. Failures are counted in this order and compared with the limit once, so the
+        result does not depend on how the rollouts were divided among calls of `run_functions`.
 
         Raises RewardFailure when a function fails for more rollouts than the configuration allows.
         """
-        for component, members in self._members([one.row for one in unsettled]):
+        for component, members in self._members([one.row for one in results]):
             name = component.config.name
-            shown = [unsettled[i] for i in members if name in unsettled[i].outcomes]
+            shown = [results[i] for i in members if name in results[i].outcomes]
             self._account(component, [one.row for one in shown], [one.outcomes[name] for one in shown])
-        return [self._combine(one.row, one.parsed, one.outcomes) for one in unsettled]
+        return [self._combine(one.row, one.parsed, one.outcomes) for one in results]
 
     def pop_metrics(self) -> dict[str, Metric]:
-        """Means of what functions returned or logged beside rewards (`component/name`), and counts of failures by
-        kind (`failures/component/kind`) and of the reasons that functions gave (`reasons/component/reason`), since the
-        last call."""
+        """Metrics since the last call: means of what functions returned or logged beside their values (`component/name`), counts
+        of failures (`failures/component/kind`), and counts of the reasons that functions gave (`reasons/component/reason`)."""
         with self._lock:
             means = {name: mean(values) for name, values in self._metrics.items()}
             counts = {name: total(count) for name, count in self._counts.items()}
@@ -227,12 +223,10 @@ class Router:
             runners[key] = make_runner(config, limits, self._pool)
         runner = runners[key]
         recent: deque[bool] = deque(maxlen=self.config.failure_window)
-        inline = (
-            isinstance(runner, InProcess) and config.function != "math"
-        )  # which waits for its own processes
+        inline = isinstance(runner, InProcess) and config.function != "math"  # math waits for its own workers
         component = _Component(task, config, runner, timeout_s, recent, inline)
         if component.whole_groups and runner.signature.style == "sample":
-            raise PluginError(f"reward '{config.function}': only batch functions can be given whole groups")
+            raise PluginError(f"reward '{config.function}': only batch functions can get whole groups")
         return component
 
     def _parse(self, text: str) -> Parsed:
@@ -250,7 +244,7 @@ class Router:
         return self._components[str(task)]
 
     def _members(self, rows: Sequence[Row]) -> list[tuple[_Component, list[int]]]:
-        """Every component with the indices of the rows it judges."""
+        """Every component with the indices of the rows that it scores."""
         by_task: dict[str, list[int]] = {}
         for index, row in enumerate(rows):
             self._route(row)
@@ -260,13 +254,12 @@ class Router:
         ]
 
     def _collect(self, name: str, outcomes: Sequence[Outcome], metrics: Metrics) -> None:
-        """Keep what a function returned or logged beside rewards."""
+        """Keep what a function returned or logged beside its values."""
         extras = [item for outcome in outcomes for item in outcome.extra.items()]
         with self._lock:
             for key, value in [*metrics, *extras]:
-                if (
-                    isinstance(value, int | float) and abs(value) <= MAX_METRIC
-                ):  # NaN and infinities have no mean
+                # NaN and infinities have no mean
+                if isinstance(value, int | float) and abs(value) <= MAX_METRIC:
                     self._metrics.setdefault(f"{name}/{key}", []).append(float(value))
 
     def _account(self, component: _Component, rows: Sequence[Row], outcomes: Sequence[Outcome]) -> None:
@@ -304,7 +297,7 @@ class Router:
         said = [parsed.broken] if parsed.broken else []
         for component in self._route(row):
             name, weight = component.config.name, component.config.weight
-            outcome = outcomes.get(name, Outcome(0.0))  # not shown: the text breaks the grammar
+            outcome = outcomes.get(name, Outcome(0.0))  # not called, because the text breaks the grammar
             values[name] = outcome.value
             extra |= {f"{name}/{key}": value for key, value in outcome.extra.items()}
             if reason := reason_of(outcome):
@@ -322,6 +315,6 @@ class Router:
 
 
 def reason_of(outcome: Outcome) -> str | None:
-    """What a function returned as `reason` beside its value; a name that can be counted (at most 40 characters) or None."""
+    """The `reason` that a function returned beside its value, if it is short enough to be counted by (40 characters)."""
     reason = outcome.extra.get("reason")
     return reason if isinstance(reason, str) and 0 < len(reason) <= 40 else None

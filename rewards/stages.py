@@ -1,12 +1,12 @@
-"""The stage grammar of structured traces: rendered, parsed and located in this one module.
+"""The stage grammar of structured traces: rendering and parsing.
 
     <SUMMARY>…</SUMMARY><CAPTION>…</CAPTION><REASONING>…</REASONING><CONCLUSION>…</CONCLUSION>
 
-Plain text tags, each exactly once, in this order, nothing but white space outside. Tags are case-sensitive and
-white space around a stage's text does not belong to it. Parsing returns a value (the stages, or the name of the
-first rule broken) and never raises; one linear scan, no backtracking, so its time is bounded by the text's length.
+Plain text tags, each exactly once, in this order, with only white space outside. Tags are case-sensitive, and white space around
+a stage's text does not belong to it. Parsing returns a value (the stages, or the first rule that is broken) and never raises. It
+is a linear scan without backtracking.
 
-Every function takes the names of the blocks, so other grammars of the same kind (`THINK`) need no second parser.
+Every function takes the names of the blocks, so that it also serves other grammars of this kind (`THINK`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ THINK: tuple[str, ...] = ("think", "answer")
 """`<think>…</think><answer>…</answer>`, the grammar of R1-style models; pass it as `names`."""
 
 RULES: tuple[str, ...] = ("empty", "missing", "repeated", "order", "unclosed", "nested", "outside")
-"""The rules that can be broken. `Parsed.broken` is `rule` or `rule:NAME`, NAME the block (or place) concerned."""
+"""The rules that can be broken. `Parsed.broken` is `rule` or `rule:NAME`, where NAME is the block (or place) concerned."""
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a text is under the grammar: `stages` (block name -> stripped text), or which rule it broke first.
+    """A parsed text: `stages` (block name -> stripped text), or the rule that it broke first.
 
     Exactly one of `stages` and `broken` is None. `names` are the grammar's blocks; the last one is the answer.
     """
@@ -37,7 +37,7 @@ class Parsed:
 
     @property
     def conclusion(self) -> str | None:
-        """Text of the last block (the CONCLUSION), the only part that rewards and users see; None if broken."""
+        """Text of the last block (the CONCLUSION), the only part that rewards and users see; None if the grammar is broken."""
         return None if self.stages is None else self.stages[self.names[-1]]
 
 
@@ -47,9 +47,9 @@ def _tag_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def render(trace: Mapping[str, str], names: Sequence[str] = STAGES) -> str:
-    """Write a trace (keys: the block names in lower case, as in a row's `trace`) as one text.
+    """A trace (keys: the block names in lower case, as in a row's `trace`) as one text.
 
-    `parse(render(trace)).stages` gives the stripped stage texts back. Raises ValueError on a missing or unknown
+    `parse(render(trace)).stages` returns the stripped texts. Raises ValueError on a missing or unknown
     key, a text that is not a string, or a tag of the grammar inside a stage's text.
     """
     keys = [name.lower() for name in names]
@@ -70,7 +70,7 @@ def render(trace: Mapping[str, str], names: Sequence[str] = STAGES) -> str:
 
 
 def parse(text: str, names: Sequence[str] = STAGES) -> Parsed:
-    """Split a text into its stages, or say which rule it broke first (see `RULES`). Never raises."""
+    """Split a text into its stages, or report the first rule that it breaks (see `RULES`). Never raises."""
     names = tuple(names)
     if not isinstance(text, str) or not text.strip():
         return Parsed(None, "empty", names)
@@ -95,7 +95,7 @@ def stage_spans(text: str, names: Sequence[str] = STAGES) -> list[tuple[str, int
 
 
 def _broken_rule(tags: list[re.Match[str]], names: tuple[str, ...]) -> str | None:
-    """First rule the sequence of tags breaks: every block there, once, closed before the next opens, in order."""
+    """The first rule that the sequence of tags breaks: each block present, once, in order, and closed before the next opens."""
     opened = [tag.group(2) for tag in tags if not tag.group(1)]
     closed = [tag.group(2) for tag in tags if tag.group(1)]
     for name in names:
@@ -105,7 +105,7 @@ def _broken_rule(tags: list[re.Match[str]], names: tuple[str, ...]) -> str | Non
             return f"repeated:{name}"
         if name not in closed:
             return f"unclosed:{name}"
-    # From here on each tag is there exactly once: 2 * len(names) tags, so the checks below are over a short list.
+    # From here on each tag occurs exactly once, so the lists are short.
     if opened != list(names):
         wrong = next(name for name, expected in zip(opened, names, strict=True) if name != expected)
         return f"order:{wrong}"

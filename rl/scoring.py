@@ -9,7 +9,7 @@ call (a judge behind HTTP) gets few large calls, one that is quick gets each rol
 rollout is there is scored at once, beside the call that the thread may be in.
 
 Timing does not change the results: scores are returned in the order of the rollouts, failures are counted in that order
-and once per round (`Router.settle`), and rewards that ask for whole groups get whole groups. This needs functions whose
+and once per round (`Router.combine`), and rewards that ask for whole groups get whole groups. This needs functions whose
 value for one rollout does not depend on the others in the call (docs/rewards.md).
 """
 
@@ -25,7 +25,7 @@ from types import TracebackType
 from core.metrics import Metric, largest
 from core.rows import Row
 from engines.rollout import Request, Rollout
-from rewards.router import Router, Score, Unsettled
+from rewards.router import Results, Router, Score
 
 
 class Scorer:
@@ -46,15 +46,15 @@ class Scorer:
         rows = [request.row for request in requests for _ in range(request.n)]
         return Scoring(self, rows, self._thread if self.overlap else None)
 
-    def judge(self, rows: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Unsettled]:
+    def run_functions(self, rows: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Results]:
         """What the reward functions say about some rollouts; those of one row are one group. Adds up the time spent."""
         texts = [rollout.text for rollout in rollouts]
         ids = [list(rollout.completion_ids) for rollout in rollouts]
         began = time.perf_counter()
-        judged = self.router.judge(rows, texts, ids, [rollout.row_id for rollout in rollouts])
+        results = self.router.run_functions(rows, texts, ids, [rollout.row_id for rollout in rollouts])
         with self._lock:
             self._seconds += time.perf_counter() - began
-        return judged
+        return results
 
     def pop_metrics(self) -> dict[str, Metric]:
         """The router's metrics, and `seconds/reward_total`: time spent in scoring since the last call, overlapped with
@@ -82,7 +82,7 @@ class Scoring:
         self._whole_groups = scorer.router.needs_groups
         self._missing = Counter(row["id"] for row in rows)  # rollouts of each group still to come
         self._rollouts: dict[int, Rollout] = {}
-        self._judged: dict[int, Unsettled] = {}
+        self._results: dict[int, Results] = {}
         self._ready: list[int] = []  # places of rollouts that may be scored, and are not yet
         self._lock = threading.Lock()
         self._begun: list[Future[None]] = []
@@ -119,15 +119,17 @@ class Scoring:
         self._score_ready()
         for begun in self._begun:
             begun.result()
-        return self._scorer.router.settle([self._judged[place] for place in range(len(self._rows))])
+        return self._scorer.router.combine([self._results[place] for place in range(len(self._rows))])
 
     def _score_ready(self) -> None:
         """Score everything that is ready, in the order of the rows."""
         with self._lock:
             places, self._ready = sorted(self._ready), []
         if places:
-            judged = self._scorer.judge([self._rows[p] for p in places], [self._rollouts[p] for p in places])
-            self._judged.update(zip(places, judged, strict=True))
+            results = self._scorer.run_functions(
+                [self._rows[p] for p in places], [self._rollouts[p] for p in places]
+            )
+            self._results.update(zip(places, results, strict=True))
 
     def _members(self, group: str) -> list[int]:
         return [place for place, row in enumerate(self._rows) if row["id"] == group]

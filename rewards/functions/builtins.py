@@ -1,4 +1,4 @@
-"""Short names of the library's rewards. The plugin loader resolves a name without a colon here first."""
+"""Short names of the built-in rewards."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Reward for multiple choice: the letter or the exact text of an option, never a substring.
+"""Reward for multiple choice: the letter or the exact text of an option, never part of it.
 
-The answer is found by the rule of `rewards.reading.final_answer`; this module reads it as a letter.
+`rewards.reading.final_answer` finds the answer; this module reads it as a letter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _AFFIRMED = re.compile(
     r"|\s?(?:选项)?(?:是|为)?(?:正确|对)的?(?:答案|选项)?|\s(?:makes\ssense|matches|fits|it\sis))[.:,;!]?",
     re.IGNORECASE,
 )
-_AROUND = re.compile(  # signs and assurances around a choice
+_AROUND = re.compile(  # symbols and phrases of certainty around a choice
     r"\A(?:[*$`\"'\s•→✓✔✅]|[>=-]{1,3}\s){1,9}(?=\S)|(?<=[*$`\"'])\.\Z|[*$`\"'\s✓✔✅]{1,9}\Z|(?<=[!.])[!.]{1,5}\Z"
     r"|,?\s(?:i\s(?:think|believe|am\ssure)|for\ssure|of\scourse|obviously|clearly|definitely)\.?\Z",
     re.IGNORECASE,
@@ -52,7 +52,7 @@ _SUBJECT_IS = re.compile(
     re.IGNORECASE,
 )
 _FREE_TEXT_IS_OTHER = re.compile(
-    # The rest behind a letter, where the options aren't known, names another letter: "B. c", "B. a cat or C", "(B) 1 (C) 2".
+    # Options unknown, and the text after a letter names another one: "B. c", "B. a cat or C", "(B) 1 (C) 2".
     r"\A\W*[A-Fa-f]\W*\Z|\A\W*[A-Fa-f]\s?[.:,)]|\([A-H]\)|(?:\bor|\band|[,;/&])\s?[A-H]\W*\Z|(?:\A|\s)[A-H][.):]\s|\bor\s\(?[A-H]\b"
 )
 _PLAIN_NO = re.compile(
@@ -61,9 +61,9 @@ _PLAIN_NO = re.compile(
 
 
 def options_of(answer: Any, row: Any) -> list[str] | None:
-    """Texts of the options in order (letter A first): `options` or `choices` of the answer or the row; None if unknown."""
+    """Texts of the options, A first: `options` or `choices` of the answer or the row; None if unknown."""
     for source in (answer, row):
-        if not isinstance(source, Mapping):  # a broken answer: reported by whoever reads its fields
+        if not isinstance(source, Mapping):  # a broken answer, reported where its fields are read
             continue
         for name in ("options", "choices"):
             value = source.get(name)
@@ -75,11 +75,11 @@ def options_of(answer: Any, row: Any) -> list[str] | None:
 
 
 def read_choice(completion: object, options: Sequence[str] | None = None) -> str | None:
-    r"""The letter that an answer text chooses, or None if it chooses none or not exactly one.
+    r"""The letter that an answer chooses, or None if it does not choose exactly one.
 
-    Read: `B`, `(B)`, `b`, `B is correct`, an option's exact text, letter and text together, which must agree where the options
-    are known. Texts of options are equal as words, as numbers (`3.0` for `3`, `140` for `140°`) or as LaTeX (`\dfrac`). Whole
-    sentences around the choice may explain it; what they deny or mention besides must not be another option.
+    Accepts `B`, `(B)`, `b`, `B is correct`, an option's exact text, or letter and text together, which must agree if the options
+    are known. Options' texts are compared as words, as numbers (`3.0` for `3`, `140` for `140°`) or as LaTeX (`\dfrac`).
+    Sentences around the choice may explain it, but must not name or deny another option in addition.
     """
     text = find_answer(completion)
     whole = _one(text, options)
@@ -94,7 +94,7 @@ def read_choice(completion: object, options: Sequence[str] | None = None) -> str
             stated.add(letter)
         elif clause.denied:
             if last and options is None and not _mentioned(clause.text, options):
-                return None  # "B. is wrong": it denies what stands before it
+                return None  # "B. is wrong" denies the letter before it
             denied |= _mentioned(clause.text, options)
         elif not _explains(clause, options, last):
             return None
@@ -103,7 +103,7 @@ def read_choice(completion: object, options: Sequence[str] | None = None) -> str
 
 
 def _one(text: str, options: Sequence[str] | None) -> str | None:
-    """The letter of a text that is nothing but a choice; None for other texts."""
+    """The letter of a text that consists only of a choice; None for other texts."""
     text = _AROUND.sub("", text.strip())
     letters = LETTERS[: len(options)] if options else LETTERS
     for part in dict.fromkeys((text, text[_lead_end(text) :])):
@@ -131,7 +131,7 @@ def _letter_with_its_text(text: str, options: Sequence[str]) -> str | None:
 
 
 def _letter_with_a_text(text: str) -> str | None:
-    """The letter of `B. a bus`, `(B) a bus`, where the options aren't known."""
+    """The letter of `B. a bus` or `(B) a bus` if the options are unknown."""
     match = _LETTER_AND_TEXT.fullmatch(text)
     return (match.group(1) or match.group(2)) if match and _is_free_text(match.group(3)) else None
 
@@ -142,13 +142,13 @@ def _lead_end(text: str) -> int:
 
 
 def _predicate(text: str) -> str:
-    """What a sentence says of its subject ("a bus" of "The vehicle is a bus."); empty for a denial and other texts."""
+    """The predicate of a sentence ("a bus" of "The vehicle is a bus."); empty for denials and other texts."""
     match = _SUBJECT_IS.fullmatch(text)
     return match.group(1) if match and not is_negated(text[: match.start(1)]) else ""
 
 
 def _is_free_text(rest: str) -> bool:
-    """Whether what follows a letter can be the text of its option, where the options aren't known."""
+    """Whether the text after a letter can be its option's text, if the options are unknown."""
     if _FREE_TEXT_IS_OTHER.search(rest):
         return False
     return all(not (part.denied or part.doubtful) or _PLAIN_NO.match(part.text) for part in clauses(rest))
@@ -158,7 +158,7 @@ _NAMED = re.compile(r"\(([A-Za-z])\)|\b([B-Z])\b(?!['-])|\b(A)\b(?=\W*\Z|\W*[,.;
 
 
 def _mentioned(text: str, options: Sequence[str] | None) -> set[str]:
-    """Letters named anywhere in a text, and those of options whose text stands in it."""
+    """Letters named anywhere in a text, and those of options whose text occurs in it."""
     letters = LETTERS[: len(options)] if options else LETTERS[:8]
     found = {(match.group(1) or match.group(2) or match.group(3)).upper() for match in _NAMED.finditer(text)}
     words = _words(text)
@@ -181,7 +181,7 @@ _FILLER = re.compile(
 
 
 def _explains(clause: Clause, options: Sequence[str] | None, stated: str | None) -> bool:
-    """Whether a clause that is no choice itself is a sentence that explains one, and names no other option."""
+    """Whether a clause that is not a choice itself explains one and names no other option."""
     if _FILLER.fullmatch(clause.text):
         return True
     words = len(clause.text.split())
@@ -191,7 +191,7 @@ def _explains(clause: Clause, options: Sequence[str] | None, stated: str | None)
     if clause.doubtful or words < (4 if stated and not sentence else 3):
         return False
     if not stated and words >= 6:
-        return True  # the reasoning before the choice may weigh the others
+        return True  # reasoning before the choice may discuss the other options
     return _mentioned(clause.text, options) <= ({stated} if stated else set())
 
 
@@ -200,7 +200,7 @@ def _bare(text: str) -> str:
 
 
 def _same_options(text: str, options: Sequence[str] | None) -> list[str]:
-    """Letters of the options that the whole text equals."""
+    """Letters of the options that equal the whole text."""
     if not options or len(text) > 2_000:
         return []
     key = _key(text)
@@ -223,7 +223,7 @@ def _same_options(text: str, options: Sequence[str] | None) -> list[str]:
 
 
 def _key(text: str) -> str | Fraction | tuple[str, Fraction]:
-    """What two texts of an option have in common if they are equal: a value, LaTeX without its freedoms, or the folded words."""
+    """A key that is equal for equal option texts: a number, normalised LaTeX, or the words in lower case."""
     plain = plain_number(text)
     if plain:
         return ("percent", plain.value) if plain.percent else plain.value
@@ -258,14 +258,17 @@ _UNIT = re.compile(
 
 
 def _number_and_unit(text: str) -> tuple[Fraction | None, str]:
-    """(140, "°") of a number with a unit; (None, text) of others (`2x`, `2\\pi`)."""
+    """(140, "°") for a number with a unit; (None, text) for others (`2x`, `2\\pi`)."""
     match = _UNIT.fullmatch(without_markup(text))
     plain = plain_number(match.group(1)) if match else None
     return (plain.value, match.group(2)) if match and plain else (None, text)
 
 
 def gold_letter(answer: Mapping[str, Any], options: Sequence[str] | None) -> str:
-    """The true letter of an answer `{"letter": "B"}`, or `{"value": …}` with a letter or an option's text; else ValueError."""
+    """The true letter of an answer `{"letter": "B"}`, or `{"value": …}` with a letter or an option's text.
+
+    Raises ValueError if it has none.
+    """
     value = field(answer, "letter", "value")
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"answer.letter: expected a letter, got {value!r:.80}")

@@ -16,8 +16,8 @@ def stage_format_reward(
 ) -> float:
     """1 if the whole completion follows the grammar of the named blocks and no block is blank, else 0.
 
-    Anchored: nothing may stand outside. A block is blank without a letter or digit of any script; of the last one, which
-    holds the answer, any visible character is enough (`[]` answers that nothing was found).
+    Nothing may stand outside the blocks. A block without a letter or digit of any script is blank; in the last block, which
+    holds the answer, any visible character is enough (`[]` says that nothing was found).
     """
     return 1.0 if broken_rule(completion, names) is None else 0.0
 

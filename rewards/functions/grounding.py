@@ -1,12 +1,12 @@
 """Rewards for boxes: GIoU and IoU of one box, IoU above that of a centred box, and a set reward for several.
 
-Read from the answer (`rewards.reading.coordinates`): four numbers in brackets or a tag (`[x1, y1, x2, y2]`, `<box>…</box>`, JSON as
+Accepted forms (`rewards.reading.coordinates`): four numbers in brackets or a tag (`[x1, y1, x2, y2]`, `<box>…</box>`, JSON as
 `{"bbox_2d": […]}`, fenced or bare), two corners (`(x1, y1), (x2, y2)`, "top-left (…), bottom-right (…)"), named numbers (`x1=…`,
-`{"xmin": …}`), or four numbers that are the whole text or stand in a sentence. A box with NaN, true, a quoted number in a bare
-list or another count of numbers is no box. Labels are not judged.
+`{"xmin": …}`), or four numbers that are the whole text or part of a sentence. Lists with NaN, true, a quoted number or another
+count of numbers are not boxes. Labels are ignored.
 
-A box is valid if finite, within MAX_COORDINATE, in order and with an area. It is cut at the edges of the image (where the size
-is not known, at 0), and scores 0 if nothing of it is left.
+A box is valid if it is finite, within MAX_COORDINATE, in order and not empty. It is clipped to the image (if the size is unknown,
+at 0) and scores 0 if nothing is left.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from rewards.reading.gold import MAX_COORDINATE, field, gold_check, numbers, seq
 from rewards.reading.text import NUMBER, tail
 
 MAX_BOXES = 512
-"""More boxes than this in one answer are no answer (and would make optimal matching slow): score 0."""
+"""An answer with more boxes than this scores 0 (optimal matching would be slow)."""
 
 HUGE = 100.0
-"""A box at least this many times as wide *and* as high as the true one is no localisation (typically a frame mistaken, such
-as 0-1 for pixels): score 0."""
+"""A box at least this many times as wide *and* as high as the true one scores 0: usually a wrong frame, such as pixels for 0-1."""
 
 CENTRED = tuple(tenth / 10 for tenth in range(1, 11))
-"""Sides of the centred boxes that `iou_above_centre` measures against, as shares of the image's sides."""
+"""Sides of the centred boxes that `iou_above_centre` compares with, relative to the image's sides."""
 
 MAX_BASELINE = 0.95
-"""A true box that equals a centred one to this IoU can be found without looking: `iou_above_centre` does not apply."""
+"""`iou_above_centre` does not apply to a true box with a higher IoU than this with a centred box."""
 
 _N = rf"\s{{0,9}}({NUMBER})\s{{0,9}}"
 _LIST = rf"\[{_N},{_N},{_N},{_N}\]"
-# The two forms that most answers have: the list alone, and Qwen's JSON of one object, fenced or bare.
+# The two most common forms: only the list, and Qwen's JSON of one object, fenced or bare.
 _PLAIN_BOX = re.compile(rf"\s?{_LIST}\s?")
 _QWEN_BOX = re.compile(
     rf'\s?(?:```json\s)?\s?\[?\s{{0,9}}\{{"bbox_2d":\s?{_LIST}(?:,\s?"label":\s?"[^"\\\n]{{0,200}}")?\}}\s{{0,9}}\]?\s?(?:```)?\s?'
@@ -64,9 +63,9 @@ _SLOTS = {
 
 
 def read_boxes(completion: object) -> list[Box]:
-    """All boxes in an answer, as written (not yet checked), in order; equal ones once. At most MAX_BOXES + 1.
+    """The boxes in an answer as written (not validated), in order, without duplicates; at most MAX_BOXES + 1.
 
-    None at all if one of them is left open ("maybe …", "… or …").
+    Empty if the answer leaves one of them open ("maybe …", "… or …").
     """
     text = tail(completion)
     plain = _PLAIN_BOX.fullmatch(text) or _QWEN_BOX.fullmatch(text)
@@ -82,7 +81,7 @@ def read_boxes(completion: object) -> list[Box]:
 
 
 def _listed_boxes(lists: list[Numbers], text: str) -> list[Box]:
-    """Boxes of lists of four numbers, and of pairs of corners that stand together."""
+    """Boxes from lists of four numbers, and from adjacent pairs of corners."""
     boxes: list[Box] = []
     corners: list[Numbers] = []
 
@@ -105,7 +104,7 @@ def _listed_boxes(lists: list[Numbers], text: str) -> list[Box]:
 
 
 def _named_boxes(text: str) -> list[Box]:
-    """Boxes of named numbers that stand together: x1, y1, x2, y2 (xmin, left, …) in any order, or x, y, width, height."""
+    """Boxes from adjacent named numbers: x1, y1, x2, y2 (xmin, left, …) in any order, or x, y, width, height."""
     boxes: list[Box] = []
     group: dict[str, Named] = {}
     for item in named_values(text):
@@ -126,7 +125,7 @@ def _named_boxes(text: str) -> list[Box]:
 
 
 def _box_of(group: Mapping[str, Named]) -> Box | None:
-    """The box of four named numbers, or None if the names don't make one. With x0, y0 the other corner is x1, y1."""
+    """The box of four named numbers, or None if the names do not form one. With x0, y0 the other corner is x1, y1."""
     zero_based = "x0" in group
     slots = {
         _SLOTS[name] + (2 if zero_based and name in ("x1", "y1") else 0): item.value
@@ -140,7 +139,7 @@ def _box_of(group: Mapping[str, Named]) -> Box | None:
 
 
 def gold_boxes(answer: Mapping[str, Any]) -> list[Box]:
-    """The true boxes of an answer `{"boxes": [[x1, y1, x2, y2], …]}` or `{"box": […]}`; ValueError if broken."""
+    """The true boxes of an answer `{"boxes": [[x1, y1, x2, y2], …]}` or `{"box": […]}`. Raises ValueError if broken."""
     value = field(answer, "boxes", "box")
     items = sequence(value, "answer.boxes") if answer.get("boxes") is not None else [value]
     boxes = []
@@ -155,7 +154,7 @@ def gold_boxes(answer: Mapping[str, Any]) -> list[Box]:
 
 
 def check_one_box(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-    """The answer holds exactly one valid box in a frame that can be converted."""
+    """Raise ValueError unless the answer holds exactly one valid box in a frame that can be converted."""
     boxes = gold_boxes(answer)
     if len(boxes) != 1:
         raise ValueError(
@@ -165,28 +164,28 @@ def check_one_box(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
 
 
 def check_boxes(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-    """The answer holds valid boxes (perhaps none) in a frame that can be converted."""
+    """Raise ValueError unless all boxes of the answer (possibly none) are valid, in a frame that can be converted."""
     gold_boxes(answer)
     check_frames(answer, row, row.get("frame_out"))
 
 
 def check_box_in_image(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-    """As `check_one_box`, and the size of the image is known in the answer's frame."""
+    """As `check_one_box`; also raises ValueError if the size of the image in the answer's frame is unknown."""
     check_one_box(answer, row)
     if _image_extent(answer, row) is None:
-        raise ValueError("image_size: needed to know what a centred box gets, but not known")
+        raise ValueError("image_size: needed to score centred boxes, but unknown")
 
 
 @gold_check(check_one_box)
 def giou_reward(
     completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
 ) -> float:
-    """(GIoU + 1) / 2 of the one box in the text and the true box, in [0, 1] (MiMo-VL's map); 1 only for the true box.
+    """(GIoU + 1) / 2 of the one box in the text and the true box, in [0, 1] (as in MiMo-VL); 1 only for the true box.
 
-    0 if the text holds no valid box, several different ones, a box outside the image, or one HUGE times too large: not
-    answering never pays. The map has a floor: 0.5 is where boxes just touch in a row, and a box around the true one scores at
-    least 0.5 however loose it is (GIoU is IoU there), so the whole image earns (1 + the true box's share of it) / 2. Where a
-    policy settles on that, use `iou_above_centre`; docs/rewards.md has the figures.
+    0 if the text has no valid box, several different ones, a box outside the image, or one that is HUGE times too large, so
+    not answering never pays. A box around the true one scores at least 0.5 however loose it is (GIoU equals IoU there), so
+    the whole image scores (1 + the true box's share of it) / 2. If a policy settles on that, use `iou_above_centre`;
+    docs/rewards.md has the figures.
     """
     pair = _one_pair(completion, answer, frame_out, row)
     return (giou(*pair) + 1.0) / 2.0 if pair else 0.0
@@ -196,7 +195,7 @@ def giou_reward(
 def iou_reward(
     completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
 ) -> float:
-    """IoU of the one box in the text and the true box, in [0, 1]; 0 for anything but one valid box."""
+    """IoU of the one box in the text and the true box, in [0, 1]; 0 unless there is exactly one valid box."""
     pair = _one_pair(completion, answer, frame_out, row)
     return iou(*pair) if pair else 0.0
 
@@ -205,16 +204,16 @@ def iou_reward(
 def iou_above_centre_reward(
     completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
 ) -> float | None:
-    """max(0, (IoU - b) / (1 - b)), b the best IoU of a box centred in the image with the true box: in [0, 1], 1 only for it.
+    """max(0, (IoU - b) / (1 - b)), where b is the best IoU of any centred box with the true box: in [0, 1], 1 only for the true box.
 
-    A skill score: what can be had without looking is worth 0, for each row. The centred boxes have the image's shape and
-    10 % to 100 % of its sides (CENTRED). Below b there is no slope, so that a group of poor answers teaches nothing instead of
-    teaching the centre. None (does not apply) where b > MAX_BASELINE: such a true box says nothing about the answer.
+    A skill score: on each row, a box that can be guessed without looking scores 0. The centred boxes have the image's shape
+    and 10 % to 100 % of its sides (CENTRED). Below b the reward is flat, so that a group of poor answers gives no signal
+    instead of rewarding the centre. None (does not apply) if b > MAX_BASELINE.
     """
     true = gold_boxes(answer)[0]
     size = _image_extent(answer, row)
     if size is None:
-        raise ValueError("image_size: needed to know what a centred box gets, but not known")
+        raise ValueError("image_size: needed to score centred boxes, but unknown")
     baseline = centre_baseline(true, size)
     if baseline > MAX_BASELINE:
         return None
@@ -223,7 +222,7 @@ def iou_above_centre_reward(
 
 
 def centre_baseline(true: Box, size: tuple[float, float]) -> float:
-    """Best IoU of a box centred in an image of this (width, height), of its shape and CENTRED sizes, with the true box."""
+    """Best IoU with the true box of boxes centred in an image of this (width, height), with its shape and CENTRED sizes."""
     width, height = size
     return max(
         iou(true, ((1 - s) / 2 * width, (1 - s) / 2 * height, (1 + s) / 2 * width, (1 + s) / 2 * height))
@@ -235,10 +234,10 @@ def centre_baseline(true: Box, size: tuple[float, float]) -> float:
 def box_set_reward(
     completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
 ) -> float:
-    """2 S / (predicted + true), S the sum of IoUs under the optimal one-to-one matching: in [0, 1], 1 only for the true set.
+    """2 S / (predicted + true), where S is the sum of IoUs under the optimal one-to-one matching: in [0, 1], 1 only for the true set.
 
-    It is the harmonic mean of precision S / predicted and recall S / true, so missed and invented boxes both cost. An invalid
-    box matches nothing but counts as predicted. Where the truth is empty, exactly an empty list (`[]`) scores 1.
+    This is the harmonic mean of precision S / predicted and recall S / true, so missed and extra boxes both cost. An invalid
+    box matches nothing but counts as predicted. If there are no true boxes, only an empty list (`[]`) scores 1.
     """
     truth = gold_boxes(answer)
     predicted = read_boxes(completion)
@@ -255,7 +254,7 @@ def box_set_reward(
 def _one_pair(
     completion: str, answer: Mapping[str, Any], frame_out: str | None, row: Mapping[str, Any]
 ) -> tuple[Box, Box] | None:
-    """(predicted, true) box, or None where the text is no answer."""
+    """(predicted, true) box, or None if the text does not answer with one valid box."""
     truths = gold_boxes(answer)
     if len(truths) != 1:
         raise ValueError(f"answer.boxes: expected exactly one box, got {len(truths)}")
@@ -274,11 +273,11 @@ def _one_pair(
 
 
 def _cut(box: Box, truths: list[Box], answer: Mapping[str, Any], row: Mapping[str, Any]) -> Box | None:
-    """The part of a valid box that lies in the image, or None if there is none. A true box that passes an edge (by the rounding
-    of an annotation) moves the edge."""
+    """A valid box clipped to the image, or None if nothing is left. Where a true box extends past an edge (annotations are
+    rounded), that edge is moved."""
     try:
         size = _image_extent(answer, row)
-    except ValueError:  # an image that cannot be read: its size is not needed where the frames are the same
+    except ValueError:  # the image cannot be read; its size is only needed to convert frames
         size = None
     right, bottom = size or (MAX_COORDINATE, MAX_COORDINATE)
     left = top = 0.0
@@ -296,7 +295,7 @@ def _cut(box: Box, truths: list[Box], answer: Mapping[str, Any], row: Mapping[st
 
 
 def _image_extent(answer: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """(width, height) of the image in the answer's frame; None if they are not known, ValueError if they are broken."""
+    """(width, height) of the image in the answer's frame; None if unknown. Raises ValueError if they are broken."""
     _, frame = frames_of(answer, row)
     if frame in ("norm1", "norm1000"):
         return extent(frame, None)

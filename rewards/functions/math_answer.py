@@ -1,19 +1,19 @@
 r"""Reward for mathematical answers: truth and answer are read as typed values and compared by type (`rewards.mathematics`).
 
-The answer is found by one rule (`rewards.reading.final_answer`: the last box, else what follows "the answer is", else the whole text, else
-what the last sentence states) and read whole, or not at all. It is equal to the truth
+The answer (the last box, else what follows "the answer is", else the whole text, else what the last sentence states; see
+`rewards.reading.final_answer`) must be readable as a whole. It is equal to the truth
 
     numbers      exactly; decimals up to 1e-6, absolute and relative (0.333333 is 1/3). 28 % may be answered 28 or 0.28, but 1 % is
                  not 1. A unit may be left out or, where the truth has none, added; of another size it is converted (5000 m for
                  5 km), of another kind it is wrong
-    expressions  where math-verify finds them equal, truth first, in a killable process with a limit of processor time: an answer
-                 beyond it scores 0, is counted as `reasons/math/too_expensive` and says so; one that was not judged (the process
+    expressions  if math-verify finds them equal, truth first, in a worker process with a limit of processor time: an answer that
+                 exceeds it scores 0 and is counted as `reasons/math/too_expensive`; one that could not be compared (the worker
                  died) scores None
     others       tuples and intervals in order and with their brackets, sets and lists in any order, inequalities as the interval
-                 they say, equations up to a factor, times as times, words as words
-    letters      where the truth is one capital letter or the row has options: as in `choice`
+                 they describe, equations up to a factor, times as times, words as words
+    letters      if the truth is one capital letter or the row has options: as in `choice`
 
-Where the truth is a number a value must be given: `18 + 1 * 3` earns nothing for 21 (see `expressions.worked_out`), unless the
+If the truth is a number, the answer must be worked out: `18 + 1 * 3` scores 0 for 21 (see `expressions.worked_out`), unless the
 option `unevaluated: true` is set.
 """
 
@@ -38,18 +38,18 @@ from rewards.serving.items import Failure, Outcome
 
 MAX_TRUTH_CHARS = 20_000
 MAX_PAIRS = 30
-"""Expressions of one answer that math-verify is asked about; an answer with more is wrong."""
+"""Limit for the expressions of one answer that math-verify compares; an answer with more is wrong."""
 
 Question = tuple[str, str]
 """A comparison for math-verify: LaTeX of the truth's expression and of the answer's."""
 
 Ways = tuple[tuple[Question, ...], ...]
-"""Ways to be right: in each, every question must be answered yes."""
+"""Alternative ways in which an answer can be right: the comparisons that must all succeed, for each way."""
 
 
 @lru_cache(maxsize=4096)
 def read_truth(value: str) -> Reading:
-    """A true answer as a typed value. ValueError if it is empty, too long or cannot be read whole."""
+    """A true answer as a typed value. Raises ValueError if it is empty, too long or cannot be read as a whole."""
     text = value.strip()
     if not text or len(text) > MAX_TRUTH_CHARS:
         raise ValueError(f"answer.value: expected 1 to {MAX_TRUTH_CHARS} characters, got {len(text)}")
@@ -62,7 +62,7 @@ def read_truth(value: str) -> Reading:
 
 
 def truth_of(answer: Mapping[str, Any]) -> Reading:
-    """The true answer of `{"value": "4,656"}` (a string or a number); ValueError if it is broken."""
+    """The true answer of `{"value": "4,656"}` (a string or a number). Raises ValueError if it is broken."""
     value = field(answer, "value")
     if isinstance(value, str):
         return read_truth(value)
@@ -79,7 +79,7 @@ def _check_math(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
     text = str(field(answer, "value"))
     if truth.ambiguous:
         raise ValueError(
-            f"answer.value: expected an answer that reads in one way, got {text!r:.120} ({'; '.join(truth.ambiguous)}); "
+            f"answer.value: expected an unambiguous answer, got {text!r:.120} ({'; '.join(truth.ambiguous)}); "
             r"write \frac, brackets, \text{ to } or the value"
         )
     if isinstance(truth.value, Words) and not re.search(r"[^\W\d_]{2,}", truth.value.text):
@@ -90,9 +90,7 @@ def _check_math(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
         ]
         strange = [name for name in unknown if name.split("_")[0].lstrip("\\") not in KNOWN_NAMES]
         if strange:
-            raise ValueError(
-                f"answer.value: expected LaTeX that is known here, got {strange[0]} in {text!r:.120}"
-            )
+            raise ValueError(f"answer.value: expected known LaTeX, got {strange[0]} in {text!r:.120}")
         if exact(expr) is None and expr.op not in ("sym", "const", "based"):
             outcome = math_pool().compare(f"${latex(expr, names_of(expr))}$", "")
             if not outcome.extra.get("gold_parses"):
@@ -127,7 +125,7 @@ def _expressions(value: Value | None) -> Iterator[Expr]:
 def math_reward(
     completion: str, answer: Mapping[str, Any], *, unevaluated: bool = False, **row: Any
 ) -> float | None:
-    """1 if the answer in the text equals the true one, else 0 (see the module's docstring); None without a verdict."""
+    """1 if the answer in the text equals the true one, else 0 (see the module's docstring); None if it could not be compared."""
     (result,) = math_many([completion], [answer], [row], unevaluated=unevaluated)
     if isinstance(result, Failure):
         return None
@@ -141,9 +139,9 @@ def math_many(
     *,
     unevaluated: bool = False,
 ) -> list[float | dict[str, Any] | Failure]:
-    """`math_reward` of a batch, with all workers of the pool busy and each distinct question asked once.
+    """`math_reward` for many samples, using all workers of the pool; each distinct comparison is made once.
 
-    What was too expensive is 0 with that reason, and an answer without a verdict a Failure (`math_pool.reward_of`).
+    An answer that is too expensive gets 0 with that reason; one that could not be compared, a Failure (`pool.reward_of`).
     """
     decided = [_decide(*item, unevaluated) for item in zip(completions, answers, rows, strict=True)]
     asked = [question for ways in decided if not isinstance(ways, float) for way in ways for question in way]
@@ -153,7 +151,7 @@ def math_many(
 
 
 def _reward(ways: Ways, outcomes: Mapping[Question, Outcome]) -> float | dict[str, Any] | Failure:
-    """1 if all questions of one way are answered yes. Else 0, or the failure if only failed comparisons stood in the way."""
+    """1 if all comparisons of one way succeed. Else 0, or a failure if only failed comparisons stood in the way of a 1."""
     failed = None
     for way in ways:
         answers = [outcomes[question] for question in way]
@@ -170,7 +168,7 @@ math_reward.many = math_many  # type: ignore[attr-defined]
 def _decide(
     completion: object, answer: Mapping[str, Any], row: Mapping[str, Any], unevaluated: bool
 ) -> float | Ways:
-    """The score where math-verify is not needed, else the ways to be right."""
+    """The score if math-verify is not needed, else the ways to be right."""
     options = options_of(answer, row)
     if options:
         return float(read_choice(completion, options) == gold_letter(answer, options))

@@ -13,9 +13,9 @@ from rewards.reading.quantities import Number, stated_number
 from rewards.reading.text import plain_number, plain_text
 
 MAX_WORDS_CHARS = 1_000
-"""A longer text is no answer to a truth in words."""
+"""Longer texts do not answer a truth in words."""
 
-# "Blue color", "the blue bar", "Blue line" answer "Blue": the noun is the question's.
+# "Blue color", "the blue bar" and "Blue line" answer "Blue": the noun comes from the question.
 _NOUN = re.compile(r"\s(?:colou?r(?:ed)?|bar|line|slice|segment|category|group|year|one)\Z")
 _IS = re.compile(
     r"\A(?:(?:it|this|that|he|she|they|the\s[a-z]{2,20}(?:\s[a-z]{2,20})?)\s(?:is|was|are|were|would\sbe)\s|(?:it|that)'s\s)?(?:(?:the|an?)\s)?"
@@ -24,7 +24,7 @@ _CONFIRMS = re.compile(r"\A(?:yes|no)\Z")
 
 
 def gold_value(answer: Mapping[str, Any]) -> tuple[str, Number | None]:
-    """(text, number or None if it is a word) of an answer `{"value": "12.5"}` (string or number); ValueError if broken."""
+    """(text, number or None for words) of an answer `{"value": "12.5"}` (string or number). Raises ValueError if broken."""
     value = field(answer, "value")
     text = value if isinstance(value, str) else repr(number(value, "answer.value", limit=1e300))
     if not plain_text(text) or len(text) > MAX_WORDS_CHARS:
@@ -41,11 +41,11 @@ def _check_value(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
 def relaxed_numeric_reward(
     completion: str, answer: Mapping[str, Any], *, tolerance: float = 0.05, **row: Any
 ) -> float:
-    """1 if |predicted - true| <= tolerance * |true| (exactly equal where the truth is 0); for words, if equal. Else 0.
+    """1 if |predicted - true| <= tolerance * |true| (exactly equal if the truth is 0), or for words if they are equal; else 0.
 
-    The answer is found by the rule of `rewards.reading.final_answer`; it must state one number (`about 12.5 cm`, `3 million`, `twelve`).
-    A percentage is a hundredth, and 50 answers 50 %; a percent sign stands for a decimal truth below 10 (57 % for 0.57), not for
-    a whole number (1200 % for 12). As in ChartQA the tolerance applies to years too: give tolerance 0 for those.
+    The answer (`rewards.reading.final_answer`) must state one number (`about 12.5 cm`, `3 million`, `twelve`). 50 answers 50 %; a
+    percentage answers a decimal truth below 10 (57 % for 0.57), but not a whole number (1200 % for 12). As in ChartQA the
+    tolerance also applies to years: set tolerance 0 for those.
     """
     truth, true = gold_value(answer)
     text = find_answer(completion)
@@ -59,7 +59,7 @@ def relaxed_numeric_reward(
 
 
 def _readings(predicted: Number, true: Number) -> list[Fraction]:
-    """The values that a stated number may have in the truth's own unit (percent or plain)."""
+    """The values that a stated number may have in the truth's unit (percent or plain)."""
     if predicted.percent == true.percent:
         return [predicted.value]
     if true.percent:
@@ -72,7 +72,7 @@ def _dashes(text: str) -> str:
 
 
 def _same_words(text: str, truth: str) -> bool:
-    """Whether an answer is the words of the truth: alone, after "it is", with the question's noun, or confirmed ("yes, it is")."""
+    """Whether an answer equals a truth in words: alone, after "it is", with the question's noun, or as "yes, it is"."""
     if len(text) > MAX_WORDS_CHARS:
         return False
     words = plain_text(_dashes(text))

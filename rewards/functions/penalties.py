@@ -1,7 +1,7 @@
-"""Penalties for over-long and repetitive completions, written as rewards in [0, 1]. Off by default: MiMo-VL uses none.
+"""Penalties for overlong and repetitive completions, as rewards in [0, 1]. Off by default: MiMo-VL uses none.
 
-The usual forms lie in [-1, 0]; here 1 is added. Inside a group of rollouts a constant changes no advantage. Both read the whole
-completion, and give 0 to an empty one so that silence never pays.
+The usual forms lie in [-1, 0]; here 1 is added, which changes no advantage within a group of rollouts. Both read the whole
+completion and give 0 to an empty one.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def soft_overlong_reward(
     completion_ids: Sequence[int] | None = None,
     **row: Any,
 ) -> float | None:
-    """1 + the soft over-long punishment of DAPO, eq. 13 (Yu et al. 2025), of a completion of |y| tokens:
+    """1 + DAPO's soft overlong punishment (Yu et al. 2025, eq. 13) for a completion of |y| tokens:
 
-    1 if |y| <= max_tokens - cache_tokens; falls linearly to 0 at max_tokens; 0 beyond. None where the tokens are not given.
+    1 if |y| <= max_tokens - cache_tokens, then falling linearly to 0 at max_tokens; 0 beyond. None without token ids.
     """
     if not 0 < cache_tokens <= max_tokens:
         raise ValueError(
@@ -41,8 +41,8 @@ def soft_overlong_reward(
     return min(1.0, max(0.0, (max_tokens - length) / cache_tokens))
 
 
-# Without token ids: words in pieces of eight letters, and every other visible character alone. A loop without spaces
-# ("ababab…", "哈哈哈…", "=====") repeats its pieces whatever its period, as it repeats its tokens.
+# Used without token ids: words in pieces of up to eight letters, and every other visible character alone. Loops without
+# spaces ("ababab…", "哈哈哈…", "=====") then repeat their pieces, whatever their period, as they repeat their tokens.
 _CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _TOKEN = re.compile(rf"[^\W\d_{_CJK}]{{1,8}}|\S")
 
@@ -56,11 +56,10 @@ def repetition_reward(
     completion_ids: Sequence[int] | None = None,
     **row: Any,
 ) -> float:
-    """Share of distinct token n-grams among all (1 + the repetition penalty of Yeo et al. 2025): 1 if none is repeated.
+    """Share of distinct n-grams of tokens (1 + the repetition penalty of Yeo et al. 2025): 1 if none is repeated.
 
-    Tokens are those sampled where the caller has them (`completion_ids`), else pieces of the text: words of up to eight
-    letters, longer ones cut, and single characters. A text shorter than one n-gram scores 1, an empty one 0. The last
-    MAX_TOKENS tokens are read.
+    Tokens are the sampled ones (`completion_ids`) if given, else pieces of the text: words cut every eight letters, and other
+    single characters. A text shorter than one n-gram scores 1, an empty one 0. Only the last MAX_TOKENS tokens are read.
     """
     if ngram < 1:
         raise ValueError(f"repetition: expected ngram >= 1, got {ngram}")

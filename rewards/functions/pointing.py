@@ -1,8 +1,8 @@
 """Rewards for points: point in box (half-open), distance to a point, and a set of points against a set of boxes.
 
-Read from the answer (`rewards.reading.coordinates`): two numbers in brackets or a tag (`(x, y)`, `click(x, y)`, `<point>x y</point>`, JSON
+Accepted forms (`rewards.reading.coordinates`): two numbers in brackets or a tag (`(x, y)`, `click(x, y)`, `<point>x y</point>`, JSON
 as `{"point_2d": [x, y]}`, fenced or bare), a named pair (`x=1, y=2`, `{"x": 1, "y": 2}`, `<point x="1" y="2">`, `<points x1="1"
-y1="2">`), or two numbers that are the whole text or stand in a sentence. A box is not a point.
+y1="2">`), or two numbers that are the whole text or part of a sentence. A box is not a point.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rewards.reading.gold import MAX_COORDINATE, field, gold_check, number, numb
 from rewards.reading.text import NUMBER, tail
 
 MAX_POINTS = 512
-"""More points than this in one answer are no answer: score 0."""
+"""An answer with more points than this scores 0."""
 
 _N = rf"\s{{0,9}}({NUMBER})\s{{0,9}}"
 _PLAIN_POINT = re.compile(rf"\s?[\[(]{_N},{_N}[\])]\s?")
@@ -32,12 +32,12 @@ _X_OR_Y = re.compile(r"(x|y)([0-9]{0,3})")
 
 
 def read_points(completion: object) -> list[Point]:
-    """All points in an answer, as written, in order; equal ones once. At most MAX_POINTS + 1.
+    """The points in an answer as written, in order, without duplicates; at most MAX_POINTS + 1.
 
-    None at all if one of them is left open ("maybe …", "… or …").
+    Empty if the answer leaves one of them open ("maybe …", "… or …").
     """
     plain = _PLAIN_POINT.fullmatch(tail(completion))
-    if plain:  # the usual form, at once
+    if plain:  # the usual form, read quickly
         return [(float(plain.group(1)), float(plain.group(2)))]
     text = answer_with_places(completion)
     lists = number_lists(text)
@@ -49,7 +49,7 @@ def read_points(completion: object) -> list[Point]:
 
 
 def _named_points(text: str) -> list[Point]:
-    """Points of named pairs x, y that stand together; x1, y1, x2, y2, … only in a `<points …>` tag (elsewhere they are a box)."""
+    """Points from adjacent named pairs x, y; x1, y1, x2, y2, … only in a `<points …>` tag (elsewhere they are a box)."""
     tags = [match.span() for match in _MOLMO.finditer(text)]
     points: list[Point] = []
     x: Named | None = None
@@ -72,7 +72,7 @@ def _named_points(text: str) -> list[Point]:
 
 
 def inside(point: Point, box: Box) -> bool:
-    """Half-open test x1 <= x < x2 and y1 <= y < y2: reproduces all 1,581 verdicts of ScreenSpot-Pro's published log."""
+    """x1 <= x < x2 and y1 <= y < y2 (half-open), which reproduces all 1,581 results in ScreenSpot-Pro's published log."""
     return box[0] <= point[0] < box[2] and box[1] <= point[1] < box[3]
 
 
@@ -92,7 +92,7 @@ def _check_point(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
 def point_in_box_reward(
     completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
 ) -> float:
-    """1 if the one point in the text lies in the true box (in any of them, where the answer has several), else 0."""
+    """1 if the one point in the text lies in the true box (in any, if there are several), else 0."""
     boxes = gold_boxes(answer)
     point = _one_point(completion, answer, frame_out, row)
     return 1.0 if point and any(inside(point, box) for box in boxes) else 0.0
@@ -110,7 +110,7 @@ def point_distance_reward(
     """exp(-distance / radius) to the true point `{"point": [x, y]}`, in [0, 1]: 1 only at the point, 0.37 one radius away.
 
     `radius` (the option, else `answer.radius`, in units of the answer's frame) defaults to 5 % of the frame's diagonal.
-    0 if the text holds no point or several different ones.
+    0 if the text has no point or several different ones.
     """
     x, y = numbers(field(answer, "point"), 2, "answer.point")
     scale = _radius(answer, row, radius)
@@ -126,7 +126,7 @@ def point_distance_reward(
 def point_set_reward(
     completion: str, answer: Mapping[str, Any], *, frame_out: str | None = None, **row: Any
 ) -> float:
-    """F1 of pointing at each of several boxes: 2 hits / (points + boxes), hits under the best one-to-one matching."""
+    """F1 of pointing at several boxes: 2 hits / (points + boxes), with hits counted under the best one-to-one matching."""
     boxes = gold_boxes(answer)
     points = read_points(completion)
     if not points or not boxes or len(points) > MAX_POINTS:

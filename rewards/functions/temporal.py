@@ -1,9 +1,9 @@
 """Reward and metrics for spans of time in videos.
 
-Read from the answer: two times in brackets (`[00:01,00:03]`, `(1.5s, 3s)`, JSON lists, nested or quoted `"00:01"`), with a word or
+Accepted forms: two times in brackets (`[00:01,00:03]`, `(1.5s, 3s)`, JSON lists, nested or quoted `"00:01"`), with a word or
 a dash between them (`1.5s to 3 seconds`, `00:01 - 00:03`, `between 1 and 3`, `3.2 → 8`, `3.2秒到8秒`), named (`{"start": 1, "end": 3}`,
 "starts at 1 s … ends at 3 s"), or two times that are the whole text. A time is `75`, `01:15`, `00:01:15.5`, `1m15s`, `1 minute 15
-seconds`; in "2 to 9 minutes" the unit counts for both.
+seconds`; in "2 to 9 minutes" the unit applies to both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rewards.reading.gold import field, gold_check, number, numbers, sequence
 from rewards.reading.text import tail
 
 MAX_SPANS = 256
-"""More spans than this in one answer are no answer: score 0."""
+"""An answer with more spans than this scores 0."""
 
 _UNITS = {
     **dict.fromkeys(("hours", "hour", "hrs", "hr", "h", "小时", "时"), 3600.0),
@@ -31,7 +31,7 @@ _SHORT_UNIT = r"(?:[hm](?=[0-9]))"  # 1m2s
 _DECIMAL = r"[0-9]{1,9}(?:\.[0-9]{0,20})?"
 _CLOCK = r"(?:[0-9]{1,4}:){1,2}[0-9]{1,2}(?:\.[0-9]{0,20})?"
 _PART = rf"{_DECIMAL}\s?(?:{_UNIT}|{_SHORT_UNIT})"
-# A clock, one to three parts with units, or a number.
+# A clock time, one to three parts with units, or a number.
 _TIME = rf"(?:{_CLOCK}(?:\s?{_UNIT})?|{_PART}(?:[\s,]{{0,2}}(?:and\s)?{_PART}){{0,2}}|{_DECIMAL})"
 _BEFORE = r"(?:(?:at|about|around|approximately|roughly|the|time|t|timestamp|second|seconds|~|≈|第|=|:)\s{0,2}){0,3}"
 _AFTER = r"(?:\s?(?:marks?|timestamp|处|开始|结束)\b)?"
@@ -63,7 +63,7 @@ _PART_OF_TIME = re.compile(
 )
 _QUOTED_NUMBERS = re.compile(
     rf"[\[(]\s{{0,20}}(?:.{{0,30}}[,;]\s{{0,20}})?[\"']{_DECIMAL}[\"']"
-)  # no times: ["1", "3"]
+)  # not times: ["1", "3"]
 _N = r"\s{0,9}([0-9]{1,9}(?:\.[0-9]{0,20})?|[0-9]{1,4}:[0-9]{1,2})\s{0,9}"
 _PLAIN_SPAN = re.compile(rf"\s?\[{_N},{_N}\]\s?")
 
@@ -83,10 +83,10 @@ def seconds(text: str) -> float | None:
 
 
 def read_spans(completion: object) -> list[Span] | None:
-    """All spans in an answer in order, equal ones once; None if there is none, too many, or one that is invalid or left open."""
+    """The spans in an answer in order, without duplicates; None if there are none or too many, or one is invalid or left open."""
     text = tail(completion)
     plain = _PLAIN_SPAN.fullmatch(text)
-    if plain:  # the usual form, at once
+    if plain:  # the usual form, read quickly
         start, end = seconds(plain.group(1)), seconds(plain.group(2))
         return [(start, end)] if start is not None and end is not None and is_span((start, end)) else None
     text = without_markup(marked_answer(completion)).strip("$ \n")
@@ -109,7 +109,7 @@ def read_spans(completion: object) -> list[Span] | None:
 
 
 def _span(first: str, second: str) -> Span | None:
-    """The span between two times as written, in seconds; None if it is invalid. A bare first number has the second's unit."""
+    """The span between two times as written, in seconds; None if invalid. A first number without a unit takes the second's."""
     start, end = _time(first), _time(second)
     if start is None or end is None:
         return None
@@ -119,7 +119,7 @@ def _span(first: str, second: str) -> Span | None:
 
 
 def _time(text: str) -> tuple[float, float | None] | None:
-    """(seconds, unit of a time that has exactly one, in seconds) as written; None if it is no time (00:75, 5 s 2 min)."""
+    """(seconds, unit of a time that has exactly one, in seconds) as written; None if it is not a time (00:75, 5 s 2 min)."""
     if ":" in text:
         clock = re.match(_CLOCK, text)
         value = seconds(clock.group()) if clock else None
@@ -135,7 +135,7 @@ def _time(text: str) -> tuple[float, float | None] | None:
 
 
 def gold_spans(answer: Mapping[str, Any]) -> list[Span]:
-    """True spans of an answer `{"spans": [[start, end], …]}` or `{"span": [start, end]}` in seconds; ValueError if broken."""
+    """True spans of an answer `{"spans": [[start, end], …]}` or `{"span": [start, end]}` in seconds. Raises ValueError if broken."""
     value = field(answer, "spans", "span")
     items = sequence(value, "answer.spans") if answer.get("spans") is not None else [value]
     spans = []
@@ -162,10 +162,9 @@ def _check_spans(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
 
 @gold_check(_check_spans)
 def temporal_iou_reward(completion: str, answer: Mapping[str, Any], **row: Any) -> float:
-    """Temporal IoU of the spans in the text and the true spans, both as unions: in [0, 1], 1 only for the same time.
+    """Temporal IoU of the union of spans in the text and the union of true spans: in [0, 1], 1 only if they are equal.
 
-    0 if the text holds no span, or an inverted, empty or otherwise invalid one. Spans beyond the true ones enlarge the union
-    and so cost.
+    0 if the text has no span, or an inverted, empty or otherwise invalid one. Extra spans enlarge the union and lower the score.
     """
     truth = gold_spans(answer)
     spans = read_spans(completion)
@@ -175,7 +174,7 @@ def temporal_iou_reward(completion: str, answer: Mapping[str, Any], **row: Any) 
 def recall_at_1(best: Sequence[Span | None], truths: Sequence[Sequence[Span]], threshold: float) -> float:
     """R@1 at a threshold: share of queries whose top span has IoU >= threshold with one of its true spans.
 
-    `best`: the top prediction of each query, None where there is none (counts as a miss). Empty input gives 0.
+    `best`: the top prediction of each query, None if missing (counts as a miss). Empty input gives 0.
     """
     return _mean([float(value >= threshold) for value in top_ious(best, truths)])
 

@@ -1,8 +1,8 @@
 """Rewards for text read from images: ANLS (soft) and exact equality. Never by substring.
 
-Truths: `{"value": "text"}` or `{"values": ["text", "another spelling", …]}`; the best one counts. The answer is the text as it
-stands (of `\\boxed{…}` or `<answer>…</answer>` the last one), or what the rule of `rewards.reading.final_answer` finds in it: "The answer
-is **Main Street**." A text that begins with a denial ("not Main Street") answers only a truth that does, too.
+Truths: `{"value": "text"}` or `{"values": ["text", "another spelling", …]}`; the best match counts. The answer is the text as
+written (the last `\\boxed{…}` or `<answer>…</answer>` if there is one), or what `rewards.reading.final_answer` finds in it: "The answer
+is **Main Street**." A text that begins with a negation ("not Main Street") only matches a truth that does, too.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ def levenshtein(a: str, b: str) -> int:
 
 
 def anls(predicted: str, truth: str, threshold: float = 0.5) -> float:
-    """Normalised Levenshtein similarity 1 - distance / longer length, 0 where it is below `threshold` (Biten et al. 2019).
+    """Normalised Levenshtein similarity 1 - distance / longer length, 0 if it is below `threshold` (Biten et al. 2019).
 
-    Case and runs of white space do not matter. In [0, 1]; 1 only for equal texts. Symmetric.
+    Ignores case and the length of white space. In [0, 1]; 1 only for equal texts. Symmetric.
     """
     a, b = " ".join(predicted.split()).casefold(), " ".join(truth.split()).casefold()
     if a == b:
         return 1.0 if a else 0.0
     longer, shorter = max(len(a), len(b)), min(len(a), len(b))
-    if shorter < threshold * longer:  # at least longer - shorter edits: known without computing
+    if shorter < threshold * longer:  # at least longer - shorter edits are needed
         return 0.0
     similarity = 1.0 - levenshtein(a, b) / longer
     return similarity if similarity >= threshold else 0.0
 
 
 def gold_texts(answer: Mapping[str, Any]) -> list[str]:
-    """The accepted texts of an answer; ValueError if there is none, or one is empty, too long or not a string."""
+    """The accepted texts of an answer. Raises ValueError if there are none, or one is empty, too long or not a string."""
     value = field(answer, "values", "value")
     texts = [value] if isinstance(value, str) else list(sequence(value, "answer.values"))
     for text in texts:
@@ -74,7 +74,7 @@ def _check_texts(answer: Mapping[str, Any], row: Mapping[str, Any]) -> None:
 
 @gold_check(_check_texts)
 def anls_reward(completion: str, answer: Mapping[str, Any], *, threshold: float = 0.5, **row: Any) -> float:
-    """Best ANLS of the text with an accepted one, in [0, 1]; 1 only for an accepted text (but for case and white space)."""
+    """Best ANLS of the text with an accepted one, in [0, 1]; 1 only for an accepted text, ignoring case and white space."""
     texts = _answer_texts(completion)
     return max(
         anls(text, truth, threshold) if _denies(text) <= _denies(truth) else 0.0
@@ -87,7 +87,7 @@ def anls_reward(completion: str, answer: Mapping[str, Any], *, threshold: float 
 def exact_text_reward(
     completion: str, answer: Mapping[str, Any], *, ignore_case: bool = False, **row: Any
 ) -> float:
-    """1 if the text is an accepted one (but for white space around it and its runs; optionally for case), else 0."""
+    """1 if the text is an accepted one, ignoring the amount of white space and optionally case; else 0."""
 
     def form(text: str) -> str:
         text = " ".join(text.split())
@@ -105,7 +105,7 @@ def _denies(text: str) -> bool:
 
 
 def _answer_texts(completion: object) -> list[str]:
-    """The answer as it stands, and as it is found; behind a lead or in markup a final full stop ends the sentence."""
+    """The answer as written, and as found; after a lead or in markup, a final full stop is not part of it."""
     text = plain_characters(tail(completion)).strip()
     boxed = last_boxed(text)
     raw = boxed if boxed is not None else text

@@ -1,16 +1,16 @@
-"""One converter between the coordinate frames of boxes and points. The frame of a box is the field's most common silent bug.
+"""Conversion between the coordinate frames of boxes and points. Mistaken frames are the most common silent bug in grounding.
 
     pixel      pixels of the original image (width, height)
-    resized    pixels of the image as the Qwen processor hands it to the model (smart_resize of the original)
+    resized    pixels of the image that the Qwen processor passes to the model (smart_resize of the original)
     norm1000   0 to 1000 in both axes
     norm1      0 to 1 in both axes
 
-A row's answer declares its `frame`; `frame_out` (row column or reward option) is the frame the model was asked to answer in
-and defaults to the answer's. Conversion between frames scales the axes: x_to = x_from * extent_to / extent_from.
+A row's answer declares its `frame`; `frame_out` (row column or reward option) is the frame that the model was asked to answer
+in, by default the same. Conversion between frames scales the axes: x_to = x_from * extent_to / extent_from.
 
-Frame `resized` is of two images where data were made for other pixel limits than the model's: the truth's by the row's own
-`min_pixels`, `max_pixels` and `factor`, the model's by `model_min_pixels`, `model_max_pixels` and `model_factor`, columns
-that programs with a model give to every row (`with_model_limits`), so that limits are configured once.
+If data were made for other pixel limits than the model's, the resized image of the truth (`min_pixels`, `max_pixels` and
+`factor` of the row) differs from the model's (`model_min_pixels`, `model_max_pixels` and `model_factor`, columns that programs
+with a model add to every row by `with_model_limits`, so that limits are configured once).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Size = tuple[float, float]  # (width, height) in pixels
 def smart_resize(
     height: int, width: int, *, factor: int = 28, min_pixels: int = 56 * 56, max_pixels: int = 28 * 28 * 1280
 ) -> tuple[int, int]:
-    """(height, width) after Qwen2-VL's resizing rule: multiples of `factor`, area within the limits, aspect kept.
+    """(height, width) after Qwen2-VL's resizing rule: multiples of `factor`, area within the limits, aspect ratio kept.
 
     `factor` is patch size times merge size: 28 for Qwen2-VL and Qwen2.5-VL, 32 for Qwen3-VL. The limits are those of the
     processor in use (defaults: Qwen2-VL's). Raises ValueError on an empty side or an aspect ratio above 200, as Qwen does.
@@ -52,7 +52,7 @@ def smart_resize(
 
 
 def extent(frame: str, size: Size | None, resized: Size | None = None) -> Size:
-    """(width, height) of a whole image in a frame. ValueError: unknown frame, or the size it needs is not known."""
+    """(width, height) of a whole image in a frame. Raises ValueError if the frame, or the size that it needs, is unknown."""
     if frame == "norm1":
         return 1.0, 1.0
     if frame == "norm1000":
@@ -62,7 +62,7 @@ def extent(frame: str, size: Size | None, resized: Size | None = None) -> Size:
         raise ValueError(f"frame: expected one of {', '.join(FRAMES)}, got {frame!r}")
     found = known[frame]
     if found is None:
-        raise ValueError(f"image_size: needed to convert coordinates of frame {frame!r}, but not known")
+        raise ValueError(f"image_size: needed to convert coordinates of frame {frame!r}, but unknown")
     return found
 
 
@@ -98,9 +98,9 @@ def sizes_of(
 ) -> tuple[Size | None, Size | None]:
     """(original size, resized size) of the image that an answer is about, each (width, height) or None.
 
-    Original: `image_size` [width, height] of the answer or the row, else read from the header of the row's image number
-    `answer.image` (default 0). Resized: `resized_size` likewise, else smart_resize with the row's `min_pixels`,
-    `max_pixels` and `factor`, or where it has none the model's. of_model: as the model sees it, by the model's limits.
+    Original: `image_size` [width, height] of the answer or the row, else from the header of the row's image number
+    `answer.image` (default 0). Resized: `resized_size` likewise, else smart_resize with the row's `min_pixels`, `max_pixels`
+    and `factor`, else with the model's limits. of_model: always with the model's limits, that is, as the model sees it.
     """
     given = answer.get("image_size", None)
     given = row.get("image_size") if given is None else given
@@ -121,7 +121,7 @@ def sizes_of(
 
 
 def with_model_limits(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Rows that say how the model's processor resizes images. limits: of LIMITS (`vlm.load.pixel_limits`)."""
+    """The rows with columns that say how the model's processor resizes images. limits: LIMITS by name (`vlm.load.pixel_limits`)."""
     columns = {f"model_{name}": limits[name] for name in LIMITS}
     return [{**row, **columns} for row in rows]
 
@@ -129,8 +129,7 @@ def with_model_limits(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, in
 def from_model(
     coordinates: Sequence[float], source: str, target: str, answer: Mapping[str, Any], row: Mapping[str, Any]
 ) -> tuple[float, ...]:
-    """Coordinates that a model wrote in frame `source`, in frame `target` of the truth. Sizes are only looked up where they
-    are needed."""
+    """Convert coordinates that a model wrote in frame `source` to the truth's frame `target`. Sizes are only looked up if needed."""
     if source == target and source != "resized":
         return tuple(coordinates)
     size, resized = sizes_of(answer, row)
@@ -154,7 +153,7 @@ def to_gold_frame(
 
 
 def check_frames(answer: Mapping[str, Any], row: Mapping[str, Any], frame_out: str | None = None) -> None:
-    """ValueError if the frames are unknown, or cannot be converted for want of an image size."""
+    """Raise ValueError if a frame is unknown, or the image size needed to convert is."""
     source, target = frames_of(answer, row, frame_out)
     from_model((0.0, 0.0), source, target, answer, row)
 
@@ -185,7 +184,7 @@ def _size_at(path: str) -> Size:
 
 
 def _read_size(source: str | bytes) -> Size:
-    """Size as shown, upright; only the header is read."""
+    """Size as displayed (orientation applied); reads only the header."""
     from core.media.images import image_size
 
     try:

@@ -1,4 +1,4 @@
-"""Pure geometry of boxes (x1, y1, x2, y2), spans (start, end) and matchings. Arguments are valid, results exact floats.
+"""Geometry of boxes (x1, y1, x2, y2), spans (start, end) and matchings. Arguments must be valid.
 
 Conventions: continuous coordinates (a box [0, 0, 10, 10] has area 100, not 121), x2 > x1, y2 > y1, end > start.
 Agrees with torchvision's `box_iou` and `generalized_box_iou`, and with pycocotools' and scipy's results (tested).
@@ -19,7 +19,7 @@ Point = tuple[float, float]
 
 
 def is_box(box: Sequence[float]) -> bool:
-    """Finite, believable coordinates in the right order, with an area. (NaN fails every comparison.)"""
+    """Finite coordinates within MAX_COORDINATE, in order, with an area. (NaN fails every comparison.)"""
     x1, y1, x2, y2 = box
     return (
         -MAX_COORDINATE <= x1 < x2 <= MAX_COORDINATE
@@ -44,7 +44,7 @@ def iou(a: Box, b: Box) -> float:
         return 0.0
     inter = width * height
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
-    # Rounding may give 1.0 for boxes that differ by less than a float can tell apart: those are not equal.
+    # Rounding can give 1.0 for boxes that differ by less than the precision of a float.
     return min(inter / union, _ALMOST_ONE) if union > 0.0 else 0.0
 
 
@@ -68,7 +68,7 @@ def giou(a: Box, b: Box) -> float:
 
 def iou_matrix(a: Sequence[Box], b: Sequence[Box]) -> np.ndarray:
     """(len(a), len(b)) IoUs of valid boxes."""
-    if len(a) * len(b) <= 64:  # a few boxes: numpy's overhead costs more than the arithmetic
+    if len(a) * len(b) <= 64:  # for few boxes numpy's overhead exceeds the arithmetic
         return np.array([[iou(p, q) for q in b] for p in a], dtype=float).reshape(len(a), len(b))
     p, q = np.asarray(a, dtype=float)[:, None], np.asarray(b, dtype=float)[None]
     sides = np.clip(np.minimum(p[..., 2:], q[..., 2:]) - np.maximum(p[..., :2], q[..., :2]), 0.0, None)
@@ -86,7 +86,7 @@ def best_matching(scores: np.ndarray) -> list[tuple[int, int]]:
     if min(scores.shape) == 1:
         row, column = divmod(int(scores.argmax()), scores.shape[1])
         return [(row, column)]
-    from scipy.optimize import linear_sum_assignment  # costs 0.2 s to import: only where several boxes meet
+    from scipy.optimize import linear_sum_assignment  # takes 0.2 s to import
 
     rows, columns = linear_sum_assignment(scores, maximize=True)
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
@@ -99,7 +99,7 @@ def matched_iou(a: Sequence[Box], b: Sequence[Box]) -> float:
     if len(a) > len(b):
         a, b = b, a
     if len(a) * len(b) <= 64:
-        # If the best partners of all boxes differ, no matching is better: the usual case, and it needs no array.
+        # The usual case: if all boxes have different best partners, no matching is better.
         total, taken = 0.0, set()
         for box in a:
             row = [iou(box, other) for other in b]
@@ -108,7 +108,7 @@ def matched_iou(a: Sequence[Box], b: Sequence[Box]) -> float:
                 total += best
                 taken.add(row.index(best))
             else:
-                taken.add(-1 - len(taken))  # overlaps nothing: takes nothing
+                taken.add(-1 - len(taken))  # overlaps nothing
         if len(taken) == len(a):
             return total
     scores = iou_matrix(a, b)

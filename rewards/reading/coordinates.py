@@ -1,8 +1,8 @@
-"""Numbers of places in an answer: lists in brackets or tags, named values, bare lists. Shared by boxes and points.
+"""Coordinates in an answer: lists in brackets or tags, named values, bare lists. Shared by boxes and points.
 
-What is marked as the answer is read, else all of the text (rule 1 of `rewards.reading.final_answer`); a list that is denied ("not
-[1, 2, 3, 4]") is left out, and one that is left open ("maybe (1, 2)", "[…] or […]") makes the answer unreadable. JSON is read as
-text by the same forms, so broken JSON is no obstacle, and nothing is evaluated. Numbers are plain decimals, perhaps with `px`.
+Reads the part that is marked as the answer, else the whole text (rule 1 of `rewards.reading.final_answer`). A list that is denied
+("not [1, 2, 3, 4]") is skipped, and one that is left open ("maybe (1, 2)", "[…] or […]") makes the answer unreadable. JSON is
+matched as text, so broken JSON works too, and nothing is evaluated. Numbers are plain decimals, optionally with `px`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BARE = re.compile(
 _WHOLE = re.compile(rf"\s{{0,40}}({_N}(?:{_SEPARATOR}{_N}){{1,11}})\s{{0,40}}\.?\s{{0,40}}")
 _VALUE = re.compile(NUMBER)
 _TAG = re.compile(r"<(/?)(?:b?box|points?|click|coords?|coordinates?|loc|region)>", re.IGNORECASE)
-# Quoted numbers count where a name says what they are: {"point_2d": ["150", "200"]}.
+# Quoted numbers count only after a name that says what they are: {"point_2d": ["150", "200"]}.
 _QUOTED = re.compile(
     rf"[\"'](?:bbox(?:_2d)?|box(?:_2d)?|bounding_box|point(?:_2d)?|coordinates?|position|center)[\"']\s?:\s?"
     rf"\[\s{{0,9}}((?:[\"']{_N}[\"']\s{{0,9}},?\s{{0,9}}){{2,4}})\]",
@@ -36,11 +36,11 @@ _NAMED = re.compile(
 )
 
 MAX_LISTS = 1_100
-"""More lists than this in one answer are not read."""
+"""Maximum number of lists read in one answer."""
 
 
 class Numbers(NamedTuple):
-    """A list of numbers as written, and where it stands in the text."""
+    """A list of numbers as written, and its position in the text."""
 
     values: tuple[float, ...]
     start: int
@@ -57,15 +57,15 @@ class Named(NamedTuple):
 
 
 def answer_with_places(completion: object) -> str:
-    """The marked answer with the tags of boxes and points as brackets: `<box>1,2,3,4</box>` becomes `[1,2,3,4]`."""
+    """The marked answer with tags of boxes and points replaced by brackets: `<box>1,2,3,4</box>` becomes `[1,2,3,4]`."""
     text = re.sub(r"\\([\[\]()])", r"\1", marked_answer(completion))  # \[…\] is a bracket of LaTeX
     return _TAG.sub(lambda tag: "]" if tag.group(1) else "[", text)
 
 
 def number_lists(text: str) -> list[Numbers] | None:
-    """All lists of 2 to 12 numbers in a text, in order, without denied ones; None if one of them is left open.
+    """All lists of 2 to 12 numbers in a text that are not denied, in order; None if one of them is left open.
 
-    Lists in brackets; without any, two or more numbers that are the whole text, or that commas connect in a sentence.
+    Lists in brackets, or if there are none, numbers that are the whole text or are separated by commas in a sentence.
     """
     whole = _WHOLE.fullmatch(text)
     if whole:

@@ -1,17 +1,17 @@
-r"""The one rule by which the rewards find the answer in what a model wrote, before each reads it in its own type.
+r"""Finding the final answer in what a model wrote: one rule for all rewards, which then read it in their own types.
 
-1. **Where.** The last `<answer>…</answer>`; in it (or without it) the last `\boxed{…}`, together with the boxes side by side with
-   it, which are one answer of several parts; or the `answer` (`count`, `value`, …) of a JSON object. Without such a mark, what
-   follows the last "the answer is", "Answer:", "答案：" and the like, or the last sentence that begins with "Therefore", "So",
-   "Thus"; without that, the whole text.
+1. **Where.** The last `<answer>…</answer>`; in it (or without it) the last `\boxed{…}`, together with adjacent boxes, which are
+   parts of one answer; or the `answer` (`count`, `value`, …) of a JSON object. Without such a mark, what follows the last "the
+   answer is", "Answer:", "答案：" and the like, or the last sentence that begins with "Therefore", "So" or "Thus"; otherwise the
+   whole text.
 2. **Markup** is not part of it: bold, code, headings, `$…$`, `\text{…}`, special tokens, full-width forms.
 3. **Reasons** are not part of it: "because …", "since it …", "因为…", "I hope it is correct."
-4. **What is denied is not stated.** A clause with a negation ("not B", "B is wrong", "it isn't 5", "不是") states nothing; an
-   answer that is stated in one clause and denied in another is none.
-5. **What is left open is not stated**: alternatives ("A or B", "either …"), ranges and bounds where a value is asked for, "maybe",
-   a question mark. Several different answers are none.
+4. **Denials state nothing.** A clause with a negation ("not B", "B is wrong", "it isn't 5", "不是") states no answer, and an answer
+   that one clause states and another denies does not count.
+5. **Open statements state nothing**: alternatives ("A or B", "either …"), ranges and bounds where a value is asked for, "maybe",
+   a question mark. Several different answers do not count as one.
 
-Everything is bounded and linear, and nothing raises.
+Time is bounded and linear in the text's length, and nothing raises.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ Standing = Literal["stated", "denied", "open"]
 
 
 class Clause(NamedTuple):
-    """A part of an answer: its text, and whether it denies something or leaves it open."""
+    """A clause of an answer: its text, and whether it denies something or leaves it open."""
 
     text: str
     denied: bool
@@ -131,13 +131,13 @@ class Clause(NamedTuple):
 
 
 def find_answer(completion: object) -> str:
-    """What a completion gives as its answer, without markup, leads and reasons (rules 1 to 3); empty if there is nothing."""
+    """The answer in a completion, without markup, leads and reasons (rules 1 to 3); empty if there is none."""
     return _without_lead(_without_reasons(without_markup(_answered(completion))), conclusions=True)[0]
 
 
 def find_formula(completion: object) -> tuple[str, bool]:
-    r"""The same for mathematics, and whether a lead ("the answer is") stood before it. Markup stays (but for emphasis in pairs,
-    headings and special tokens), as it says something there: `2**3`, `\text{ cm}`, `$…$`."""
+    r"""`find_answer` for mathematics, and whether a lead ("the answer is") preceded it. Only paired emphasis, headings and special
+    tokens are removed; other markup has a meaning there: `2**3`, `\text{ cm}`, `$…$`."""
     text = _HEADING.sub("", without_emphasis(_SPECIAL_TOKEN.sub(" ", _answered(completion))))
     return _without_lead(_without_reasons(text), conclusions=False)
 
@@ -155,13 +155,13 @@ def _without_reasons(text: str) -> str:
 def _without_lead(text: str, conclusions: bool) -> tuple[str, bool]:
     leads = list(_LEAD.finditer(text)) or (list(_CONCLUSION.finditer(text)) if conclusions else [])
     if not leads or not re.search(r"[\w\[(]", text[leads[-1].end() :]):
-        return text.strip(), False  # "B is the answer." has nothing behind its lead
+        return text.strip(), False  # "B is the answer." has nothing after its lead
     parts = [text[leads[-1].end() :]]
     for lead, after in zip(reversed(leads[:-1]), reversed(leads[1:]), strict=True):
         part = text[lead.end() : after.start()]
         if not 0 < len(part.split()) <= 2:
             break
-        parts.insert(0, part)  # "The answer is A. The answer is B." has two parts, as boxes side by side have
+        parts.insert(0, part)  # "The answer is A. The answer is B." has two parts, like adjacent boxes
     return _unquoted("".join(parts).strip()).strip(), True
 
 
@@ -176,7 +176,7 @@ def clauses(text: str) -> list[Clause]:
 
 
 def is_negated(text: str) -> bool:
-    """Whether there is a negation anywhere in a text."""
+    """Whether a text contains a negation."""
     return bool(_NEGATION.search(text))
 
 
@@ -188,13 +188,13 @@ _PAIRED = re.compile(
 
 
 def without_emphasis(text: str) -> str:
-    """Markdown's bold, italics and code marks taken off where they come in pairs; a `*` between two operands stays."""
+    """Remove Markdown's bold, italic and code marks that come in pairs; a `*` between two operands stays."""
     return _PAIRED.sub(lambda match: match[2] or match[3] or match[4] or match[5], text)
 
 
 def standing(before: str, after: str = "") -> Standing:
-    """How a value stands between the words right beside it: denied ("not [1, 2, 3, 4]", "(1, 2) is wrong"), open ("maybe at
-    (1, 2)", "(1, 2) or", "(1, 2)?"), or stated."""
+    """Whether the words around a value deny it ("not [1, 2, 3, 4]", "(1, 2) is wrong"), leave it open ("maybe at (1, 2)",
+    "(1, 2) or", "(1, 2)?") or state it."""
     found = _WORDS_BEFORE.search(before[-100:])
     words, behind = found.group() if found else "", after[:40]
     if _NEGATION.search(words) or _VERDICT.match(behind):
@@ -203,12 +203,12 @@ def standing(before: str, after: str = "") -> Standing:
 
 
 def marked_answer(completion: object) -> str:
-    """The part of a completion that is marked as its answer (rule 1), or all of it, with special tokens as spaces."""
+    """The part of a completion that is marked as its answer (rule 1), else all of it, with special tokens replaced by spaces."""
     return _SPECIAL_TOKEN.sub(" ", _marked(plain_characters(tail(completion)).strip()))
 
 
 def without_markup(text: str) -> str:
-    r"""The text without special tokens, code fences, bold, headings, `\text{…}` and a `$…$` around all of it."""
+    r"""The text without special tokens, code fences, bold, headings, `\text{…}` and a `$…$` around the whole."""
     fence = _FENCE.fullmatch(text.strip())
     text = fence.group(1) if fence else text
     text = _SPECIAL_TOKEN.sub(" ", text)
@@ -260,7 +260,7 @@ def _tagged(text: str) -> str:
 
 
 def _json_value(text: str) -> str | None:
-    """The answer of a JSON object that is the whole text: a string or a number under one of the usual names."""
+    """If the whole text is a JSON object, its string or number under one of the usual names; else None."""
     fence = _FENCE.fullmatch(text)
     text = (fence.group(1) if fence else text).strip()
     if not (text.startswith("{") and text.endswith("}") and '"' in text):

@@ -1,7 +1,7 @@
 """Reading ground truth: the `check_gold` convention and strict readers of answer fields.
 
-Everything here raises ValueError with the field's name: a broken answer is a data error, found when data is loaded.
-Values may come from JSON or Parquet, so a missing key can also be None and a list a numpy array.
+All functions raise ValueError with the field's name: a broken answer is a data error, reported when data is loaded. Values may
+come from JSON or Parquet, so a missing key can also be None, and a list a numpy array.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Reward = TypeVar("Reward", bound=Callable[..., Any])
 CheckGold = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 
 MAX_COORDINATE = 1e6
-"""Largest magnitude of a coordinate (pixels) or a time (seconds, 11 days); beyond it a value is not believed."""
+"""Largest valid magnitude of a coordinate (pixels) or a time (seconds; 11 days)."""
 
 
 def gold_check(check: CheckGold) -> Callable[[Reward], Reward]:
@@ -28,13 +28,13 @@ def gold_check(check: CheckGold) -> Callable[[Reward], Reward]:
 
 
 def whole_text(reward: Reward) -> Reward:
-    """Decorator: the reward reads the whole completion, not the conclusion alone."""
+    """Decorator: the reward reads the whole completion, not just the conclusion."""
     reward.whole_text = True  # type: ignore[attr-defined]
     return reward
 
 
 def field(answer: Mapping[str, Any], *names: str) -> Any:
-    """The first of the named fields that is there and not None; ValueError if none is."""
+    """The first of the named fields that is present and not None."""
     if not isinstance(answer, Mapping):
         raise ValueError(
             f"answer: expected an object with {' or '.join(map(repr, names))}, got {answer!r:.80}"
@@ -48,7 +48,7 @@ def field(answer: Mapping[str, Any], *names: str) -> Any:
 
 
 def number(value: Any, name: str, limit: float = MAX_COORDINATE) -> float:
-    """A finite number that is not a boolean, of at most `limit` in magnitude."""
+    """A finite number, not a boolean, of magnitude at most `limit`."""
     if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__") or hasattr(value, "__len__"):
         raise ValueError(f"{name}: expected a number, got {value!r:.80}")
     result = float(value)

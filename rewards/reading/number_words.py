@@ -1,6 +1,6 @@
 """Whole numbers written as words, read strictly: English by text2num, Chinese by spelling the value back and comparing.
 
-What is not exactly one number (`two three`, `三百五`, `十几`, `twenty eleven`) is none: it is never read in part.
+A text that is not exactly one number (`two three`, `三百五`, `十几`, `twenty eleven`) is never read in part.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CHINESE = re.compile(
 
 
 def number_word(text: str) -> int | None:
-    """The whole number of at least 0 that the whole text spells (`forty-two`, `a hundred and five`, `二十三`), else None."""
+    """The number >= 0 that the whole text spells (`forty-two`, `a hundred and five`, `二十三`), else None."""
     text = text.strip()
     if len(text) > 200:
         return None
@@ -45,8 +45,8 @@ def number_word(text: str) -> int | None:
 
 
 def with_digits(text: str) -> str:
-    """The text with digits for every number that is spelled out. Words that follow each other without being one number are
-    replaced one by one, so that they stay several."""
+    """The text with spelled-out numbers replaced by digits. Adjacent number words that do not form one number are replaced one
+    by one."""
     text = _DOZEN.sub("1", text)
     text = _ENGLISH.sub(_english_digits, text)
     return _CHINESE.sub(_chinese_digits, text)

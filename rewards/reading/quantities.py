@@ -1,4 +1,4 @@
-r"""The one number that an answer states, read strictly: a number that is a part of something else is none.
+r"""The one number that an answer states. Numbers that are part of something else do not count.
 
 `stated_number` reads what `rewards.reading.final_answer` found: `3`, `three cats`, `about 12.5 cm`, `2 + 1 = 3`, `5 cats, 8 animals in
 total`. It refuses bounds (`more than 3`, `3+`), ranges and alternatives (`3-4`, `3 or 4`), fractions and ordinals of words
@@ -17,7 +17,7 @@ from rewards.reading.number_words import with_digits
 from rewards.reading.text import PlainNumber, decimal_comma, plain_number
 
 MAX_NUMBERS = 100
-"""A clause with more numbers than this states none."""
+"""A clause with more numbers than this states no number."""
 
 _SCALES = {
     "dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
@@ -27,14 +27,14 @@ _SCALE = re.compile(
     r"\s{0,3}(dozen|hundred|thousand|million|billion|trillion|[mb]n|百万|[万亿百千])s?(?![a-z])",
     re.IGNORECASE,
 )
-# Glued to a number: a scale (3M, 5k, 2bn) or a unit (12cm, 5km/h).
+# Written directly after a number: a scale (3M, 5k, 2bn) or a unit (12cm, 5km/h).
 _SUFFIX = re.compile(
     r"([-+]?[$€£¥]?[0-9][0-9.,]*)(?:([kKM]|[bm]n|B)|(?:[kcmdnµμ]?m|[kmµμ]?g|m?[sl]|m?L|[kMGT]?B|h|hrs?|min|ft|in|lbs?|oz|px|°[CF]?)(?:\^?\{?[23]\}?|[²³])?(?:/[a-z]{1,3})?)\Z"
 )
 
 _TOKEN = re.compile(
     r"[A-Za-z0-9_.,:/^%+\-–—$€£¥#~=<>≤≥≈×*\\°²³{}−]+"
-)  # a number with whatever is glued to it
+)  # a number with whatever directly follows it
 _GROUPED = re.compile(r"(?<![0-9.,]\s)(?<![0-9.,])[0-9]{1,3}(?:\s[0-9]{3}){1,5}(?:\.[0-9]{1,9})?(?!\s?[0-9])")
 
 _BOUND_BEFORE = re.compile(
@@ -90,13 +90,13 @@ class Number(NamedTuple):
 
 
 class _Mention(NamedTuple):
-    number: Number | None  # None: there are digits that are no number of their own
+    number: Number | None  # None: digits that are part of something else
     total: bool
-    year: bool = False  # "in 2010": a time, where there is another number
+    year: bool = False  # "in 2010": a year if there is another number
 
 
 def stated_number(text: str) -> Number | None:
-    """The one number that an answer text states, or None if it states none, or several, or leaves it open."""
+    """The one number that an answer states, or None if it states none or several, or leaves it open."""
     text = _POWER.sub(r"e\1", re.sub(r"\A-\s(?=[0-9.,]+\Z)", "-", text))
     plain = plain_number(text) or decimal_comma(text)
     if plain:
@@ -118,7 +118,7 @@ def stated_number(text: str) -> Number | None:
 
 
 def _agreed(stated: list[tuple[str, _Mention]]) -> Number | None:
-    """The number that the mentions agree on: the only one, the one that is said to be the total, or one that is restated."""
+    """The number that all mentions agree on: the only one, the declared total, or one that is restated."""
     stated = [item for item in stated if not item[1].year] or stated
     if not stated:
         return None
@@ -131,14 +131,14 @@ def _agreed(stated: list[tuple[str, _Mention]]) -> Number | None:
 
 
 def _once(match: re.Match[str]) -> str:
-    """`three (3)`: the same number twice is one mention; anything else in the brackets stays."""
+    """Merge `three (3)` into one mention; brackets with anything else are kept."""
     before = re.search(r"([0-9][0-9.,]*)\Z", match.string[: match.start()][-40:])
     same = before and (plain := plain_number(before.group(1))) and plain == plain_number(match.group(1))
     return "" if same else match.group()
 
 
 def _right_side(text: str) -> str:
-    """What an equation says (`2 + 1 = 3`), if its left side isn't another number; other texts as they are."""
+    """The result of an equation (`2 + 1 = 3`) unless its left side is another number; other texts unchanged."""
     sides = re.split(r"(?<![<>!=≤≥])=(?!=)", text)
     if len(sides) == 1 or not re.search(r"[0-9]", sides[-1]):
         return text
@@ -192,7 +192,7 @@ def _mentions(text: str) -> Iterator[_Mention]:
 
 
 def _number(core: str, before: str, after: str) -> Number | None:
-    """The number of one token with the words around it; None if it is no number of its own."""
+    """The number of a token, given the words around it; None if it is part of something else."""
     if _BOUND_BEFORE.search(before) or _BOUND_AFTER.match(after) or _PART_AFTER.match(after):
         return None
     whole = re.fullmatch(r"([0-9]{1,9})/\1", core)  # 3/3: three of three

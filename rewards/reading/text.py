@@ -1,7 +1,7 @@
-"""Reading what a model wrote: bounded, linear-time, ASCII-only; never evaluates and never raises.
+"""Reading what a model wrote, in bounded linear time; never evaluates and never raises.
 
-Only the last MAX_CHARS characters of a text are read, so a megabyte of output costs what a page costs. Digits are ASCII
-digits: `\\d` of other scripts, NaN, Infinity, true and quoted numbers are not numbers.
+Only the last MAX_CHARS characters of a text are read. Digits are ASCII digits: digits of other scripts, NaN, Infinity, true and
+quoted numbers are not numbers.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from fractions import Fraction
 from typing import NamedTuple
 
 MAX_CHARS = 20_000
-"""Characters read from the end of a completion; a final answer that starts before them is not seen."""
+"""Number of characters read from the end of a completion; a final answer that starts earlier is not seen."""
 
 NUMBER = r"[-+]?(?:[0-9]{1,15}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})(?:[eE][-+]?[0-9]{1,3})?"
-"""A plain decimal number; every quantifier is bounded, so matching cannot backtrack far."""
+"""A plain decimal number. All quantifiers are bounded, which limits backtracking."""
 
 
 class PlainNumber(NamedTuple):
-    """A number as written: exact value, whether a percent sign followed (value 28 for '28 %'), and if it had a point."""
+    """A number as written: its exact value, whether a percent sign followed ('28 %' has value 28), and whether it had a point."""
 
     value: Fraction
     percent: bool
@@ -26,7 +26,7 @@ class PlainNumber(NamedTuple):
 
 
 def tail(completion: object) -> str:
-    """The part of a completion that is read; anything that is not a string is read as empty."""
+    """The part of a completion that is read; anything other than a string counts as empty."""
     return completion[-MAX_CHARS:] if isinstance(completion, str) else ""
 
 
@@ -34,7 +34,7 @@ _BOXED = re.compile(r"\\(?:f?boxed|fbox)\s{0,3}(\{|[0-9]{1,100}(?:\.[0-9]{1,100}
 
 
 class Boxed(NamedTuple):
-    r"""One `\boxed{…}`: where it starts (its backslash) and ends in the text, and its content."""
+    r"""One `\boxed{…}`: its start (the backslash) and end in the text, and its content."""
 
     start: int
     end: int
@@ -42,7 +42,7 @@ class Boxed(NamedTuple):
 
 
 def boxed_answers(text: str) -> list[Boxed]:
-    r"""All complete outermost `\boxed{…}` (balanced braces) and `\boxed 7` in order. One pass, whatever the nesting."""
+    r"""All complete outermost `\boxed{…}` (balanced braces) and `\boxed 7` in order. One pass, whatever the depth of nesting."""
     found = list(_BOXED.finditer(text))
     if not found:
         return []
@@ -73,7 +73,7 @@ def boxed_answers(text: str) -> list[Boxed]:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Content of the last complete `\boxed{…}`; None if there is none. Of several boxed answers the last one counts."""
+    r"""Content of the last complete `\boxed{…}`; None if there is none."""
     boxes = boxed_answers(text)
     return boxes[-1].content if boxes else None
 
@@ -84,8 +84,8 @@ _CONNECTOR = re.compile(
 
 
 def last_boxed_list(text: str, side_by_side: bool = False) -> list[str]:
-    r"""The last boxed answers that one list connects, as `\boxed{1}, \boxed{2} and \boxed{3}`: all of it is one answer with
-    several values. Boxes with other text between them are not connected, nor, unless `side_by_side`, those with only space."""
+    r"""The last list of boxed answers, such as `\boxed{1}, \boxed{2} and \boxed{3}`, which is one answer with several values.
+    Boxes with other text between them are separate; so are boxes with only space between them, unless `side_by_side`."""
     boxes = boxed_answers(text)
     run = boxes[-1:]
     for before, after in zip(reversed(boxes[:-1]), reversed(boxes[1:]), strict=True):
@@ -132,7 +132,7 @@ def plain_number(text: str) -> PlainNumber | None:
     value = Fraction(int(whole + decimals or "0"), 10 ** len(decimals))
     if exponent:
         power = int(exponent.replace("−", "-"))
-        if abs(power) > 400:  # 1e999 is no answer to anything; exact powers of ten stay small this way
+        if abs(power) > 400:  # keeps exact powers of ten small
             return None
         value *= Fraction(10) ** power
     if sign in ("-", "−"):
@@ -155,8 +155,8 @@ def decimal_comma(text: str) -> PlainNumber | None:
 
 
 def plain_text(text: str) -> str:
-    r"""A text for exact comparison of words: `\text{…}` unwrapped, `$`, `*` and quotes around it dropped, white space
-    collapsed, case folded, one final `.`, `,`, `;`, `:` or `!` dropped."""
+    r"""Normalised text for comparing words: `\text{…}` unwrapped, surrounding `$`, `*` and quotes removed, white space collapsed,
+    case folded, and one final `.`, `,`, `;`, `:` or `!` removed."""
     text = _SPACE_COMMAND.sub(" ", _TEXT_COMMAND.sub(r"\1", text))
     text = " ".join(text.split()).strip("$*\"'`“”‘’ ")
     return text.rstrip(".,;:! ").casefold()

@@ -1,10 +1,10 @@
-r"""One form for characters that mean the same: every reward that reads text goes through here, truths and answers alike.
+r"""Normalising characters that mean the same, in truths and answers alike.
 
 `plain_characters` is for any text: full-width forms, CJK punctuation, minus signs, quotes, spaces and invisible characters
 become ASCII. `latex_symbols` is for mathematics, after it: `²` becomes `^{2}`, `√3` `\sqrt{3}`, `½` `\frac{1}{2}`, `π` `\pi`.
 
-Only the form changes. Digits of other scripts, circled and Roman numerals and letters that look like digits stay what they are,
-and so does an invisible character between two letters or digits: whoever reads numbers refuses it there.
+Digits of other scripts, circled and Roman numerals, and letters that look like digits are not changed, nor is an invisible
+character between two letters or digits: readers of numbers reject it there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import unicodedata
 _INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff"
 _INVISIBLE_AT_AN_EDGE = re.compile(rf"(?<![^\W_])[{_INVISIBLE}]+|[{_INVISIBLE}]+(?![^\W_]|[{_INVISIBLE}])")
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
-# A dash that stands for a minus: before a value and not after one (`3–8` is a range). An em dash must touch the value.
+# A dash used as a minus: before a value and not after one (`3–8` is a range). An em dash must touch the value.
 _DASH_AS_MINUS = re.compile(r"(?<![\w.)\]}%°])(?:[\u2010-\u2013]\s?|[\u2014\u2015])(?=[0-9.\\√π∞½¼¾(])")
 
 _PLAIN = str.maketrans(
@@ -42,8 +42,8 @@ _PLAIN = str.maketrans(
 
 
 def plain_characters(text: str) -> str:
-    """The text with ASCII for its full-width forms, CJK punctuation, minus signs, quotes and spaces, and without invisible
-    characters (but for those between two letters or digits)."""
+    """The text with ASCII for full-width forms, CJK punctuation, minus signs, quotes and spaces, and without invisible characters
+    (except between two letters or digits)."""
     if text.isascii():
         return text
     text = _SPACES.sub(" ", _INVISIBLE_AT_AN_EDGE.sub("", text))
@@ -54,7 +54,7 @@ _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ",
 _SUBSCRIPT = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑₒₓₙₖₘ", "0123456789+-=()aeoxnkm")
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ]{1,40}")
 _SUBSCRIPTS = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑₒₓₙₖₘ]{1,40}")
-# The sign covers the number or the letter behind it; before a bracket it covers what the bracket holds.
+# The root sign covers the number or letter after it, or the contents of a bracket after it.
 _ROOT = re.compile(r"([√∛∜])\s?([0-9]{1,40}(?:\.[0-9]{1,40})?|[A-Za-zπ])?")
 _ROOT_COMMAND = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 

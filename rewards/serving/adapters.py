@@ -1,4 +1,4 @@
-"""Adapters for reward functions written for EasyR1 and for verl; functions written for TRL need none.
+"""Adapters for reward functions written for EasyR1 and verl. Functions written for TRL need none.
 
 EasyR1    `compute_score(reward_inputs: list[dict], **kwargs) -> list[dict]`   module's REWARD_TYPE = "batch"
           `compute_score(reward_input: dict, **kwargs) -> dict`               REWARD_TYPE = "sequential"
@@ -7,16 +7,16 @@ verl      `compute_score(data_source, solution_str, ground_truth, extra_info=Non
           `compute_score(data_sources, solution_strs, ground_truths, extra_infos) -> list`            ("batch")
           A dict holds "score" (newer versions) or "reward" (older ones).
 
-What they are given, and from where in a row:
+What they receive, and from which column of a row:
 
 `response`, `solution_str`   the text: the conclusion under a grammar, unless the configuration says `text: full`
 `response_length`            tokens of the whole completion, or None where the caller has no token ids
 `ground_truth`               the row's column `ground_truth`; else `reward_model["ground_truth"]` (verl's schema);
-                             else `answer["value"]` of an answer that has nothing else; else the typed answer itself
+                             else `answer["value"]` if the answer has no other key; else the whole answer
 `data_source`                the row's column `data_source`, else `source`
 `extra_info`                 the row's column `extra_info`, else a dict of the row without prompt and media
 
-Every other key of a result is kept beside the reward and logged, as in the original frameworks.
+All other keys of a result are kept beside the reward and logged, as in the original frameworks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REWARD_KEYS = {"easyr1": ("overall",), "verl": ("score", "reward")}
 def adapt(
     function: Callable[..., Any], style: str, arguments: Mapping[str, Any], name: str
 ) -> Callable[..., Any]:
-    """`function` as a native one: unchanged for `sample` and `batch`, else wrapped with `arguments` inside."""
+    """`function` as a native one: unchanged for styles `sample` and `batch`, else wrapped, with `arguments` bound."""
     if style in ("sample", "batch"):
         return function
     if is_async(function):
@@ -54,7 +54,7 @@ def adapt(
 def from_easyr1(function: Callable[..., Any], *, sequential: bool = False) -> Callable[..., list[Any]]:
     """EasyR1's `compute_score` as a batch function."""
 
-    # The named arguments are TRL's; they are taken out of the columns here and not used.
+    # TRL's arguments are named here only to keep them out of `columns`.
     def batch(
         completions: list[Any],
         completion_ids: list[Any] | None = None,
@@ -97,10 +97,10 @@ def from_verl(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def from_verl_batch(function: Callable[..., Any]) -> Callable[..., list[Any]]:
-    """verl's batch `compute_score` as a per-sample function over a batch of one.
+    """verl's batch `compute_score` as a per-sample function, called with batches of one.
 
-    verl's batch form carries no promise about who shares a batch, so one by one is the same, and a rollout that
-    breaks the function then costs no other.
+    verl does not define which rollouts share a batch, so this is equivalent, and a rollout that breaks the function does not
+    affect others.
     """
 
     def sample(completion: str, **row: Any) -> Any:
@@ -118,7 +118,7 @@ def from_verl_batch(function: Callable[..., Any]) -> Callable[..., list[Any]]:
 
 
 def ground_truth(row: Mapping[str, Any]) -> Any:
-    """The `ground_truth` of a row, as the table above says."""
+    """The `ground_truth` of a row, by the table above."""
     if row.get("ground_truth") is not None:
         return row["ground_truth"]
     if isinstance(row.get("reward_model"), dict) and row["reward_model"].get("ground_truth") is not None:
@@ -128,7 +128,7 @@ def ground_truth(row: Mapping[str, Any]) -> Any:
 
 
 def extra_info(row: Mapping[str, Any]) -> Any:
-    """The `extra_info` of a row, as the table above says."""
+    """The `extra_info` of a row, by the table above."""
     if row.get("extra_info") is not None:
         return row["extra_info"]
     return {key: value for key, value in row.items() if key not in ("prompt", "images", "videos")}
@@ -156,7 +156,7 @@ def _is_sequential(function: Callable[..., Any], names: set[str]) -> bool:
 
 
 def _reward(result: Any, style: str) -> Any:
-    """A framework's result with its reward under the key `reward`, everything else kept."""
+    """A framework's result with its reward renamed to `reward` and everything else kept."""
     if not isinstance(result, Mapping):
         return result
     for key in REWARD_KEYS[style]:

@@ -1,8 +1,8 @@
-"""Rewards of a service (`python -m rewards serve`) as if they were here: `{function: http, url: …, name: giou}`.
+"""Client of a reward service (`python -m rewards serve`): `{function: http, url: …, name: giou}`.
 
-A reward is a pure question, so asking twice is safe: connections refused or broken, time-outs and "busy" answers
-are retried with growing, random pauses until `retry_for_s` is over. Then the rollouts fail with the reason, are
-counted like any other failure, and too many of them stop the run.
+Scoring has no side effects, so requests can be repeated: refused or broken connections, time-outs and "busy" responses are
+retried with growing, random pauses for `retry_for_s`. After that the rollouts fail with the reason and count like any other
+failure; too many of them stop the run.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from rewards.errors import PluginError
 from rewards.serving import wire
 from rewards.serving.items import Failure, Item, Metrics, Outcome
 
-BUSY = (429, 502, 503, 504)  # the service (or a proxy before it) says: later
+BUSY = (429, 502, 503, 504)  # statuses by which the service, or a proxy in front of it, asks to retry later
 
 
 class Remote:
     """A reward function of a service. Thread-safe.
 
-    url                 of the service, e.g. http://10.0.0.7:8600
-    name                of the function there
-    token_env           name of the environment variable that holds the bearer token, if the service wants one
-    batch_size          rollouts per request (a request that is too large for the service is halved)
-    connections         requests under way at once
-    request_timeout_s   limit for the answer to one request; must exceed what a batch takes
-    connect_timeout_s   limit for opening a connection
-    retry_for_s         how long one batch is tried before its rollouts fail
+    url                 address of the service, e.g. http://10.0.0.7:8600
+    name                name of the function there
+    token_env           environment variable that holds the bearer token, if the service needs one
+    batch_size          rollouts per request (a request that the service refuses as too large is split in two)
+    connections         concurrent requests
+    request_timeout_s   time limit for the response to one request; must exceed what scoring a batch takes
+    connect_timeout_s   time limit for opening a connection
+    retry_for_s         how long one batch is retried before its rollouts fail
     start_for_s         how long to wait for the service at the start
     """
 
@@ -61,11 +61,11 @@ class Remote:
             headers={**headers, "Content-Type": "application/json"},
             timeout=httpx.Timeout(request_timeout_s, connect=connect_timeout_s, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            trust_env=False,  # a proxy for the internet is not the way to a machine beside us
+            trust_env=False,  # proxies configured for the internet do not lead to machines on the local network
         )
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="rewards-http")
         self._lock = threading.Lock()
-        self.retries = 0  # requests that had to be repeated
+        self.retries = 0  # requests that were repeated
         try:
             self.signature = self._find(start_for_s)
         except BaseException:
@@ -73,7 +73,7 @@ class Remote:
             raise
 
     def healthy(self) -> bool:
-        """True if the service answers and has the function, asked once."""
+        """Whether the service responds (one attempt) and has the function."""
         try:
             answer = self._client.get("/health")
             return answer.status_code == 200 and self.name in answer.json()["functions"]
@@ -81,7 +81,7 @@ class Remote:
             return False
 
     def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
-        """Score items, batches side by side."""
+        """Score items, with several batches in progress at once."""
         size = len(items) if self.signature.whole_groups else self._batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
         if len(batches) == 1:
@@ -108,7 +108,7 @@ class Remote:
         return problems
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._threads.shutdown(wait=True)
         self._client.close()
 
@@ -135,15 +135,17 @@ class Remote:
             return [Outcome(None, {}, answer)] * len(items), []
         try:
             if answer["function"] != self.name or [result["key"] for result in answer["results"]] != keys:
-                raise ValueError("the answer is not about these rollouts")
+                raise ValueError("the response is for other rollouts")
             outcomes = [wire.outcome_from_json(result) for result in answer["results"]]
             return outcomes, [(str(name), float(value)) for name, value in answer["metrics"]]
         except (KeyError, TypeError, ValueError) as error:
-            failure = Failure("remote", f"unexpected answer of {self.url}: {type(error).__name__}: {error}")
+            failure = Failure(
+                "remote", f"unexpected response from {self.url}: {type(error).__name__}: {error}"
+            )
             return [Outcome(None, {}, failure)] * len(items), []
 
     def _ask(self, method: str, path: str, message: Any, patience_s: float) -> Any:
-        """The answer to a request, repeated while the service cannot be reached; a Failure if it refuses."""
+        """The response to a request, retried while the service cannot be reached; a Failure if it refuses."""
         try:
             body = None if message is None else wire.dumps(message)
         except (TypeError, ValueError) as error:
@@ -159,7 +161,7 @@ class Remote:
             return attempts(self._once, method, path, body)
         except (httpx.TransportError, _Busy) as error:
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return Failure("remote", f"no answer from {self.url} for {patience_s:g} s; last: {why}")
+            return Failure("remote", f"no response from {self.url} for {patience_s:g} s; last: {why}")
         except _Refused as error:
             return Failure("remote", str(error))
 
@@ -171,7 +173,7 @@ class Remote:
             raise _Refused(f"{answer.status_code} from {self.url}{path}: {answer.text[:300]}")
         try:
             return wire.loads_untrusted(answer.content)
-        except ValueError as error:  # cut short, or not from the service: ask again
+        except ValueError as error:  # truncated, or from something else: retry
             raise _Busy(f"not JSON: {error}") from None
 
     def _count(self, state: tenacity.RetryCallState) -> None:
@@ -180,8 +182,8 @@ class Remote:
 
 
 class _Busy(Exception):
-    """Try again later."""
+    """The request should be retried later."""
 
 
 class _Refused(Exception):
-    """Trying again would not help."""
+    """Retrying would not help."""

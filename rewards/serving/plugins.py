@@ -1,9 +1,8 @@
-"""Finding reward functions by name, and reading from their signature how they want to be called.
+"""Finding reward functions by name and loading them.
 
-A name is tried in this order: `path/to/file.py:function`; `package.module:function`; a built-in's short name;
-an entry point of the group `onsight.rewards`; a dotted path `package.module.function`. Plugins need no import
-of ours. A class is taken as a function with state: it is called once, with the configured keyword arguments,
-and the instance is what scores.
+A name is looked up in this order: `path/to/file.py:function`; `package.module:function`; a built-in's short name; an entry
+point of the group `onsight.rewards`; a dotted path `package.module.function`. Plugins need not import anything of this project.
+A class is a function with state: it is instantiated once with the configured keyword arguments, and the instance is called.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ ENTRY_POINT_GROUP = "onsight.rewards"
 
 @dataclass(frozen=True)
 class Available:
-    """A function that can be used by its short name."""
+    """A function that has a short name."""
 
     name: str
     target: str  # module:function
@@ -49,7 +48,7 @@ class Available:
 
 
 def builtins() -> dict[str, str]:
-    """Short names of the functions of this package: name -> `module:function`."""
+    """Short names of this package's own functions: name -> `module:function`."""
     return {**BUILTINS, "http": "rewards.serving.client:Remote"}
 
 
@@ -66,7 +65,7 @@ def is_builtin(name: str) -> bool:
 
 
 def load(name: str) -> Callable[..., Any]:
-    """The function or class that `name` stands for; PluginError says what was looked for and where."""
+    """The function or class that `name` refers to. PluginError says what was looked for and where."""
     file, _, attribute = name.rpartition(":")
     if file.endswith(".py"):
         return _attribute(_module_from_file(Path(file)), attribute, name)
@@ -90,15 +89,14 @@ def load(name: str) -> Callable[..., Any]:
     raise PluginError(
         f"reward '{name}': no built-in or entry point of the group '{ENTRY_POINT_GROUP}' has this name"
         + (f"; did you mean '{near[0]}'?" if near else ".")
-        + f" Known: {', '.join(known)}. Else give module:function or file.py:function."
+        + f" Known: {', '.join(known)}. Otherwise give module:function or file.py:function."
     )
 
 
 def bind(name: str, style: str, arguments: Mapping[str, Any]) -> Bound:
-    """Load `name` and put the configured arguments into it, refusing those that it cannot take.
+    """Load `name` and bind the configured arguments, refusing those that it does not take.
 
-    A class is called with the arguments, and its instance is the function. Functions of EasyR1 and verl come back
-    adapted; the signature keeps saying what they were.
+    A class is instantiated with the arguments. Functions written for EasyR1 and verl are adapted.
     """
     loaded: Any = load(name)
     if inspect.isclass(loaded):
@@ -120,7 +118,7 @@ def bind(name: str, style: str, arguments: Mapping[str, Any]) -> Bound:
     signature = read_signature(native, "batch" if kind in ("batch", "easyr1") else "sample", arguments)
     signature = with_attributes(replace(signature, asynchronous=is_async(native)), loaded)
     if signature.whole_groups and signature.style == "sample":
-        raise PluginError(f"reward '{name}': only batch functions can ask for whole groups")
+        raise PluginError(f"reward '{name}': only batch functions can get whole groups")
     many = getattr(loaded, "many", None) if signature.style == "sample" and not arguments else None
     return Bound(functools.partial(native, **arguments), signature, getattr(loaded, "check_gold", None), many)
 
@@ -146,7 +144,7 @@ def _attribute(module: Any, attribute: str, name: str) -> Any:
 def _import(module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
-    except Exception as error:  # an import runs the plugin's code, so anything can come
+    except Exception as error:  # importing runs the plugin's code, which may raise anything
         raise PluginError(
             f"reward '{name}': importing '{module}' failed: {type(error).__name__}: {error}"
         ) from error
@@ -156,8 +154,8 @@ def _module_from_file(file: Path) -> Any:
     path = file.expanduser().resolve()
     if not path.is_file():
         raise PluginError(f"reward '{file}': expected a Python file at {path}, found none")
-    # One module per file and process, under a name that cannot shadow a real one; its folder goes last on the
-    # path, so that helper modules beside it can be imported.
+    # One module per file and process, with a name that cannot shadow a real one. Its folder goes last on the path, so
+    # that it can import modules beside it.
     name = f"onsight_reward_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -169,7 +167,7 @@ def _module_from_file(file: Path) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # running the plugin's file: anything can come
+    except Exception as error:  # running the plugin's code may raise anything
         del sys.modules[name]
         raise PluginError(
             f"reward '{file}': importing {path} failed: {type(error).__name__}: {error}"
@@ -178,7 +176,7 @@ def _module_from_file(file: Path) -> Any:
 
 
 def _entry_points() -> list[EntryPoint]:
-    from importlib.metadata import entry_points  # takes as long to import as everything else here together
+    from importlib.metadata import entry_points  # slow to import
 
     return list(entry_points(group=ENTRY_POINT_GROUP))
 

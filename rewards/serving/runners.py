@@ -1,4 +1,4 @@
-"""Where a reward function runs: in this process (built-ins), in a worker process (plugins), or behind HTTP."""
+"""Where a reward function runs: in this process (built-ins), in a worker process (plugins), or in a reward service (HTTP)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rewards.serving.worker import Spec
 
 
 def make_runner(config: FunctionConfig, limits: Limits, pool: Pool) -> Runner:
-    """The runner that the configuration asks for, with the function loaded; PluginError if that fails."""
+    """Load the configured function. Raises PluginError if that fails."""
     if config.function == "http":
         from rewards.serving.client import Remote
 
@@ -38,7 +38,7 @@ def make_runner(config: FunctionConfig, limits: Limits, pool: Pool) -> Runner:
 
 
 class Runner(Protocol):
-    """Calls one function: in this process, in a worker, or on another machine. Thread-safe."""
+    """Calls one function. Thread-safe."""
 
     signature: Signature
 
@@ -57,7 +57,7 @@ class InProcess:
         self.signature = self._bound.signature
         self._limits = limits
         self._waiter = Waiter()
-        # Built-ins are pure or lock for themselves; others are not expected to be called from two threads at once.
+        # Built-ins are thread-safe; other functions are not expected to be.
         self._lock = contextlib.nullcontext() if reentrant else threading.Lock()
 
     def score(self, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
@@ -88,13 +88,13 @@ class Isolated:
         return self._pool.check(self._key, rows, self._limits.timeout_s)
 
     def close(self) -> None:
-        """The pool is shared, and closed by its owner."""
+        """Nothing: the pool is shared, and its owner closes it."""
 
 
 def score_items(
     runner: Runner, items: Sequence[Item], *, whole_groups: bool, timeout_s: float
 ) -> tuple[list[Outcome], Metrics]:
-    """Score items in the calls that the function asks for; returns (outcomes in order, logged metrics)."""
+    """Score items in calls of the kind that the function takes; returns (outcomes in order, logged metrics)."""
     if runner.signature.style == "sample":
         return runner.score(items)
     if whole_groups:
@@ -103,7 +103,7 @@ def score_items(
 
 
 def _by_group(runner: Runner, items: Sequence[Item]) -> tuple[list[Outcome], Metrics]:
-    """One call per group, in the order of first appearance."""
+    """One call per group, in order of first appearance."""
     groups: dict[str | None, list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault(item.group, []).append(index)
@@ -120,10 +120,10 @@ def _by_group(runner: Runner, items: Sequence[Item]) -> tuple[list[Outcome], Met
 def _batch_then_singles(
     runner: Runner, items: Sequence[Item], budget_s: float
 ) -> tuple[list[Outcome], Metrics]:
-    """One call for all; if it fails as a whole, one call per item, so that one rollout cannot cost the others.
+    """One call for all; if it fails as a whole, one call per item, so that one bad rollout does not cost the others.
 
-    After `budget_s` seconds the second round ends as soon as it has failed for two rollouts more than it has scored:
-    a function that always hangs must not hold up the run once per rollout.
+    After `budget_s` seconds the second round ends once it has failed for two rollouts more than it has scored, so that a
+    function that always hangs does not take its time limit for every rollout.
     """
     outcomes, metrics = runner.score(items)
     whole = {outcome.failure.kind if outcome.failure else None for outcome in outcomes}

@@ -1,4 +1,4 @@
-"""How a reward function wants to be called, read from the names of its parameters."""
+"""How a reward function is called, as read from the names of its parameters."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ACCEPTED = (
 
 @dataclass(frozen=True)
 class Signature:
-    """How a reward function wants to be called."""
+    """How a reward function is called."""
 
-    style: Style  # `sample` or `batch`: what it is after adapting
-    columns: tuple[str, ...] | None  # columns of the row it reads; None = all of them
+    style: Style  # `sample` or `batch`, after adapting
+    columns: tuple[str, ...] | None  # columns of the row that it reads; None = all
     required: tuple[str, ...]  # columns without a default value
     wants: tuple[str, ...] = ()  # other arguments it names: completion_ids, log_metric, …
     asynchronous: bool = False
@@ -41,16 +41,16 @@ class Signature:
 
 @dataclass(frozen=True)
 class Bound:
-    """A loaded function in one of the two native forms, with its configured arguments inside."""
+    """A loaded function in one of the two native forms, with its configured arguments bound."""
 
     call: Callable[..., Any]
     signature: Signature
     check_gold: Callable[..., Any] | None  # (answer, row): raises ValueError for an answer it cannot read
-    many: Callable[..., list[Any]] | None = None  # (completions, answers, rows): the same values, faster
+    many: Callable[..., list[Any]] | None = None  # (completions, answers, rows): the same for many, faster
 
 
 def guess_style(function: Callable[..., Any], name: str) -> Style:
-    """The style of call, told by the names of the parameters."""
+    """The style of a function, from the names of its parameters."""
     names = set(parameters_of(function))
     if names & {"reward_inputs", "reward_input"}:
         return "easyr1"
@@ -62,12 +62,12 @@ def guess_style(function: Callable[..., Any], name: str) -> Style:
         return "sample"
     raise PluginError(
         f"reward '{name}': expected one of {ACCEPTED}; got parameters ({', '.join(parameters_of(function))}). "
-        "A decorator can hide them: use functools.wraps, or say `style:` in the configuration."
+        "A decorator can hide them: use functools.wraps, or set `style` in the configuration."
     )
 
 
 def read_signature(function: Callable[..., Any], style: Style, arguments: Mapping[str, Any]) -> Signature:
-    """Which columns a native function (`sample` or `batch`) reads, beside the configured arguments."""
+    """Signature of a native function (`sample` or `batch`); configured `arguments` are not columns."""
     provided = (BATCH_ARGUMENTS if style == "batch" else SAMPLE_ARGUMENTS) | set(arguments)
     named, required, wants, everything = [], [], [], False
     for parameter in parameters_of(function).values():
@@ -83,7 +83,7 @@ def read_signature(function: Callable[..., Any], style: Style, arguments: Mappin
 
 
 def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], name: str) -> None:
-    """Refuse configured arguments that the function cannot take, naming the nearest one it can."""
+    """Raise PluginError for configured arguments that the function does not take, suggesting the nearest one."""
     parameters = parameters_of(function)
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
@@ -95,7 +95,7 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], 
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """True for `async def` functions, also behind functools.partial or an instance's `__call__`."""
+    """True for `async def` functions, including those behind functools.partial or an instance's `__call__`."""
     while isinstance(function, functools.partial):
         function = function.func
     called = function if inspect.isroutine(function) else type(function).__call__
@@ -103,6 +103,7 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def with_attributes(signature: Signature, function: Callable[..., Any]) -> Signature:
+    """The signature with what the function's attributes declare: `whole_groups`, `whole_text`, `check_gold`."""
     return replace(
         signature,
         whole_groups=bool(getattr(function, "whole_groups", False)),
@@ -113,7 +114,8 @@ def with_attributes(signature: Signature, function: Callable[..., Any]) -> Signa
 
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Parameters by name. Raises PluginError for functions without a readable signature (some C functions)."""
     try:
         return dict(inspect.signature(function).parameters)
-    except (TypeError, ValueError) as error:  # some C functions have no signature
+    except (TypeError, ValueError) as error:
         raise PluginError(f"the signature of {function!r} cannot be read: {error}") from error

@@ -261,8 +261,8 @@ def test_rollouts_judged_in_pieces_from_several_threads_are_settled_as_if_scored
     pieces = [list(range(3, 24, 4)), *[[i for i in range(24) if i % 4 == k] for k in range(3)]]
     with Router(config(functions, **limits)) as router, ThreadPoolExecutor(4) as threads:
         judged = threads.map(
-            lambda piece: router.judge([rows[i] for i in piece], [texts[i] for i in piece]), pieces
+            lambda piece: router.run_functions([rows[i] for i in piece], [texts[i] for i in piece]), pieces
         )
         by_place = {i: one for piece, some in zip(pieces, judged, strict=True) for i, one in zip(piece, some)}
-        assert router.settle([by_place[i] for i in range(24)]) == at_once
+        assert router.combine([by_place[i] for i in range(24)]) == at_once
         assert router.pop_metrics() == metrics

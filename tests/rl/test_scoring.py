@@ -118,8 +118,8 @@ def test_rewards_of_early_rollouts_begin_before_the_last_rollout_is_finished(wat
 def test_what_finishes_while_the_thread_is_scoring_is_scored_in_one_call(watch, reporting, generated):
     requests, made, finished = generated
     asked: list[int] = []
-    judge = reporting.router.judge
-    reporting.router.judge = lambda rows, *rest: asked.append(len(rows)) or judge(rows, *rest)  # type: ignore[method-assign]
+    run_functions = reporting.router.run_functions
+    reporting.router.run_functions = lambda rows, *rest: asked.append(len(rows)) or run_functions(rows, *rest)  # type: ignore[method-assign]
     watch.go_on.clear()
     with reporting.round(requests) as scoring:
         scoring.add(finished[0], made[finished[0]])

@@ -1,0 +1,67 @@
+"""Settings of a reward service (`service.py`)."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rewards.config import FunctionConfig
+
+
+class ServiceConfig(BaseModel):
+    """A reward service."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
+
+    functions: list[FunctionConfig] = Field(min_length=1)
+    """Functions to serve, each under its `component` name or else its own. Clients set the weights."""
+    host: str = "127.0.0.1"
+    """Interface to listen on. Anything other than loopback needs a token."""
+    port: int = Field(default=8600, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    token_env: str | None = None
+    """Name of the environment variable with the bearer token that clients must send."""
+    open: bool = False
+    """true: listen on other interfaces without a token. Only for networks that nobody else can reach."""
+    max_request_mb: float = Field(default=64.0, gt=0)
+    """Largest request body, in 10^6 bytes; a larger one is refused before it is read completely."""
+    max_items: int = Field(default=4096, ge=1)
+    """Maximum number of rollouts in one request."""
+    max_requests: int = Field(default=64, ge=1)
+    """Maximum number of concurrent requests; others get status 503. A request counts once its body has arrived."""
+    max_buffered_mb: float = Field(default=256.0, gt=0)
+    """Maximum size of all bodies that are arriving, in 10^6 bytes; others get status 503."""
+    receive_timeout_s: float = Field(default=60.0, gt=0)
+    """Time limit in seconds for receiving a body."""
+    workers: int = Field(default=2, ge=1)
+    """Per function: worker processes if it is isolated, and requests scored at once."""
+    timeout_s: float = Field(default=10.0, gt=0)
+    """Time limit in seconds of one call of an isolated function."""
+    start_timeout_s: float = Field(default=120.0, gt=0)
+    """Time limit in seconds for starting a worker and importing a plugin in it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ServiceConfig:
+        names = [function.name for function in self.functions]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"functions: two are named {', '.join(twice)}; give each a `component` name")
+        if not (self.token_env or self.open or is_loopback(self.host)):
+            raise ValueError(
+                f"host {self.host}: other machines could use this service; set `token_env`, or `open: true`"
+            )
+        if self.token_env and not os.environ.get(self.token_env):
+            raise ValueError(f"token_env: the environment variable '{self.token_env}' is not set")
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a host name, which could be any machine
+        return False
