@@ -1,11 +1,11 @@
-r"""Reading and comparing mathematical answers; truths and answers go through the same steps.
+r"""Reading and comparing mathematical answers. Truths and answers go through the same steps:
 
-    find      the answer in a text: one rule
-    markup    one form for Unicode and LaTeX markup, and tokens
-    grammar   tokens to a typed value, whole or not at all
-    units     what stands behind a number: units with their size, percent, nouns
-    values    the types
-    compare   values by type; expressions that arithmetic cannot decide are left to math-verify
+    finding    finds the answer in a text
+    markup     normalises Unicode and LaTeX markup, and splits the text into tokens
+    grammar    parses tokens into a typed value (with expression, number and bracket grammars), as a whole or not at all
+    units      what may follow a number: units with their size, percent, nouns
+    values     the types
+    compare    compares values by type; expressions that arithmetic cannot decide (equality) go to math-verify (pool, verify)
 
-Nothing here evaluates text, raises on a model's text (but `Unreadable`, which `read` turns into None) or takes long.
+Nothing here evaluates text, raises on what a model writes (`Unreadable` does not leave the package) or takes long.
 """

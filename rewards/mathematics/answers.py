@@ -1,4 +1,4 @@
-"""A text that is an answer, read as typed values: whole, or not at all."""
+"""Reading a text that is an answer as typed values, as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rewards.reading.text import plain_text
 from rewards.reading.unicode import plain_characters
 
 MAX_CHARS = 1_000
-"""A longer text is no answer."""
+"""Longer texts are not answers."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read a text. `ambiguous`: why it could be read in another way too; `tokens`: what was read."""
+    """One way to read a text. `ambiguous`: why it could also be read otherwise; `tokens`: what was read."""
 
     value: Value
     ambiguous: tuple[str, ...] = ()
@@ -30,9 +30,9 @@ class Reading:
 
 @lru_cache(maxsize=8192)
 def read(text: str) -> tuple[Reading, ...]:
-    """The ways to read a text, the likeliest first; none where it cannot be read whole as mathematics or as words.
+    """The ways to read a text, the likeliest first; empty if it cannot be read whole as mathematics or as words.
 
-    More than one: `5 m` (five metres, or 5 times m), `1000,99` (a decimal comma, or two numbers).
+    There is more than one for `5 m` (five metres, or 5 times m), `1000,99` (a decimal comma, or two numbers).
     """
     text = bare(text)
     if not text or len(text) > MAX_CHARS:
@@ -57,14 +57,14 @@ _HYPHEN = re.compile(
 
 
 def bare(text: str) -> str:
-    """A text without white space, quotes and punctuation that only end or surround it."""
+    """The text without surrounding white space, quotes and punctuation."""
     text = plain_characters(text).strip()
     for _ in range(3):
         quoted = re.fullmatch(r"([\"'])([^\"']*)\1\.?", text)
         text = quoted.group(2).strip() if quoted else text
         text = re.sub(
             r"(?<!\\)[,;:]+\Z|(?<!\\)\\\Z", "", text
-        ).rstrip()  # a lone backslash was `\\ `, a space
+        ).rstrip()  # a lone backslash is left of `\\ `, a space
         if (
             text.endswith(".")
             and not text.endswith("..")
@@ -74,7 +74,7 @@ def bare(text: str) -> str:
     return text
 
 
-# One comma, not before three digits (which would be thousands), in a text that is one number and at most its unit.
+# One comma, not before three digits (thousands), in a text that is one number with an optional unit.
 _DECIMAL_COMMA = re.compile(r"([-+]?\s?[0-9]{1,20}),([0-9]{1,2}|[0-9]{4,20})(\s?[^0-9,;()\[\]{}]{0,20})")
 
 
@@ -116,7 +116,7 @@ _MATHEMATICS = re.compile(r"\\(?!text|mathrm|textbf|mbox)[A-Za-z]+|[=^_{}<>|+*/\
 
 
 def _words(text: str) -> Words | None:
-    """Words that the grammar does not know (`Route 66`, `x-axis`); None where mathematics is mixed in."""
+    """Words that the grammar does not know (`Route 66`, `x-axis`); None if mathematics is mixed in."""
     plain = plain_text(text)
     unwrapped = re.sub(r"\\(?:text|mathrm|textbf|mbox)\s?\{([^{}]*)\}", r"\1", text)
     if not _WORD.search(plain) or _MATHEMATICS.search(unwrapped.strip("$")):
@@ -166,7 +166,7 @@ def _day(text: str) -> Day | None:
 
 
 def joined(values: list[Value]) -> Value:
-    """Several answers as one list; a list among them is opened."""
+    """Several answers as one list; lists among them are flattened."""
     items: list[Value] = []
     for value in values:
         items.extend(value.items if isinstance(value, Sequence) and not value.left else [value])
@@ -174,7 +174,7 @@ def joined(values: list[Value]) -> Value:
 
 
 def is_plain_letter(value: Value) -> bool:
-    """Whether a value is one capital letter, as the name of an option is."""
+    """Whether a value is one capital letter, like the name of an option."""
     return (
         isinstance(value, Quantity)
         and value.unit is None

@@ -15,11 +15,11 @@ _LINES = {"cases", "aligned", "align", "align*", "gathered", "split", "rcases", 
 
 
 class BracketParser(NumberParser):
-    """Reads what stands in brackets or in an environment."""
+    """Reads brackets and environments."""
 
     @abstractmethod
     def whole(self) -> Value:
-        """The value of all tokens; Unreadable if any is left."""
+        """The value of all tokens. Raises Unreadable if any are left."""
 
     @abstractmethod
     def answer(self) -> Value:
@@ -27,7 +27,7 @@ class BracketParser(NumberParser):
 
     @abstractmethod
     def expression(self) -> Expr:
-        """A sum, which must be a number and no list."""
+        """A sum that is an expression and not a list."""
 
     def brackets(self) -> Expr | Value:
         """A group (its expression), a tuple, an interval, a set, a list; set-builder notation is a relation."""
@@ -44,7 +44,7 @@ class BracketParser(NumberParser):
         if left == "\\{":
             self.in_set_builder = outer
             if self.accept("mid", "|", ":"):
-                value = self.answer()  # {x | x > 3} is what x > 3 says
+                value = self.answer()  # {x | x > 3} is read as x > 3
                 self.expect("\\}")
                 self.bars = outer_bars
                 return value
@@ -90,7 +90,7 @@ class BracketParser(NumberParser):
         return Expr("call", ("det", matrix)) if name == "vmatrix" else matrix
 
     def lines(self) -> Value:
-        """Equations under each other: a list."""
+        """The lines of an environment such as `cases`, as a list."""
         items: list[Value] = []
         end = next((i for i in range(self.at, len(self.tokens)) if self.tokens[i].kind == "end"), None)
         if end is None:
@@ -109,5 +109,5 @@ class BracketParser(NumberParser):
 
 
 def _grouped(value: Value) -> Expr | Value:
-    """What a pair of brackets around one value is: its expression; a bracketed unit or relation stays what it is."""
+    """The meaning of brackets around one value: its expression if it has no unit, else the value itself."""
     return value.expr if isinstance(value, Quantity) and value.unit is None else value

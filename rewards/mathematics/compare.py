@@ -1,8 +1,7 @@
-r"""Whether an answer's value is the truth's, by type.
+r"""Comparing the values of a truth and an answer by type.
 
-The result is a list of pairs of expressions that math-verify still has to find equal: empty where everything was decided here,
-None where the values differ. Exact arithmetic decides rational numbers, floating point refutes expressions that differ
-(variables at fixed points), exact values at points confirm rational functions, and only what is then still open is asked.
+The result is the pairs of expressions that math-verify still has to compare: empty if the values are equal, None if they differ.
+`equality.py` decides most expressions without it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _BRACKETS = {("<", ">"): ("(", ")")}
 
 
 def compare(gold: Value, predicted: Value, strict: bool = True) -> Pairs | None:
-    """What is left to ask, or None if they differ. `strict`: for a number a value must be given, not arithmetic."""
+    """The pairs left to compare, or None if the values differ. `strict`: arithmetic does not answer a number."""
     if isinstance(gold, Chain):
         return _equations(gold, predicted, strict)
     if isinstance(predicted, Chain):
@@ -35,7 +34,7 @@ def compare(gold: Value, predicted: Value, strict: bool = True) -> Pairs | None:
             predicted = Quantity(Expr("/", predicted.terms))
         if isinstance(predicted, Sequence) and not predicted.left:
             items = {item for item in predicted.items if not isinstance(item, Chain)}
-            if len(items) == len(predicted.items):  # one value written in different ways: `3/4, or 75 %`
+            if len(items) == len(predicted.items):  # one value written in several ways: `3/4, or 75 %`
                 return both(compare(gold, item, strict) for item in predicted.items)
         return quantities(gold, predicted, strict) if isinstance(predicted, Quantity) else None
     if isinstance(gold, Words):
@@ -55,8 +54,8 @@ def compare(gold: Value, predicted: Value, strict: bool = True) -> Pairs | None:
 
 
 def given_values(chain: Chain) -> list[Value]:
-    """The value that a chain of equations gives: what stands last behind a name (`x = 2 + 3 = 5`, `5 = x`), or every member of
-    a true equation between numbers (`3/4 = 0.75`). None for `2 = 5`, `|x| = 5`, `x > 5`. What follows `\\approx` is a remark."""
+    """The value that a chain of equations gives: the last one after a name (`x = 2 + 3 = 5`, `5 = x`), or all members of a true
+    equation between numbers (`3/4 = 0.75`). Empty for `2 = 5`, `|x| = 5`, `x > 5`. What follows `\\approx` is ignored."""
     members = list(chain.members)
     if not set(chain.relations) <= {"=", "approx", "sim", "equiv"} or any(
         member is None for member in members
@@ -75,8 +74,8 @@ def given_values(chain: Chain) -> list[Value]:
 
 
 def is_name(member: Value | None, loose: bool = False) -> bool:
-    """Whether a member of an equation names what is asked for: `x`, `f(3)`, `AB`, `(p, q)`, `Area`; `loose`: `x + y` too, any
-    expression in more than one variable (in one it is an equation to be solved)."""
+    """Whether a member of an equation names the unknown: `x`, `f(3)`, `AB`, `(p, q)`, `Area`; `loose`: also any expression in more
+    than one variable, such as `x + y` (one in a single variable is an equation to be solved)."""
     if isinstance(member, Words):
         return True
     if isinstance(member, Ratio):
@@ -114,8 +113,8 @@ def _known(expr: Expr) -> bool:
 
 
 def _agree(members: list[Value | None]) -> bool:
-    """Whether members without a name are equal to the last, as far as floating point tells; a decimal may be rounded. A member
-    with a unit that the last has not is a conversion and not compared."""
+    """Whether all members equal the last in floating point; decimals may be rounded. A member with a unit that the last one lacks
+    is a conversion and is not compared."""
     last = members[-1]
     for member in members[:-1]:
         if not isinstance(member, Quantity) or not isinstance(last, Quantity):
@@ -135,7 +134,7 @@ def _agree(members: list[Value | None]) -> bool:
 
 
 def _rounding(expr: Expr) -> float:
-    """Half a unit of the last place of a decimal."""
+    """Half a unit in the last place of a decimal, else 0."""
     if expr.op == "num" and expr.args[1] and expr.args[0].denominator > 1:
         return (
             0.5000001 * 10.0 ** -math.ceil(math.log10(expr.args[0].denominator))
@@ -146,7 +145,7 @@ def _rounding(expr: Expr) -> float:
 
 
 def _equations(gold: Chain, predicted: Value, strict: bool) -> Pairs | None:
-    """A true `x = 3` is answered by 3 or `x = 3`; other relations by the same relation, up to a factor and its direction."""
+    """A true `x = 3` is answered by 3 or `x = 3`; other relations by the same relation, up to a factor and direction."""
     if not any(is_name(member, loose=True) for member in gold.members):
         true = given_values(gold)
         if true:  # `3/4 = 0.75`
@@ -247,7 +246,7 @@ def _sequences(gold: Sequence, predicted: Value, strict: bool) -> Pairs | None:
     a, b = (_BRACKETS.get(pair, pair) for pair in brackets)
     if (
         a[0] in ("", "\\{") and b[0] in ("", "\\{") and len(gold.items) != len(predicted.items)
-    ):  # what is said twice counts once
+    ):  # duplicates count once
         gold, predicted = (
             Sequence(s.left, tuple(dict.fromkeys(s.items)), s.right) for s in (gold, predicted)
         )
@@ -269,7 +268,7 @@ def _sequences(gold: Sequence, predicted: Value, strict: bool) -> Pairs | None:
 
 
 def _ordered_names(gold: Sequence) -> bool:
-    """Whether the items are values of different names (`p = 3, q = 2`; not `x_1 = 3, x_2 = 2`), so that their order tells which."""
+    """Whether the items are values of different names (`p = 3, q = 2`, not `x_1 = 3, x_2 = 2`), so that their order matters."""
     letters = set()
     for item in gold.items:
         if (
@@ -287,7 +286,7 @@ def _in_order(gold: tuple[Value, ...], predicted: tuple[Value, ...], strict: boo
 
 
 def _any_order(gold: tuple[Value, ...], predicted: tuple[Value, ...], strict: bool) -> Pairs | None:
-    """Each truth with another answer; what floating point tells apart is never paired."""
+    """Pair each true item with a different item of the answer; items that differ in floating point are never paired."""
     left, pairs = list(predicted), []
     for item in gold:
         results = [(at, compare(item, other, strict)) for at, other in enumerate(left)]
@@ -328,7 +327,7 @@ def _same_time(gold: Clock, predicted: Clock) -> bool:
         return False
     if bool(gold.half) == bool(predicted.half):
         return _hours(gold) == _hours(predicted)
-    if gold.half:  # without its half of the day a time is only the same if it is written in 24 hours
+    if gold.half:  # without am or pm a time is only the same if written in 24 hours
         return predicted.hours == _hours(gold)
     return gold.hours in (_hours(predicted), predicted.hours)
 

@@ -1,5 +1,8 @@
-r"""Whether expressions and quantities are equal: exact arithmetic for rational numbers, floating point to refute, exact values at
-points to confirm rational functions. The result is as in `compare.py`: the pairs that are still open, or None if they differ."""
+r"""Comparing expressions and quantities without math-verify where possible.
+
+Exact arithmetic decides rational numbers, floating point (variables at fixed points) refutes expressions that differ, and exact
+values at points confirm rational functions. As in `compare.py`, the result is the pairs that are still open, or None.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,13 @@ from rewards.mathematics.units import Unit
 from rewards.mathematics.values import Quantity
 
 Pairs = tuple[tuple[Expr, Expr], ...]
-"""Expressions that math-verify still has to find equal."""
+"""Pairs of expressions that math-verify still has to compare."""
 POINTS = 3
 NO_UNIT = Unit()
 
 
 def first(results: Iterable[Pairs | None]) -> Pairs | None:
-    """The first result that needs nothing asked, else the first that is not None."""
+    """The first result with nothing left to compare, else the first that is not None."""
     pending = None
     for result in results:
         if result == ():
@@ -38,7 +41,7 @@ def first(results: Iterable[Pairs | None]) -> Pairs | None:
 
 
 def both(results: Iterable[Pairs | None]) -> Pairs | None:
-    """All of the results together; None if one is."""
+    """All results joined; None if any is None."""
     pairs: Pairs = ()
     for result in results:
         if result is None:
@@ -48,7 +51,7 @@ def both(results: Iterable[Pairs | None]) -> Pairs | None:
 
 
 def expressions(gold: Expr, predicted: Expr, strict: bool) -> Pairs | None:
-    """Equal expressions. Decimals are equal up to 1e-6, absolute and relative, so 0.333333 is 1/3."""
+    """Compare expressions. Decimals are equal up to 1e-6, absolute and relative, so 0.333333 is 1/3."""
     if gold == predicted:
         return ()
     if gold.op == "matrix" and predicted.op == "matrix":
@@ -87,8 +90,8 @@ def expressions(gold: Expr, predicted: Expr, strict: bool) -> Pairs | None:
 
 
 def _identical(gold: Expr, predicted: Expr) -> bool | None:
-    """Whether two rational functions are the same one, by their exact values at points of 31 bits: different ones agree at such
-    a point with probability degree / 2^31 (Schwartz 1980, Zippel 1979). None for other expressions."""
+    """Whether two rational functions are identical, by their exact values at 31-bit points: different ones agree at such a point
+    with probability degree / 2^31 (Schwartz 1980, Zippel 1979). None for other expressions."""
     for point in range(POINTS):
         a, b = exact(gold, point), exact(predicted, point)
         if a is None or b is None:
@@ -99,7 +102,7 @@ def _identical(gold: Expr, predicted: Expr) -> bool | None:
 
 
 def equal_numbers(gold: Fraction, predicted: Fraction, decimal: bool) -> bool:
-    """Equal, or for decimals nearer than 1e-6, absolute and relative to the truth."""
+    """Whether two numbers are equal, for decimals within 1e-6, absolute and relative to the truth."""
     difference = abs(gold - predicted)
     return difference == 0 or (decimal and difference * 10**6 <= min(Fraction(1), abs(gold)))
 
@@ -138,7 +141,7 @@ def _scaled(expr: Expr, factor: Fraction) -> Expr:
 
 
 def _percents(gold: Expr, a: Unit, predicted: Expr, b: Unit, strict: bool) -> Pairs | None:
-    """`28 %` may be answered 28 or 0.28; `0.28` may be answered 28 %; 28 may not: a percent of 28 is another number."""
+    """`28 %` may be answered 28 or 0.28; `0.28` may be answered 28 %; 28 may not be answered 28 %."""
     hundredth = Fraction(1, 100)
     if a.dimensions or b.dimensions:
         return None
@@ -157,7 +160,7 @@ def _percents(gold: Expr, a: Unit, predicted: Expr, b: Unit, strict: bool) -> Pa
 def _angles(
     gold: Expr, a: tuple[tuple[str, int], ...], predicted: Expr, b: tuple[tuple[str, int], ...]
 ) -> tuple[Expr, Expr] | None:
-    """Both in radians, where one is in degrees and the other is not: 90° and π/2. None where nothing is to be converted."""
+    """Both in radians if one is in degrees and the other is not (90° and π/2), else None."""
     degrees, radians = (("angle", 1),), (("rad", 1),)
     if a == degrees and (b == radians or (b == () and _has_pi(predicted))):
         return times(gold, DEGREE), predicted

@@ -27,7 +27,7 @@ _SHAPES = {"angle", "triangle", "square", "widehat"}
 _BIG = {"sum", "prod", "int", "lim", "iint", "oint"}
 SIGN_WORDS = {"negative": "-", "minus": "-", "positive": "+"}
 _CALLED = set("fghFGHPQEu")
-"""Letters that name a function where a bracket follows at once."""
+"""Letters that name a function if a bracket follows directly."""
 
 
 class ExpressionParser(BracketParser):
@@ -67,7 +67,7 @@ class ExpressionParser(BracketParser):
         return signs
 
     def note_range(self, terms: list[Expr]) -> None:
-        """`12-15`, two numbers with nothing around them: a difference, or a range?"""
+        """Note that `12-15`, two numbers with nothing around them, may be a difference or a range."""
         bare = len(terms) == 1 and self.at == 1 and self.text() == "-" and len(self.tokens) == 3
         if bare and self.kind(1) == "num" and terms[0].op == "num":
             self.ambiguous.append("a difference or a range")
@@ -107,7 +107,7 @@ class ExpressionParser(BracketParser):
         return Expr("neg", (factor,)) if sign.count("-") % 2 else factor
 
     def factor_starts(self, token: Token) -> bool:
-        """Whether a token continues a product without a sign between."""
+        """Whether a token continues a product without a multiplication sign."""
         if token.kind == "num":
             return self.tokens[self.at - 1].kind not in ("num",) and not token.spaced
         if token.kind == "letter":
@@ -119,7 +119,7 @@ class ExpressionParser(BracketParser):
         return token.text in ("(", "[", "{") or (token.text == "|" and self.bars == 0)
 
     def unit_may_start(self, token: Token) -> bool:
-        """Whether a unit may begin with this token: a letter only where it stands apart, or with a glued power (`m2`)."""
+        """Whether a unit may begin with this token: a letter only after white space or with a power attached (`m2`)."""
         if token.kind == "letter":
             powered = (
                 self.kind(1) == "num" and self.text(1) in ("2", "3") and not cast(Token, self.peek(1)).spaced
@@ -128,7 +128,7 @@ class ExpressionParser(BracketParser):
         return token.kind == "word" or token.text in ("%", "$", "€", "£", "¥", "₹", "mu")
 
     def unit_ahead(self) -> bool:
-        """Whether the letter here is a unit that ends the item."""
+        """Whether the next letter is a unit that ends the item."""
         token = cast(Token, self.peek())
         before = self.tokens[self.at - 1]
         if not self.unit_may_start(token) or not (before.kind == "num" or before.text in ("}", ")", "pi")):
@@ -169,7 +169,7 @@ class ExpressionParser(BracketParser):
         return Expr("^", (base, self.argument(exponent=True)))
 
     def argument(self, exponent: bool = False) -> Expr:
-        """What `^`, `\\frac` or `\\sqrt` takes: a group, or one token (of `\\frac12` one digit)."""
+        """The argument of `^`, `\\frac` or `\\sqrt`: a group or one token (one digit in `\\frac12`)."""
         if self.text() == "{":
             value = self.brackets()
         elif exponent and self.text() in ("-", "+"):
@@ -201,7 +201,7 @@ class ExpressionParser(BracketParser):
         if token.kind == "command":
             self.at += 1
             return self.command(token.text)
-        raise Unreadable(f"{token.text} is no value")
+        raise Unreadable(f"{token.text} is not a value")
 
     def word_atom(self) -> Expr:
         half = self.half()
@@ -284,7 +284,7 @@ class ExpressionParser(BracketParser):
         if name in _BIG:
             return self.big(name)
         if name in _NOT_VALUES:
-            raise Unreadable(f"\\{name} is no value")
+            raise Unreadable(f"\\{name} is not a value")
         return self.variable("\\" + name)
 
     def root(self) -> Expr:

@@ -1,4 +1,4 @@
-"""Expressions: a small tree, its exact value, its value at a point, its LaTeX for math-verify, and whether it is worked out."""
+"""Expressions as small trees: exact value, value at a point, LaTeX for math-verify, and whether they are worked out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 MAX_BITS = 4_000
-"""Size of an exact value; larger ones are not computed."""
+"""Largest size of an exact value in bits; larger ones are not computed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Expr:
     args: tuple[Any, ...] = ()
 
     def children(self) -> Iterator[Expr]:
-        """The nodes directly below."""
+        """The child nodes."""
         for arg in self.args:
             if isinstance(arg, Expr):
                 yield arg
@@ -43,7 +43,7 @@ class Expr:
                     yield from row
 
     def walk(self) -> Iterator[Expr]:
-        """This node and all below it."""
+        """This node and all its descendants."""
         yield self
         for child in self.children():
             yield from child.walk()
@@ -64,19 +64,18 @@ INFINITY = Expr("const", ("infty",))
 
 
 def symbols(expr: Expr) -> set[str]:
-    """Names of the variables in it."""
+    """Names of the variables in an expression."""
     return {node.args[0] for node in expr.walk() if node.op == "sym"}
 
 
 def has_decimal(expr: Expr) -> bool:
-    """Whether a number in it was written as a decimal."""
+    """Whether any number in an expression was written as a decimal."""
     return any(node.op == "num" and node.args[1] for node in expr.walk())
 
 
 def exact(expr: Expr, point: int | None = None) -> Fraction | None:
-    """The value of a rational number, None for anything else (a root, a variable, a division by zero, too large a power).
-
-    With a `point` variables have values too: 31-bit numbers fixed by their name and it.
+    """The value of an expression that is a rational number; None for anything else (a root, a variable, a division by zero, a
+    power that is too large). With a `point`, variables have values: 31-bit numbers determined by their name and the point.
     """
     op, args = expr.op, expr.args
     if op == "num":
@@ -159,8 +158,8 @@ _FUNCTIONS = {
 
 
 def approximate(expr: Expr, point: int = 0) -> complex | None:
-    """The value in floating point, variables standing for positive numbers fixed by their name and `point`; None if there is
-    none (infinity, an integral, too large a number). A function that is not known stands for some smooth function."""
+    """The value in floating point, with variables as positive numbers determined by their name and `point`. None if there is none
+    (infinity, an integral, a number that is too large). An unknown function stands for some smooth function."""
     try:
         value = complex(_approximate(expr, point))
     except (ArithmeticError, ValueError, TypeError, NotImplementedError):
@@ -228,13 +227,13 @@ def _sample(name: str, point: int) -> float:
 
 
 def names_of(*exprs: Expr) -> dict[str, str]:
-    r"""LaTeX for every variable: `x_{1}`, `x_{2}`, …, so that none is mistaken for a unit, a constant or another letter's case."""
+    r"""LaTeX for every variable: `x_{1}`, `x_{2}`, …, so that none is mistaken for a unit, a constant or a letter of the other case."""
     found = sorted(set().union(*map(symbols, exprs)))
     return {name: f"x_{{{i}}}" for i, name in enumerate(found, 1)}
 
 
 def latex(expr: Expr, names: Mapping[str, str]) -> str:
-    """Unambiguous LaTeX, every group in brackets, for math-verify."""
+    """Unambiguous LaTeX for math-verify, with brackets around every group."""
     op, args = expr.op, expr.args
     if op == "num":
         value: Fraction = args[0]
@@ -286,7 +285,7 @@ _BRACKETS = r"\left({}\right)"
 
 
 def _bracketed(expr: Expr, part: str) -> str:
-    """A factor, a base or what a minus stands before, in brackets where it is more than one symbol or a fraction of its own."""
+    """A factor, a base or a negated term, in brackets unless it is a single symbol or fraction."""
     single = (
         expr.op in ("sym", "/")
         or part in (r"\pi", "e")
@@ -311,7 +310,7 @@ def _call_latex(name: str, args: list[str]) -> str:
     if name == "log" and len(args) == 2:
         return rf"\log_{{{args[1]}}}\left({args[0]}\right)"
     known = name in _FUNCTIONS or name in ("log", "gcd", "max", "min")
-    # A function that is not known gets a letter by its name: only that it is the same one on both sides matters.
+    # An unknown function gets a letter by its name; all that matters is that both sides use the same one.
     letter = rf"\{name}" if known else f"f_{{{zlib.crc32(name.encode('utf-8', 'replace')) % 9973}}}"
     return rf"{letter}\left({','.join(args)}\right)"
 
@@ -319,9 +318,9 @@ def _call_latex(name: str, args: list[str]) -> str:
 def worked_out(expr: Expr, rational: bool) -> bool:
     r"""Whether a number is given as a value: a plain number, a fraction, a root or power, a multiple of one (`3 \times 10^8`).
 
-    Where the truth is irrational (`rational` False), sums, products and functions belong to its value, but arithmetic on plain
-    numbers that could be carried out does not: `2 \cdot 3\sqrt{2}` is not worked out, `1 + \sqrt{2}` is. Where it is rational,
-    no sum, product or function belongs to its value; `x - x` for 0, one operation on a variable, is let pass.
+    If the truth is irrational (`rational` False), sums, products and functions may be part of its value, but not arithmetic on
+    plain numbers that could be carried out: `2 \cdot 3\sqrt{2}` is not worked out, `1 + \sqrt{2}` is. If it is rational, sums,
+    products and functions are not allowed, except for one operation on a variable (`x - x` for 0).
     """
     if rational and symbols(expr):
         counted = (node for node in expr.walk() if node.op not in ("num", "sym", "const", "neg"))

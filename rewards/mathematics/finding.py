@@ -1,9 +1,10 @@
-r"""The answer in a text, read. Where it stands is the one rule of `rewards.reading.final_answer`; this adds what mathematics needs.
+r"""Finding a mathematical answer in a text: `rewards.reading.final_answer`, and what mathematics needs in addition.
 
-1. What the rule finds is read whole: in a box nothing else is looked for.
-2. Running text without a mark states its answer in the last sentence that holds a value. A sentence that denies, doubts or bounds
-   (`not 5`, `maybe 5`, `at least 5`) states none. Else it is what stands behind the last "is", "are", "=", ":", …, before
-   "is the answer", in its only formula, or from its only number on; and it must be readable whole (`12 cm`, `42 apples in all`).
+1. A marked answer is read as a whole; nothing else is searched.
+2. Running text without a mark states its answer in the last sentence that has a value. A sentence that denies, doubts or bounds it
+   (`not 5`, `maybe 5`, `at least 5`) states none. Otherwise the answer is what follows the last "is", "are", "=", ":", …, what
+   precedes "is the answer", the only formula, or the text from the only number on; and it must be readable as a whole (`12 cm`,
+   `42 apples in all`).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ MAX_SENTENCES = 50
 
 
 def answer_readings(completion: object) -> tuple[Reading, ...]:
-    """The readings of the answer that a completion gives; none if it gives none that can be read whole."""
+    """The readings of the answer in a completion; empty if there is none that can be read whole."""
     found, led = find_formula(completion)
     text = _without_remarks(found)
     readings = read(text) + _restated(text) + _yes_or_no(text)
@@ -52,7 +53,7 @@ def answer_readings(completion: object) -> tuple[Reading, ...]:
         return readings
     part = text[: 2 * MAX_CHARS] if led else text[-2 * MAX_CHARS :]
     sentences = [sentence.strip() for sentence in _SENTENCE_END.split(part) if sentence.strip()]
-    # Behind "the answer is" the first sentence that holds a value has the answer, in running text the last one.
+    # After "the answer is" the first sentence with a value has the answer, in running text the last one.
     for at, sentence in enumerate(sentences[:MAX_SENTENCES] if led else sentences[: -MAX_SENTENCES - 1 : -1]):
         later = sentences[at + 1 : at + 2] if led else sentences[len(sentences) - at :]
         if any(_TAKEN_BACK.search(other) for other in later):
@@ -81,7 +82,7 @@ _BRACKETED = re.compile(
 
 
 def _without_remarks(text: str) -> str:
-    """The text without bracketed remarks: reasons, and words that neither deny nor doubt (`42 (six times seven)`)."""
+    """The text without remarks in brackets: reasons, and words that neither deny nor doubt (`42 (six times seven)`)."""
     text = _REASON.sub("", text)
     text = re.sub(
         r"(?<=[0-9])\s\(([A-Za-z]{1,20}(?:\^?[23]|[²³])?)\)\.?\Z", r" \1", text
@@ -92,7 +93,7 @@ def _without_remarks(text: str) -> str:
 
 
 def _restated(text: str) -> tuple[Reading, ...]:
-    """`3/4 (75 %)`: the same value again, in brackets, is a list of both; `2\\pi (about 6.28)` is a value with a remark."""
+    """`3/4 (75 %)`, the same value again in brackets, as a list of both; `2\\pi (about 6.28)` as a value with a remark."""
     match = _BRACKETED.fullmatch(latex_symbols(text))
     if not match:
         return ()
@@ -113,13 +114,13 @@ _YES_NO = re.compile(
 
 
 def _yes_or_no(text: str) -> tuple[Reading, ...]:
-    """`Yes, it is.`: the first word is the answer, whatever explains it."""
+    """`Yes, it is.`: the first word is the answer."""
     match = _YES_NO.fullmatch(text)
     return (Reading(Words(match[1].lower())),) if match else ()
 
 
 def truth_readings(text: str) -> tuple[Reading, ...]:
-    """The readings of a true answer: all its boxes, all of it, or (of a whole solution) what its answer is found to be."""
+    """The readings of a true answer: all its boxes, the whole text, or the answer found in a complete solution."""
     boxes = boxed_answers(plain_characters(text))
     if len(boxes) > 1 and len({box.content.strip() for box in boxes}) > 1:
         parts = [read(box.content) for box in boxes]
@@ -145,7 +146,7 @@ def _stated(sentence: str) -> Iterator[Reading]:
         readings = read(part)
         values = [reading for reading in readings if not isinstance(reading.value, Words)]
         if values and not denied:
-            # "3/4, or 75 %" may be one value twice; another value behind an "or" is one of several
+            # "3/4, or 75 %" may be one value twice; a different value after "or" is an alternative
             yield from (reading for reading in values if not doubtful or isinstance(reading.value, Several))
             return
         before = sentence.removesuffix(part)  # "There is no solution": the words themselves may be a denial
@@ -155,7 +156,7 @@ def _stated(sentence: str) -> Iterator[Reading]:
 
 
 def _parts(sentence: str) -> Iterator[str]:
-    """Parts of a sentence that may be its answer, the likeliest first."""
+    """Parts of a sentence that could be its answer, the likeliest first."""
     yield _CONNECTIVE.sub("", sentence)
     if _TRAILING.search(sentence):
         yield _CONNECTIVE.sub("", _TRAILING.sub("", sentence))

@@ -1,4 +1,4 @@
-r"""From tokens to a typed value, by recursive descent. What it cannot read whole is Unreadable.
+r"""A recursive-descent parser from tokens to a typed value. Raises Unreadable for what it cannot read as a whole.
 
     answer   := group (";" group)*                 group := item (("," | "and" | "or") item)*
     item     := [relation] side (relation side)*   relation := = < > \le \ge \ne \approx \in …
@@ -9,8 +9,8 @@ r"""From tokens to a typed value, by recursive descent. What it cannot read whol
     factor   := atom ("^" … | "_" … | "!" | "'")*
     atom     := number | mixed number | variable | \frac … | function | brackets | |…| | matrix
 
-Juxtaposed factors multiply; a whole number before a fraction of numbers is a mixed number; `a/bc` is (a/b)c and noted as
-`ambiguous`. A letter that is a unit's symbol is that unit where it stands apart at the end (`5 m`, but `5m` and `4t` are products).
+Juxtaposed factors multiply; a whole number before a numeric fraction is a mixed number; `a/bc` is (a/b)c, noted as `ambiguous`.
+A letter that is a unit's symbol is that unit if it is set apart at the end (`5 m`; `5m` and `4t` are products).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Parser(ExpressionParser):
     """Reads a list of tokens as an answer (`whole`)."""
 
     def whole(self) -> Value:
-        """The value of all tokens; Unreadable if any is left."""
+        """The value of all tokens. Raises Unreadable if any are left."""
         value = self.answer()
         if self.peek() is not None:
             raise Unreadable(f"{self.text()} is left over")
@@ -110,7 +110,7 @@ class Parser(ExpressionParser):
         return Words(plain_text(" ".join(token.text for token in self.tokens[start : self.at])))
 
     def clock(self) -> Value | None:
-        """`4:30`, `4:30 pm`, `4 pm`, `4 oclock`; None if there is no time here."""
+        """`4:30`, `4:30 pm`, `4 pm`, `4 oclock`; None if there is no time at this position."""
         halves = ("am", "pm")
         if self.kind() == "clock":
             parts = self.take().value
@@ -125,7 +125,7 @@ class Parser(ExpressionParser):
             value, decimal, _ = self.take().value
             half = self.take().text.lower()
             if decimal or not 0 <= value <= 24:
-                raise Unreadable("no hour")
+                raise Unreadable("not an hour")
             return Clock(int(value), 0, None, half if half in halves else "")
         return None
 
@@ -134,7 +134,7 @@ class Parser(ExpressionParser):
             self.at += 1
 
     def prefix(self) -> Unit | None:
-        """A currency sign or code before a number (a minus before it moves behind it)."""
+        """A currency sign or code before a number, possibly after a minus sign; its token is removed."""
         ahead = 1 if self.text() == "-" else 0
         token = self.peek(ahead)
         unit = (
@@ -148,7 +148,7 @@ class Parser(ExpressionParser):
         return unit
 
     def quantity(self, expr: Expr, unit: Unit | None) -> Value:
-        """What stands behind an expression: a unit, more quantities of the same kind (`5 ft 6 in`), or terms of a ratio."""
+        """A value with what follows its expression: a unit, more quantities of the same kind (`5 ft 6 in`), or terms of a ratio."""
         if expr.op == "*" and expr.args[-1] == DEGREE and len(expr.args) == 2:
             expr, unit = expr.args[0], Unit(dimensions=(("angle", 1),))
             if self.kind() in ("letter", "word") and self.text().lower() in (
@@ -172,7 +172,7 @@ class Parser(ExpressionParser):
             while self.accept(":", "to"):
                 term = self.sum()
                 if not isinstance(term, Expr):
-                    raise Unreadable("a ratio of no numbers")
+                    raise Unreadable("a ratio of something other than numbers")
                 terms.append(term)
             named = [term.op == "sym" for term in terms]
             if unit is None and self.at_boundary() and (all(named) or not any(named)):
@@ -197,7 +197,7 @@ class Parser(ExpressionParser):
         return unit
 
     def compound(self, expr: Expr, unit: Unit) -> tuple[Expr, Unit]:
-        """Add the next quantity, of the same dimensions and smaller, to one: `5 ft 6 in`, `1 h 30 min`."""
+        """Add the next quantity, which must have the same dimensions and a smaller unit: `5 ft 6 in`, `1 h 30 min`."""
         value, _, _ = self.take().value
         smaller = self.label()
         if (

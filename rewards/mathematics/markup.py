@@ -1,9 +1,9 @@
-r"""From text to tokens: Unicode, LaTeX and Markdown that say the same give the same tokens, and no character is dropped unread.
+r"""From text to tokens. Equivalent Unicode, LaTeX and Markdown give the same tokens, and no character is silently dropped.
 
 5/2, \frac{5}{2}, \dfrac52                    the same fraction (the grammar reads \frac52 digit by digit)
 1,234  1{,}234  1\,234  1 234                 one number
 \text{ cm}, \mathrm{cm}, cm                   the same word
-$…$, \(…\), **…**, \left, \displaystyle, \,   layout: tells nothing
+$…$, \(…\), **…**, \left, \displaystyle, \,   layout, ignored
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _SAME = {
     "varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "lor": "or", "land": "and", "vee": "or", "wedge": "and",
     "arsinh": "arcsinh", "tg": "tan", "ctg": "cot", "arctg": "arctan", "textdollar": "$", "dots": "ldots", "cdots": "ldots",
 }  # fmt: skip
-"""Commands that mean what another one (or a character) means."""
+"""Commands that mean the same as another command or character."""
 
 _GROUP_MARKS = (r",", r"\s?\{\s?,\s?\}\s?", r"(?:\\[,!;: ]|~)", r",\s?\\!\s?", r"\\!,\\!", r" ", r"'")
 _GROUPED = "|".join(rf"[0-9]{{1,3}}(?:{mark}[0-9]{{3}}(?![0-9])){{1,30}}" for mark in _GROUP_MARKS)
@@ -90,8 +90,8 @@ _DOLLAR = re.compile(r"(?<!\\)\$")
 
 
 def without_delimiters(text: str) -> str:
-    r"""Math delimiters (`$…$`, `\(…\)`, `\[…\]`) made spaces. A dollar sign that pairs with none, or two that both stand
-    right before a digit (`$5 or $6`), are money and stay."""
+    r"""Replace math delimiters (`$…$`, `\(…\)`, `\[…\]`) by spaces. A dollar sign without a partner, or two that each precede a
+    digit (`$5 or $6`), are money and stay."""
     text = _ENVIRONMENT.sub(" ", text)
     places = [match.start() for match in _DOLLAR.finditer(text)]
     pairs = zip(places[::2], places[1::2], strict=False)
@@ -106,11 +106,9 @@ _MERIDIEM = re.compile(r"(?<=[0-9\s{])([aApP])\.\s?[mM]\.?(?![A-Za-z])")
 
 
 def tokens(text: str) -> list[Token]:
-    """The tokens of an answer. Unreadable where there are too many."""
+    """The tokens of an answer. Raises Unreadable if there are too many."""
     text = latex_symbols(text)
-    if (
-        "\\\\" in text and "\\begin" not in text
-    ):  # escaped twice, as in a JSON string that was read once too little
+    if "\\\\" in text and "\\begin" not in text:  # escaped twice, as in JSON that was not decoded
         text = re.sub(r"\\\\(?=[A-Za-z{}()\[\]%$,;!])", r"\\", text)
     text = (
         _MERIDIEM.sub(lambda m: m[1].lower() + "m ", text)
@@ -136,7 +134,7 @@ def _scan(text: str, found: list[Token], in_text: bool) -> None:
             and "\\" not in piece
             and brackets
         ):
-            match = _PLAIN_NUMBER.match(text, at)  # in brackets a comma separates: (1,234) is a pair
+            match = _PLAIN_NUMBER.match(text, at)  # in brackets a comma is a separator: (1,234) is a pair
             assert match is not None
             piece = match.group()
         at = match.end()
@@ -169,7 +167,7 @@ def _scan(text: str, found: list[Token], in_text: bool) -> None:
 
 
 def _group(text: str, at: int) -> tuple[str, int]:
-    """Content of the `{…}` at a position (white space before it skipped) and the position behind; one character without braces."""
+    """Content of the `{…}` at a position (after white space), or the one character there, and the position after it."""
     while at < len(text) and text[at].isspace():
         at += 1
     if at >= len(text) or text[at] != "{":
@@ -194,7 +192,7 @@ def _token(kind: str, piece: str, spaced: bool) -> Token:
         piece = _SAME.get(piece, piece)
         if piece in "{}":
             return Token("op", "\\" + piece, spaced)
-        if piece.startswith("quad"):  # `\quadx`: a space that nothing ends
+        if piece.startswith("quad"):  # `\quadx`: a space command without an end
             return Token("letter", piece.removeprefix("quad"), True)
         kind = "command" if len(piece) > 1 or piece == "\\" else "op"
         return Token("word", piece, spaced) if piece in ("and", "or") else Token(kind, piece, spaced)

@@ -31,10 +31,10 @@ class NumberParser(TokenStream, ABC):
 
     @abstractmethod
     def argument(self, exponent: bool = False) -> Expr:
-        """What a command takes: a group, or one token."""
+        """The argument of a command: a group or one token."""
 
     def digit(self) -> Expr:
-        """The argument of `\\frac`, where `\\frac34` has one digit each."""
+        """One argument of `\\frac`; in `\\frac34` each is one digit."""
         token = self.peek()
         if (
             token is not None
@@ -50,7 +50,7 @@ class NumberParser(TokenStream, ABC):
         return self.argument()
 
     def half(self) -> int | None:
-        """How many words say a half here: `half`, `a half`; None if they don't."""
+        """The number of words if the next ones are `half` or `a half`, else None."""
         for words in (("half",), ("a", "half")):
             if tuple(self.text(i).lower() for i in range(len(words))) == words and self.text(
                 len(words)
@@ -82,7 +82,7 @@ class NumberParser(TokenStream, ABC):
         return None
 
     def mixed(self) -> Fraction | None:
-        """The fraction below one behind a whole number, of `2\\frac{1}{2}` or `2 1/2`; None, and nothing read, if there is none."""
+        """The fraction below one that follows a whole number in `2\\frac{1}{2}` or `2 1/2`; None, with nothing read, if there is none."""
         here, token = self.at, self.peek()
         if token is None:
             return None

@@ -1,4 +1,4 @@
-r"""Relations that say a set of numbers, and lists that `\pm` stands for: what is written in many ways gets one type.
+r"""Relations as sets of numbers, and `\pm` as a list of values, so that different notations get one type.
 
 x < 3,  3 > x,  (-\infty, 3),  x \in (-\infty, 3),  \{x \mid x < 3\}       Region
 x \ne 2,  x < 2 or x > 2,  \mathbb{R} \setminus \{2\}                        Region
@@ -18,7 +18,7 @@ _TURNED = {"<": ">", ">": "<", "le": "ge", "ge": "le"}
 
 
 def simplified(value: Value) -> Value:
-    """The value with its relations as regions, its unions joined and its `\\pm` written out."""
+    """The value with relations as regions, unions joined and `\\pm` expanded."""
     if isinstance(value, Quantity):
         return _both_signs(value)
     if isinstance(value, Sequence):
@@ -54,7 +54,7 @@ def as_region(value: Value) -> Region | None:
 
 
 def order(expr: Expr) -> float:
-    """Where an end point lies; variables are given fixed values, infinity is infinite, what has no value lies at 0."""
+    """A number to sort end points by: variables have fixed values, and what has no value counts as 0."""
     if expr == INFINITY:
         return float("inf")
     if expr == MINUS_INFINITY:
@@ -88,7 +88,7 @@ def _plain(member: Value | None) -> Expr | None:
 
 
 def _region_of(members: tuple[Value | None, ...], relations: tuple[str, ...]) -> Region | None:
-    """The region that `x < 3`, `1 < x \\le 2`, `x \\ne 2`, `x \\in (0, 1)` says; None for other relations."""
+    """The region described by `x < 3`, `1 < x \\le 2`, `x \\ne 2` or `x \\in (0, 1)`; None for other relations."""
     if relations == ("in",):
         region = as_region(members[1]) if members[1] is not None else None
         return replace(region, subject=_plain(members[0])) if region is not None else None
@@ -142,7 +142,7 @@ def _negative(expr: Expr) -> Expr:
 
 
 def _joined(items: tuple[Value, ...]) -> Region | None:
-    """Relations in a list: what lies in all of them or, where nothing does (`x < 1, x > 3`), in one of them."""
+    """Relations in a list: their intersection or, if that is empty (`x < 1, x > 3`), their union."""
     regions = [item for item in items if isinstance(item, Region) and item.subject is not None]
     if len(regions) < 2 or len(regions) != len(items) or len({region.subject for region in regions}) != 1:
         return None
@@ -164,7 +164,7 @@ def _common(a: Piece, b: Piece) -> Piece | None:
 
 
 def _combined(operator: str, items: tuple[Value, ...]) -> Region | None:
-    """A union, or all real numbers without some points."""
+    """A union, or all real numbers except some points."""
     regions = [as_region(item) for item in items]
     if any(region is None for region in regions):
         return None

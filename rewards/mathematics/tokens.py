@@ -11,15 +11,15 @@ CLOSERS = {")", "]", "\\}", "}", "|", "rangle", "rfloor", "rceil", "&", "\\", "m
 
 
 class Unreadable(Exception):
-    """The text cannot be read whole as a mathematical answer."""
+    """The text cannot be read as a whole as a mathematical answer."""
 
 
 @dataclass(frozen=True)
 class Token:
     """One token: `kind` (num, letter, word, command, begin, end, clock, op), its text, and whether white space stood before it.
 
-    num: `value` is (Fraction, written as a decimal, the digits). clock: (hours, minutes, seconds or None).
-    word: two or more letters that are no product of variables, or any letters inside `\\text{…}`, lower case kept.
+    num: `value` is (Fraction, whether written as a decimal, the digits). clock: (hours, minutes, seconds or None).
+    word: two or more letters that are not a product of variables, or any letters inside `\\text{…}`, in their own case.
     """
 
     kind: str
@@ -29,9 +29,9 @@ class Token:
 
 
 class TokenStream:
-    """A list of tokens and what has been read of it. `letters_are_units` False reads single letters as variables everywhere.
+    """A list of tokens and the position up to which it is read.
 
-    `ambiguous` collects what could be read in two ways.
+    letters_are_units: False reads single letters as variables everywhere. `ambiguous` collects what could be read in two ways.
     """
 
     def __init__(self, tokens: list[Token], letters_are_units: bool = True) -> None:

@@ -1,7 +1,7 @@
-r"""What may stand behind a number: units by kind and size, percent, money, factors of ten in words, and plain nouns.
+r"""What may follow a number: units by kind and size, percent, money, factors of ten in words, and plain nouns.
 
-A table of its own rather than a library: pint's parser evaluates expressions, knows `apples` and `square units` only as errors,
-and takes milliseconds for a name; here the names that answers use, with their plural and spelled-out forms, are looked up.
+Why not a library: pint's parser evaluates expressions, rejects `apples` and `square units`, and takes milliseconds per name. Here
+the names that answers use, with plurals and spelled-out forms, are looked up in a table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Dimensions = tuple[tuple[str, int], ...]
 @dataclass(frozen=True)
 class Unit:
     """`factor`: its size in the base unit of its `dimensions` (sorted pairs of base unit and power; none for percent and pure
-    factors). `nouns`: words that are no unit, in the singular."""
+    factors). `nouns`: words that are not units, in the singular."""
 
     factor: Fraction = Fraction(1)
     dimensions: Dimensions = ()
@@ -124,13 +124,13 @@ SCALES = {
     "hundreds": 100, "thousands": 1000, "millions": 10**6, "billions": 10**9, "dozens": 12,
     "十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8, "lakh": 10**5, "crore": 10**7, "mln": 10**6, "bn": 10**9,
 }  # fmt: skip
-"""Words behind a number that multiply it."""
+"""Words after a number that multiply it."""
 
 _PERCENT = {"percent", "pct", "percentage"}
 _MONEY = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "CNY", "₹": "INR"}
 _AREA = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3}
 _RAISED = {"squared": 2, "cubed": 3}
-# Words that only lead from a number to a noun, or close a phrase: they name nothing.
+# Words that only connect a number to a noun or end a phrase.
 _EMPTY = {
     "of",
     "the",
@@ -172,7 +172,7 @@ _EMPTY = {
     "your",
 }
 REFUSED = {"not", "than", "to", "no", "never", "neither", "nor", "none", "nothing", "or", "either", "but", "except", "excluding", "without", "unless", "if", "less", "fewer", "greater", "larger", "smaller", "bigger", "higher", "lower", "above", "below", "over", "under", "least", "most", "maximum", "minimum", "between", "instead", "rather", "maybe", "perhaps", "possibly", "probably", "might", "may", "could", "would", "should", "wrong", "incorrect", "false", "isn", "aren", "wasn", "doesn", "don", "t", "is", "are", "was", "were", "has", "have", "half", "quarter", "third", "times", "twice", "double", "triple", "and", "plus", "minus", "divided", "multiplied", "approximately", "almost", "nearly", "until", "up", "down", "cannot", "can", "unlike", "versus", "vs", "beyond", "short", "off", "too", "many", "much", "few", "several"}  # fmt: skip
-"""Words that say something else about a number than what it counts: a phrase that holds one is no label of a number."""
+"""A phrase with one of these words is not a label: it says something else about the number than what it counts."""
 
 
 @cache
@@ -235,7 +235,7 @@ def money(symbol: str) -> Unit | None:
 
 
 def read_unit(tokens: list[Token], at: int) -> tuple[Unit, int] | None:
-    """The unit or label that stands at a place, and the place behind it; None if there is none.
+    """The unit or label at a position, and the position after it; None if there is none.
 
     `km`, `cm^2`, `m/s`, `square metres`, `loaves per day`, `million dollars`, `apples in the basket`, `%`, `^\\circ`, `€`.
     """
@@ -304,7 +304,7 @@ def _is_preposition(tokens: list[Token], at: int) -> bool:
 
 
 def _degree(tokens: list[Token], at: int) -> tuple[Unit, int] | None:
-    r"""`^\circ`, `^{\circ}` or `degrees`, with C, F, Celsius or Fahrenheit behind it."""
+    r"""`^\circ`, `^{\circ}` or `degrees`, optionally followed by C, F, Celsius or Fahrenheit."""
     marks = [token.text for token in tokens[at : at + 4]]
     if marks[:2] == ["^", "circ"]:
         at += 2
@@ -321,7 +321,7 @@ def _degree(tokens: list[Token], at: int) -> tuple[Unit, int] | None:
 
 
 def _exponent(tokens: list[Token], at: int) -> tuple[int, int]:
-    """A power written `^2`, `^{-1}`, `2` (glued) or `squared`, else 1; and the place behind it."""
+    """A power written `^2`, `^{-1}`, `2` (attached) or `squared`, else 1; and the position after it."""
     texts = [token.text for token in tokens[at : at + 5]]
     match texts:
         case ["^", ("2" | "3" | "4") as power, *_]:

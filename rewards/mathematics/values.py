@@ -1,4 +1,4 @@
-"""The types of answers. A truth and an answer are equal only within a type, or between types that say the same (see compare)."""
+"""The types of values. A truth and an answer are equal only within a type, or between equivalent types (see `compare.py`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rewards.mathematics.units import Unit
 
 @dataclass(frozen=True)
 class Quantity:
-    """An expression (a number, a formula, a matrix), and what stands behind it: a unit, percent, a noun; None if nothing does."""
+    """An expression (a number, a formula, a matrix) with the unit, percent sign or noun that follows it, if any."""
 
     expr: Expr
     unit: Unit | None = None
@@ -19,14 +19,14 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Words:
-    """Words, in the form of `reading.plain_text`."""
+    """Words, normalised by `reading.text.plain_text`."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Clock:
-    """A time of day or a duration as written, `4:30` or `1:02:03.5`; `half` is "am", "pm" or "" if it was not said."""
+    """A time of day or a duration as written, `4:30` or `1:02:03.5`; `half` is "am", "pm" or "" if not given."""
 
     hours: int
     minutes: int
@@ -36,7 +36,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Day:
-    """A date. A year of None was not said."""
+    """A date. `year` is None if not given."""
 
     year: int | None
     month: int
@@ -72,7 +72,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Region:
-    """A set of real numbers, in `pieces`; `subject` is what lies in it (`x` of `x < 3`), None for a bare set."""
+    """A set of real numbers, in `pieces`; `subject` is the variable (`x` in `x < 3`), None for a bare set."""
 
     pieces: tuple[Piece, ...]
     subject: Expr | None = None
@@ -80,9 +80,9 @@ class Region:
 
 @dataclass(frozen=True)
 class Chain:
-    """Members with a relation between each two: `x = 3`, `3/4 = 0.75`, `2x - y + 1 = 0`, `f(2) < f(1) < f(4)`.
+    """Members with a relation between neighbours: `x = 3`, `3/4 = 0.75`, `2x - y + 1 = 0`, `f(2) < f(1) < f(4)`.
 
-    Relations: `=`, `<`, `>`, `le`, `ge`, `ne`, `approx`, `in`, …. A first member of None was not written (`> 5`).
+    Relations: `=`, `<`, `>`, `le`, `ge`, `ne`, `approx`, `in`, …. The first member is None if it was not written (`> 5`).
     """
 
     members: tuple[Value | None, ...]

@@ -161,7 +161,7 @@ class Remote:
             return attempts(self._once, method, path, body)
         except (httpx.TransportError, _Busy) as error:
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return Failure("remote", f"no response from {self.url} for {patience_s:g} s; last: {why}")
+            return Failure("remote", f"no answer from {self.url} for {patience_s:g} s; last: {why}")
         except _Refused as error:
             return Failure("remote", str(error))
 

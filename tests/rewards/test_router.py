@@ -160,7 +160,7 @@ def test_whole_groups_come_in_one_call_each() -> None:
         rows = [row(1), row(2), row(1), row(2)]
         scores = router.score(rows, ["aa", "b", "a", "bbb"], group_ids=["1", "2", "1", "2"])
         assert [score.reward for score in scores] == [1.0, 0.0, 0.0, 1.0]
-        with pytest.raises(ValueError, match="asks for whole groups"):
+        with pytest.raises(ValueError, match="needs whole groups"):
             router.score(rows, ["aa", "b", "a", "bbb"])
 
 
@@ -250,7 +250,7 @@ def test_lengths_must_agree() -> None:
         router.score([row()], [])
 
 
-def test_rollouts_judged_in_pieces_from_several_threads_are_settled_as_if_scored_at_once() -> None:
+def test_results_from_several_threads_are_combined_as_if_scored_at_once() -> None:
     rows = [row(i) for i in range(24)]
     texts = ["raise" if i % 4 == 3 else str(i) for i in range(24)]
     rows = [r | {"answer": {"value": "raise"}} if i % 4 == 3 else r for i, r in enumerate(rows)]
@@ -260,9 +260,9 @@ def test_rollouts_judged_in_pieces_from_several_threads_are_settled_as_if_scored
         at_once, metrics = router.score(rows, texts), router.pop_metrics()
     pieces = [list(range(3, 24, 4)), *[[i for i in range(24) if i % 4 == k] for k in range(3)]]
     with Router(config(functions, **limits)) as router, ThreadPoolExecutor(4) as threads:
-        judged = threads.map(
+        called = threads.map(
             lambda piece: router.run_functions([rows[i] for i in piece], [texts[i] for i in piece]), pieces
         )
-        by_place = {i: one for piece, some in zip(pieces, judged, strict=True) for i, one in zip(piece, some)}
+        by_place = {i: one for piece, some in zip(pieces, called, strict=True) for i, one in zip(piece, some)}
         assert router.combine([by_place[i] for i in range(24)]) == at_once
         assert router.pop_metrics() == metrics
