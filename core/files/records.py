@@ -101,7 +101,9 @@ def _parse(line: bytes) -> Any:
     try:
         return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        return Unreadable("one JSON object in UTF-8", f"byte {line[error.start]:#04x} at position {error.start}")
+        return Unreadable(
+            "one JSON object in UTF-8", f"byte {line[error.start]:#04x} at position {error.start}"
+        )
     except RecursionError:
         return Unreadable("one JSON object", "JSON nested too deeply")
     except ValueError as error:  # not JSON, or a number of thousands of digits
