@@ -1,1 +1,1 @@
-"""Packed sequences: prompts and their completions without padding, each prompt computed once."""
+"""Packed sequences: continuations of shared prefixes without padding, each prefix computed once."""

@@ -1,18 +1,18 @@
-"""Attention over a packed sequence of prompts and completions (`vlm/packed/packing.py`), through transformers' interface.
+"""Attention over a packed sequence of prefixes and continuations (`vlm/packed/packing.py`), through transformers' interface.
 
-A token of a prompt attends to the prompt up to itself; a token of a completion to its whole prompt and to its own
-completion up to itself. Two forms compute the same:
+A token of a prefix attends to the prefix up to itself; a token of a continuation to its whole prefix and to its own
+continuation up to itself. Two forms compute the same:
 
 - `explicit_mask`: the rule as a (T, T) mask for transformers' own SDPA; simple, slow, the reference.
 - `merged_attention`: two calls of a variable-length attention kernel over all tokens: every stretch to itself
-  (causal), and all completion tokens to their prompts (not causal). Each returns its output and the log-sum-exp of its
+  (causal), and all continuation tokens to their prefixes (not causal). Each returns its output and the log-sum-exp of its
   scores, from which the softmax over both follows exactly:
 
-      lse = log(exp(lse_self) + exp(lse_prompt)),  out = out_self exp(lse_self - lse) + out_prompt exp(lse_prompt - lse)
+      lse = log(exp(lse_self) + exp(lse_prefix)),  out = out_self exp(lse_self - lse) + out_prefix exp(lse_prefix - lse)
 
   Backward calls the same kernels' backward with the merged output and the merged lse: they recompute the
   probabilities as exp(score - lse), which are then those of the joint softmax, and D = rowsum(dout * out) is that of
-  the joint output. No masks, no copies of the prompt's keys per completion or per query head, no padding.
+  the joint output. No masks, no copies of the prefix's keys per continuation or per query head, no padding.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ NAME = "packed"
 class PackedAttention:
     """A layout made ready for the kernels; the model hands it to its layers as it would an attention mask.
 
-    segments: every stretch that attends causally to itself; queries, keys: per group, all completion tokens and the
-    prompt's tokens.
+    segments: every stretch that attends causally to itself; queries, keys: per group, all continuation tokens and the
+    prefix's tokens.
     """
 
     layout: Layout
@@ -53,34 +53,34 @@ class PackedAttention:
         return cls(
             layout=layout,
             segments=Lengths.of(layout.segments, device),
-            queries=Lengths.of([sum(lengths) for lengths in layout.completions], device),
-            keys=Lengths.of(layout.prompts, device),
+            queries=Lengths.of([sum(lengths) for lengths in layout.continuations], device),
+            keys=Lengths.of(layout.prefixes, device),
         )
 
 
 def explicit_mask(layout: Layout, device: torch.device | str = "cpu") -> Tensor:
     """(1, 1, T, T) bool, True where the row's token attends to the column's."""
-    group, segment, is_prompt = [], [], []
-    for g, length in enumerate(layout.prompts):
+    group, segment, is_prefix = [], [], []
+    for g, length in enumerate(layout.prefixes):
         group += [g] * length
         segment += [g] * length
-        is_prompt += [True] * length
-    number = len(layout.prompts)
-    for g, lengths in enumerate(layout.completions):
+        is_prefix += [True] * length
+    number = len(layout.prefixes)
+    for g, lengths in enumerate(layout.continuations):
         for length in lengths:
             group += [g] * length
             segment += [number] * length
-            is_prompt += [False] * length
+            is_prefix += [False] * length
             number += 1
     group += [-1] * layout.tail
     segment += [number] * layout.tail
-    is_prompt += [False] * layout.tail
-    groups, segments, prompts = (torch.tensor(x, device=device) for x in (group, segment, is_prompt))
+    is_prefix += [False] * layout.tail
+    groups, segments, prefixes = (torch.tensor(x, device=device) for x in (group, segment, is_prefix))
     itself = (segments[:, None] == segments[None]) & torch.ones(
         layout.total, layout.total, device=device
     ).tril().bool()
-    its_prompt = (groups[:, None] == groups[None]) & prompts[None] & ~prompts[:, None]
-    return (itself | its_prompt)[None, None]
+    its_prefix = (groups[:, None] == groups[None]) & prefixes[None] & ~prefixes[:, None]
+    return (itself | its_prefix)[None, None]
 
 
 def merged_attention(
@@ -94,16 +94,16 @@ class _MergedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, attention: PackedAttention, scale: float) -> Tensor:
         out, lse = varlen_forward(q, k, v, attention.segments, attention.segments, True, scale)
-        prompts, completions = _stretches(attention.layout)
-        if attention.layout.completion_tokens:
+        prefixes, continuations = _stretches(attention.layout)
+        if attention.layout.continuation_tokens:
             out_p, lse_p = varlen_forward(
-                q[completions], k[prompts], v[prompts], attention.queries, attention.keys, False, scale
+                q[continuations], k[prefixes], v[prefixes], attention.queries, attention.keys, False, scale
             )
-            lse_s = lse[:, completions]
+            lse_s = lse[:, continuations]
             merged = torch.logaddexp(lse_s, lse_p)
             weight_s, weight_p = ((x - merged).exp().t().unsqueeze(-1) for x in (lse_s, lse_p))
-            out[completions] = (out[completions] * weight_s + out_p * weight_p).to(out.dtype)
-            lse[:, completions] = merged
+            out[continuations] = (out[continuations] * weight_s + out_p * weight_p).to(out.dtype)
+            lse[:, continuations] = merged
         ctx.save_for_backward(q, k, v, out, lse)
         ctx.attention, ctx.scale = attention, scale
         return out
@@ -116,29 +116,29 @@ class _MergedAttention(torch.autograd.Function):
         dq, dk, dv = varlen_backward(
             d_out, q, k, v, out, lse, attention.segments, attention.segments, True, scale
         )
-        prompts, completions = _stretches(attention.layout)
-        if attention.layout.completion_tokens:
+        prefixes, continuations = _stretches(attention.layout)
+        if attention.layout.continuation_tokens:
             dq_p, dk_p, dv_p = varlen_backward(
-                d_out[completions],
-                q[completions],
-                k[prompts],
-                v[prompts],
-                out[completions],
-                lse[:, completions].contiguous(),
+                d_out[continuations],
+                q[continuations],
+                k[prefixes],
+                v[prefixes],
+                out[continuations],
+                lse[:, continuations].contiguous(),
                 attention.queries,
                 attention.keys,
                 False,
                 scale,
             )
-            dq[completions] += dq_p
-            dk[prompts] += dk_p
-            dv[prompts] += dv_p
+            dq[continuations] += dq_p
+            dk[prefixes] += dk_p
+            dv[prefixes] += dv_p
         return dq, dk, dv, None, None
 
 
 def _stretches(layout: Layout) -> tuple[slice, slice]:
-    prompts = layout.prompt_tokens
-    return slice(prompts), slice(prompts, prompts + layout.completion_tokens)
+    prefixes = layout.prefix_tokens
+    return slice(prefixes), slice(prefixes, prefixes + layout.continuation_tokens)
 
 
 def attention_forward(

@@ -94,11 +94,9 @@ def _accept_packed(causal_lm: PreTrainedModel) -> None:
     if getattr(head, "bias", None) is not None:
         raise ValueError("expected an LM head without bias")
     for module, forward in ((causal_lm, _model_forward), (head, _head_forward)):
-        if getattr(module.forward, "accepts_scored", False):
-            continue
-        method = functools.wraps(module.forward)(functools.partial(forward, module, module.forward))
-        method.accepts_scored = True
-        module.forward = method
+        plain = module.forward
+        if getattr(plain, "func", None) is not forward:  # other wrappers may have put back theirs
+            module.forward = functools.wraps(plain)(functools.partial(forward, module, plain))
 
 
 def _model_forward(

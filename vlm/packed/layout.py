@@ -1,4 +1,4 @@
-"""Where prompts and completions lie in a packed sequence, and the media that every micro-batch must hold."""
+"""Where prefixes and continuations lie in a packed sequence, and the media that every micro-batch must hold."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from vlm.parts import part_of
 
 @dataclass(frozen=True)
 class Layout:
-    """Where prompts and completions lie in the packed sequence (lengths in tokens).
+    """Where prefixes and continuations lie in the packed sequence (lengths in tokens).
 
-    prompts: (groups); completions: lengths of each group's completions, group by group.
+    prefixes: (groups); continuations: lengths of each group's continuations, group by group.
     tail: length of a last stretch that attends to itself only (`dummy media`), 0 if there is none.
     """
 
-    prompts: tuple[int, ...]
-    completions: tuple[tuple[int, ...], ...]
+    prefixes: tuple[int, ...]
+    continuations: tuple[tuple[int, ...], ...]
     tail: int = 0
 
     @property
-    def prompt_tokens(self) -> int:
-        return sum(self.prompts)
+    def prefix_tokens(self) -> int:
+        return sum(self.prefixes)
 
     @property
-    def completion_tokens(self) -> int:
-        return sum(map(sum, self.completions))
+    def continuation_tokens(self) -> int:
+        return sum(map(sum, self.continuations))
 
     @property
     def total(self) -> int:
-        return self.prompt_tokens + self.completion_tokens + self.tail
+        return self.prefix_tokens + self.continuation_tokens + self.tail
 
     @property
     def segments(self) -> tuple[int, ...]:
         """Lengths of the stretches that attend causally to themselves, in order."""
-        completions = tuple(length for group in self.completions for length in group)
-        return self.prompts + completions + ((self.tail,) if self.tail else ())
+        continuations = tuple(length for group in self.continuations for length in group)
+        return self.prefixes + continuations + ((self.tail,) if self.tail else ())
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class DummyMedia:
 
     @classmethod
     def of_model(cls, config, kinds: Sequence[str]) -> DummyMedia:
-        """For a Qwen2_5_VLConfig."""
+        """For the config of a Qwen-VL model (2.5, 3)."""
         vision = config.vision_config
         return cls(
             kinds=tuple(kinds),

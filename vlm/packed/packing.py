@@ -88,25 +88,26 @@ def pack(trees: Sequence[PrefixTree], dummy: DummyMedia | None = None) -> Packed
         sequences.append(tail)
         media = collate_media(sequences)
     layout = Layout(
-        prompts=tuple(map(len, prefixes)),
-        completions=tuple(tuple(map(len, tree.continuations)) for tree in trees),
+        prefixes=tuple(map(len, prefixes)),
+        continuations=tuple(tuple(map(len, tree.continuations)) for tree in trees),
         tail=0 if tail is None else len(tail),
     )
 
     # the output at a token predicts the next one; a continuation's first is predicted by the prefix's last
     predictors, targets, coefficients = [], [], []
-    start, prefix_start = layout.prompt_tokens, 0
+    start, prefix_start = layout.prefix_tokens, 0
     for tree in trees:
-        places = [(tree.prefix, prefix_start, None)]
+        if len(tree.prefix) and tree.prefix.trained[0]:
+            raise ValueError("the first token of a sequence cannot be trained: nothing predicts it")
+        places = [
+            (tree.prefix, prefix_start, prefix_start)
+        ]  # (segment, its first token, the one before that)
         prefix_start += len(tree.prefix)
         for segment in tree.continuations:
             places.append((segment, start, prefix_start - 1))
             start += len(segment)
         for segment, first, before in places:
             trained = segment.trained.nonzero()[:, 0]
-            if before is None and len(trained) and trained[0] == 0:
-                raise ValueError("the first token of a sequence cannot be trained: nothing predicts it")
-            before = 0 if before is None else before
             predictors.append(torch.where(trained == 0, before, first + trained - 1))
             targets.append(segment.sequence.input_ids[trained])
             coefficients.append(segment.coefficients[trained])

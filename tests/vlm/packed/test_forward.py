@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -245,3 +246,18 @@ def test_other_than_full_attention_is_refused():
 def test_a_model_without_a_head_is_refused():
     with pytest.raises(TypeError, match="expected a causal LM of transformers, plain or wrapped, got Linear"):
         causal_lm_of(nn.Linear(2, 2))
+
+
+def test_a_forward_that_others_put_back_learns_it_again():
+    """accelerate does it when it unwraps a model for a checkpoint."""
+    lab = Lab.of(qwen2_5_vl)
+    trees = [tree(lab, lab.sequence(text(6, 1)), [7, 4], 1)]
+    before = lab.model.forward
+    loss = packed_forward(lab.model, pack(trees)).loss
+    lab.model.forward = before
+    assert torch.equal(packed_forward(lab.model, pack(trees)).loss, loss)
+    copied = deepcopy(lab.model)
+    with torch.no_grad():
+        copied.lm_head.weight.zero_()
+    assert torch.equal(packed_forward(lab.model, pack(trees)).loss, loss)
+    assert not torch.equal(packed_forward(copied, pack(trees)).loss, loss)
