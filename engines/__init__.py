@@ -1,1 +1,1 @@
-"""Rollout engines: vLLM in this process, and transformers as the reference."""
+"""Rollout engines: vLLM in the trainer's process, and transformers as the reference."""

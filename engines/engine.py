@@ -1,4 +1,4 @@
-"""What a rollout engine is: three verbs around weights, one for text."""
+"""The rollout-engine interface: generate completions, and load the policy's weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from engines.config import EngineConfig
 
 OnRollout = Callable[[int, Rollout], None]
-"""Told of every rollout as soon as it is finished: its place in the list that `generate` will return, and itself. Called
-in the thread that generates, so it must be quick."""
+"""Called with every rollout as soon as it is finished: its index in the list that `generate` will return, and the rollout.
+It runs in the thread that generates, so it must be quick."""
 
 
 class Engine(Protocol):
@@ -24,11 +24,13 @@ class Engine(Protocol):
     Implementations: vLLM in process (default), transformers (the reference the others are tested against).
     """
 
-    config: EngineConfig
-    """Its settings; `max_model_len` bounds prompt plus completion."""
-
     version: int
-    """Version of the weights now loaded; every rollout carries it."""
+    """Policy version of the loaded weights; every rollout carries it."""
+
+    @property
+    def config(self) -> EngineConfig:
+        """Its settings; `max_model_len` bounds prompt plus completion."""
+        ...
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, on_rollout: OnRollout | None = None
@@ -37,21 +39,21 @@ class Engine(Protocol):
         ...
 
     def sync(self, named_weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Load the policy's weights (names as in transformers, tied ones under both names) and drop every cache that
-        was computed with the old ones: prefix, multimodal and encoder cache."""
+        """Load the policy's weights (names as in transformers, tied ones under both names) and reset every cache computed
+        with the old ones: prefix, multimodal and encoder cache."""
         ...
 
     def fingerprint(self) -> Fingerprint:
-        """Of the weights that the engine really computes with (`engines.fingerprint`); equal to
-        `weights_fingerprint` of the weights last synced."""
+        """Fingerprint of the weights that the engine computes with (`engines.fingerprint`); equal to `weights_fingerprint`
+        of the weights last synced."""
         ...
 
     def sleep(self) -> None:
-        """Free the accelerator's memory for the update."""
+        """Release accelerator memory for the update."""
         ...
 
     def wake(self) -> None:
-        """Take it back; `sync` and `generate` also do so by themselves."""
+        """Allocate it again; `sync` and `generate` do so where needed."""
         ...
 
     def close(self) -> None: ...

@@ -1,15 +1,14 @@
-"""Are the engine's weights the trainer's, bit for bit and each in its place?
+"""Fingerprints of weights: whether the engine has the trainer's, bit for bit and each in its place.
 
 The fingerprint of a weight w (rows r, columns c) is
 
     sum over r, c of  a_r (bits(w_rc) b_c mod 2^32)  mod 2^64
 
-with fixed pseudo-random odd numbers a_r and b_c. It is exact and does not depend on order or device. One changed value
-always changes it; any other difference (rows, columns or single values exchanged, changes that would cancel in a plain
-sum) goes unseen with a probability of about 2^-32 or less. It adds up over the parts of a weight, wherever they are
-kept: `bit_sum` of a rectangle says where it begins, `flat_bit_sum` takes a stretch of the flattened weight, as ZeRO-3
-partitions it. Matrices that an engine keeps fused (q, k and v; gate and up) are taken apart, so that two parts that
-have changed places differ.
+with fixed pseudo-random odd numbers a_r and b_c. It is exact and independent of order and device. One changed value
+always changes it; any other difference (rows, columns or single values exchanged, changes that cancel in a plain sum)
+is missed with a probability of about 2^-32 or less. Fingerprints of the parts of a weight add up, wherever the parts are:
+`bit_sum` takes a rectangle and where it begins, `flat_bit_sum` a range of the flattened weight, as ZeRO-3 partitions it.
+Matrices that an engine fuses (q, k and v; gate and up) are split first, so that exchanged parts are found.
 
 Cost: the weights are read once, in pieces that stay in the processor's cache. 113 M parameters take 0.15 to 0.2 s on one
 CPU thread in float32 and in bfloat16, about as long as a plain sum of their bits.

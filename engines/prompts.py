@@ -1,4 +1,4 @@
-"""Whether a row's prompt fits the engine: looked at before a run, and once more when it is drawn."""
+"""Whether a row's prompt fits the engine: checked for all rows before a run, and again when a row is drawn."""
 
 from __future__ import annotations
 

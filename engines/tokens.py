@@ -1,4 +1,4 @@
-"""Which tokens end a completion, and which are never sampled: the same for both engines and for the trainer."""
+"""Tokens that end a completion and tokens that are never sampled, for all engines and the trainer."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def stop_length(tokenizer: Any, ids: Sequence[int], stop: Sequence[str]) -> int 
     short, long = (
         0,
         len(ids),
-    )  # the text of `short` ids holds none, that of `long` ids does: more ids only add text
+    )  # the text of `short` ids has none, that of `long` ids does: more ids only add text
     while long - short > 1:
         middle = (short + long) // 2
         short, long = (short, middle) if holds(middle) else (middle, long)

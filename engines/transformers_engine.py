@@ -54,7 +54,7 @@ class TransformersEngine:
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, on_rollout: OnRollout | None = None
     ) -> list[Rollout]:
-        """`request.n` rollouts per request, in order; `on_rollout` hears of each as soon as it is finished. Raises
+        """`request.n` rollouts per request, in order; `on_rollout` is called with each as soon as it is finished. Raises
         ValueError if a prompt leaves no room."""
         self.wake()
         check_fit(requests, self.config)
@@ -82,7 +82,7 @@ class TransformersEngine:
         return weights_fingerprint(self._model.named_parameters(remove_duplicate=False))
 
     def sleep(self) -> None:
-        """Give the accelerator's memory back, if the config says so."""
+        """Release accelerator memory, if the config says so."""
         if self.config.sleep:
             self._model.to("cpu")
 

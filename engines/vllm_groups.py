@@ -1,4 +1,4 @@
-"""vLLM's process groups, which belong to the process, not to an engine."""
+"""vLLM's process groups, which outlive an engine."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch.distributed
 
 
 def forget_dead_groups() -> None:
-    """Drop vLLM's groups if torch knows them no longer.
+    """Drop vLLM's groups if they no longer exist in torch.
 
-    Whoever ends the process's default group (`Accelerator.end_training`, another engine's close) takes them along. vLLM
-    does not notice, and the next engine of the process would fail to start.
+    Destroying the default process group (`Accelerator.end_training`, another engine's close) destroys them too. vLLM does
+    not notice, and the next engine of the process would fail to start.
     """
     from vllm.distributed import parallel_state
 

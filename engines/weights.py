@@ -1,4 +1,4 @@
-"""The policy's weights as engines take them: by transformers' names, whole, one at a time."""
+"""Weights on their way to an engine: loaded, and compared with what the engine then has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sync_checked(engine: Engine, weights: Iterable[tuple[str, Tensor]], version:
 
 
 class FingerprintedWeights:
-    """Passes weights on and sums up their bits on the way, so that they are gathered only once per sync."""
+    """Iterates over weights and takes their fingerprint on the way, so that they are gathered only once per sync."""
 
     def __init__(self, weights: Iterable[tuple[str, Tensor]]):
         self._weights = weights
