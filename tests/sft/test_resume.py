@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
+import sft.loop
 from core.errors import RunError
 from tests.sft.test_loop import assert_same_weights, metrics, train
 
@@ -106,3 +108,38 @@ def test_a_folder_of_the_user_outlives_the_limit_of_checkpoints(tiny, rows_file,
     shutil.copytree(half / "checkpoint-2", half / "checkpoint-2-best")
     train(tiny, rows_file, half, resume="auto", **RUN | {"save_every": 1, "keep_checkpoints": 1})
     assert sorted(p.name for p in half.glob("checkpoint-*")) == ["checkpoint-2-best", "checkpoint-4"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_stop_finishes_its_step_saves_and_goes_on_exactly(
+    tiny, rows_file, unbroken, tmp_path, monkeypatch, capfd, number
+):
+    update = sft.loop.update
+
+    def then_stop(run, rows):
+        if run.step == 2:
+            os.kill(os.getpid(), number)
+        return update(run, rows)
+
+    monkeypatch.setattr(sft.loop, "update", then_stop)
+    with pytest.raises(SystemExit) as left:
+        train(tiny, rows_file, tmp_path, **RUN | {"save_every": None})
+    assert left.value.code == 128 + number
+    assert f"saved {tmp_path}/checkpoint-3; the same command with resume=auto goes on" in "".join(
+        capfd.readouterr()
+    )
+    monkeypatch.setattr(sft.loop, "update", update)
+    train(tiny, rows_file, tmp_path, resume="auto", **RUN)
+    assert_same_weights(unbroken / "final", tmp_path / "final")
+    assert untimed(tmp_path) == untimed(unbroken)
+
+
+@pytest.mark.parametrize("workers", [1])
+def test_lora_with_dropout_and_worker_processes_goes_on_exactly(tiny, rows_file, tmp_path, workers):
+    changes = {"model__lora": {"r": 4, "dropout": 0.3}, "data__workers": workers, "save_every": 3}
+    train(tiny, rows_file, tmp_path / "a", **changes)
+    ignored = shutil.ignore_patterns("checkpoint-4", "adapter", "merged", "finished.json")
+    shutil.copytree(tmp_path / "a", tmp_path / "b", ignore=ignored)
+    train(tiny, rows_file, tmp_path / "b", resume="auto", **changes)
+    assert_same_weights(tmp_path / "a/merged", tmp_path / "b/merged")
+    assert untimed(tmp_path / "b") == untimed(tmp_path / "a")

@@ -168,7 +168,8 @@ def attention_forward(
             f"expected one packed sequence of {attention_mask.layout.total} tokens, got {tuple(query.shape)}"
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    # under autocast the rotation has made q and k float32
+    q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
     return merged_attention(q, k, v, attention_mask, scale)[None], None
 
 
