@@ -57,8 +57,6 @@ def times(a: Expr, b: Expr) -> Expr:
     return Expr("*", (a, b))
 
 
-ONE = num(1)
-PI = Expr("const", ("pi",))
 DEGREE = Expr("const", ("degree",))
 INFINITY = Expr("const", ("infty",))
 

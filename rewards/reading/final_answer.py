@@ -114,7 +114,7 @@ _DOUBT = re.compile(
 
 
 _WORDS_BEFORE = re.compile(r"(?:[^\s,.;:!?()\[\]]+[ \t(\[]{0,3}){0,4}\Z")
-_VERDICT = re.compile(
+_DENIED_AFTER = re.compile(
     r"[\s)\]]{0,3}(?:is|was|are)?\s?(?:not|n't|wrong|incorrect|false)\b|\s?(?:不对|是错)", re.IGNORECASE
 )
 _OPEN_BEHIND = re.compile(r"[\s)\]}]{0,3}(?:\?|,?\s?or\b|或)", re.IGNORECASE)
@@ -197,7 +197,7 @@ def standing(before: str, after: str = "") -> Standing:
     "(1, 2) or", "(1, 2)?") or state it."""
     found = _WORDS_BEFORE.search(before[-100:])
     words, behind = found.group() if found else "", after[:40]
-    if _NEGATION.search(words) or _VERDICT.match(behind):
+    if _NEGATION.search(words) or _DENIED_AFTER.match(behind):
         return "denied"
     return "open" if _DOUBT.search(words) or _OPEN_BEHIND.match(behind) else "stated"
 

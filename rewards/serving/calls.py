@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewards.serving.items import Item, Limits, Metrics, Outcome, failed
-from rewards.serving.results import as_json, as_list, current_traceback, describe, outcome_of, show
+from rewards.serving.outcomes import as_json, as_list, current_traceback, describe, outcome_of, show
 from rewards.serving.signatures import Bound, Signature
 
 

@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -158,17 +158,10 @@ class Child:
         self._dump.close()
 
     def _read(self, count: int, deadline: float) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            self.wait(deadline)
-            try:
-                part = self._socket.recv(min(count - len(data), 1 << 20))
-            except OSError:
-                part = b""
-            if not part:
-                raise Lost(self._how_it_ended())
-            data += part
-        return bytes(data)
+        data = _read(self._socket, count, lambda: self.wait(deadline))
+        if data is None:
+            raise Lost(self._how_it_ended())
+        return data
 
     def _how_it_ended(self) -> str:
         try:
@@ -201,11 +194,11 @@ class Parent:
     def request(self) -> bytes | None:
         """The next request, or None when the parent has closed the socket or has died."""
         self._leave_if_forked()
-        head = self._read(_HEAD.size)
+        head = _read(self._socket, _HEAD.size)
         if head is None:
             return None
         self._number, length = _HEAD.unpack(head)
-        return self._read(length)
+        return _read(self._socket, length)
 
     def answer(self, message: bytes) -> None:
         """Send one of any number of answers to the last request. Exits if the parent is gone."""
@@ -219,17 +212,20 @@ class Parent:
         if os.getpid() != self._pid:  # a forked copy returned from the reward function
             os._exit(0)
 
-    def _read(self, count: int) -> bytes | None:
-        data = bytearray()
-        while len(data) < count:
-            try:
-                part = self._socket.recv(min(count - len(data), 1 << 20))
-            except OSError:
-                return None
-            if not part:
-                return None
-            data += part
-        return bytes(data)
+
+def _read(source: socket.socket, count: int, wait: Callable[[], None] = lambda: None) -> bytes | None:
+    """Exactly `count` bytes, calling `wait` before each part; None if the other end closes first."""
+    data = bytearray()
+    while len(data) < count:
+        wait()
+        try:
+            part = source.recv(min(count - len(data), 1 << 20))
+        except OSError:
+            part = b""
+        if not part:
+            return None
+        data += part
+    return bytes(data)
 
 
 def _descendants(process: subprocess.Popen[bytes], mark: str) -> list[psutil.Process]:

@@ -40,12 +40,12 @@ _READ: dict[str, Callable[[str], Any]] = {
 
 def dumps(message: Any) -> bytes:
     """JSON bytes. Raises TypeError naming a type that cannot be sent."""
-    return json.dumps(message, default=_encode).encode()
+    return _ENCODER.encode(message).encode()
 
 
 def loads(body: bytes) -> Any:
     """The message of `dumps`. Raises ValueError for anything else."""
-    return json.loads(body, object_hook=_decode)
+    return _DECODER.decode(body.decode())
 
 
 def loads_untrusted(body: bytes) -> Any:
@@ -75,12 +75,15 @@ def _deeper_than(value: Any, limit: int) -> bool:
 
 
 def item_to_json(key: str, item: Item, signature: Signature) -> dict[str, Any]:
-    """One rollout, with only the columns that the function reads."""
+    """One rollout, with only what the function reads of it."""
     row: Mapping[str, Any] = item.row
     if signature.columns is not None:
         names = {"id", *signature.columns, *(["prompt"] if "prompts" in signature.wants else [])}
         row = {name: value for name, value in item.row.items() if name in names}
-    ids = None if item.ids is None else [int(token) for token in item.ids]
+    wants_ids = "completion_ids" in signature.wants or (
+        signature.style == "batch" and signature.columns is None
+    )
+    ids = [int(token) for token in item.ids] if wants_ids and item.ids is not None else None
     return {"key": key, "text": item.text, "row": row, "ids": ids, "group": item.group}
 
 
@@ -102,7 +105,8 @@ def item_from_json(found: Any) -> tuple[str, Item]:
 
 def outcome_to_json(key: str, outcome: Outcome) -> dict[str, Any]:
     """One result."""
-    return {"key": key, **asdict(outcome)}
+    failure = outcome.failure and asdict(outcome.failure)
+    return {"key": key, "value": outcome.value, "extra": outcome.extra, "failure": failure}
 
 
 def outcome_from_json(found: Mapping[str, Any]) -> Outcome:
@@ -147,3 +151,7 @@ def _decode(found: dict[str, Any]) -> Any:
         return _READ[tag](text)
     except (ValueError, binascii.Error, decimal.InvalidOperation) as error:
         raise ValueError(f"{tag}: {error}") from None
+
+
+_ENCODER = json.JSONEncoder(default=_encode)  # kept, because making them takes longer than a small message
+_DECODER = json.JSONDecoder(object_hook=_decode)

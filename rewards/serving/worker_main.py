@@ -71,19 +71,18 @@ def _score(parent: Parent, bound: Bound, request: dict[str, Any], waiter: Waiter
     # item that has used up its processor time.
     _set_alarms(request["alive_s"], cpu_s)
     metrics = execute(bound, items, limits, emit, waiter)
-    _set_alarms(0.0, 0.0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     _answer(parent, {"done": True, "metrics": metrics})
 
 
 def _set_alarms(wall_s: float, cpu_s: float) -> None:
-    """Die after so many seconds of elapsed time or of this process's processor time; 0 = no limit."""
-    for number, timer, seconds in (
-        (signal.SIGALRM, signal.ITIMER_REAL, wall_s),
-        (signal.SIGPROF, signal.ITIMER_PROF, cpu_s),
-    ):
-        if seconds:  # a function may have set a handler of its own
-            signal.signal(number, signal.SIG_DFL)
-        signal.setitimer(timer, seconds)
+    """Die after `wall_s` of elapsed time, and after `cpu_s` of this process's processor time; 0 = no limit."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the function may have set a handler of its own
+    signal.setitimer(signal.ITIMER_REAL, wall_s)
+    if cpu_s:
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
 
 
 def _answer(parent: Parent, message: Any) -> None:

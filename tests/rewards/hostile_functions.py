@@ -21,6 +21,7 @@ def hostile(completion: str, answer: dict, folder: str = "") -> object:
         "bytes": _write_to_every_descriptor,
         "daemon": lambda: _leave_a_daemon(Path(folder) / "daemon.pid"),
         "patch": _patch,
+        "answers": _patch_the_answers,
         "chdir": lambda: os.chdir("/"),
         "alarm": lambda: signal.setitimer(signal.ITIMER_REAL, 0.01),
         "import": lambda: _import_slowly(Path(folder), float(rest)),
@@ -120,6 +121,12 @@ def _patch() -> None:
     json.loads = lambda *_, **__: []  # type: ignore[assignment]
     builtins.len = lambda *_: 0  # type: ignore[assignment]
     time.sleep = lambda *_: None
+
+
+def _patch_the_answers() -> None:
+    """From now on this process answers with something that is no result."""
+    wire = importlib.import_module("rewards.serving.wire")
+    wire.outcome_to_json = lambda key, outcome: {"key": key, "value": "1"}  # type: ignore[attr-defined]
 
 
 def _import_slowly(folder: Path, seconds: float) -> None:

@@ -52,6 +52,12 @@ def test_bytes_that_a_function_writes_to_the_socket_are_no_answer(router: Router
     assert "crash: the worker process sent bytes that answer no request" in str(scores[1].reason)
 
 
+def test_answers_that_are_no_results_cost_their_own_rollout(router: Router) -> None:
+    scores = score(router, ["good", "answers", "good", "good"])
+    assert [s.reward for s in scores] == [0.5, None, 0.5, 0.5]
+    assert "crash: the worker process sent an unexpected answer" in str(scores[1].reason)
+
+
 def test_modules_that_a_function_patches_are_as_they_were_for_another(router: Router) -> None:
     score(router, ["patch"])
     assert [s.reward for s in score(router, ["a", "b"], "calm")] == [0.5, 0.5]
