@@ -12,8 +12,8 @@ from rewards.config import RewardsConfig
 
 
 class InferenceConfig(BaseModel):
-    """Everything `python -m inference` needs. Every method answers the same rows with answers of the same length at most;
-    what each costs is told in generated tokens."""
+    """Settings of `python -m inference`. Every method answers the same rows with the same token limit per answer; costs are
+    given in generated tokens."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 

@@ -1,8 +1,8 @@
-"""Answer rows with a checkpoint in several ways, score all answers, and say what each way gains and costs.
+"""Answer rows by several decoding methods, score all answers, and compare gains and costs.
 
-Ways: `greedy`; `sampled` (one answer at the candidates' temperature: the mean over the candidates); `best of N by …`
-(selectors on these same candidates); `stage beam by …`. Tokens are counted as the engine generates them, those of losing
-candidates included, so methods can be compared at what they cost.
+Methods: `greedy`; `sampled` (one answer at the candidates' temperature: the mean over the candidates); `best of N by …`
+(selectors on these same candidates); `stage beam by …`. The tokens of all
+candidates count as the cost of an answer.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
     "difference"}} of `summarise`. `show`: progress bar and table.
 
     Raises:
-        CheckpointError, RowError, RewardDataError, PluginError: what is wrong with an input, before any engine starts.
+        CheckpointError, RowError, RewardDataError, PluginError: an input is wrong; raised before any engine starts.
     """
     folder = check_checkpoint(config.model)
     processor = load_processor(

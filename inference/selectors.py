@@ -1,4 +1,4 @@
-"""Which of several answers is best: by vote, by likelihood, by a reward. Equally good ones: the first.
+"""Selectors of the best of several answers: by vote, likelihood or reward. Of equally good ones the first is taken.
 
 `majority`  self-consistency (arXiv 2203.11171): the conclusion that most answers agree on. For answers that can be equal
             (numbers, letters, names); boxes and times seldom are, and then the first answer stays.

@@ -1,12 +1,12 @@
 """Stage-level beam search (LLaVA-CoT, arXiv 2411.10440): choose after every stage, not only at the end.
 
-For each stage of the grammar, in order: sample candidates until the stage's closing tag, keep the best one, go on from it.
+For each stage of the grammar, in order: sample candidates until the stage's closing tag, keep the best one, continue from it.
 One candidate survives a stage, as in the paper; "beam" is the number of candidates. The paper lets the model itself judge
-pairs of candidates; here any `Selector` judges, by default the model's mean log-probability of the stage.
+pairs of candidates; here any `Selector` chooses, by default the model's mean log-probability of the stage.
 
-What the model continues are its own tokens: the winner's ids go behind the prompt as they were sampled, nothing is
-re-tokenised. A token may reach over the closing tag (`><` is one in Qwen's vocabulary); it belongs to the winner, and the
-next stage goes on behind it.
+The model continues its own tokens: the winner's ids are appended to the prompt as sampled, nothing is re-tokenised. A token
+may extend beyond the closing tag (`><` is one in Qwen's vocabulary); it belongs to the winner, and the next stage starts
+after it.
 
 A candidate that breaks the grammar is chosen only where no other is there. If the winner has not closed its stage (the
 model ended its answer, or the limit was reached), the answer ends there.
@@ -76,7 +76,7 @@ def stage_beam(
             begun,
             replace(
                 sampling,
-                # Of all rows; those that may get less are cut below, which is the same as having sampled less.
+                # The largest; completions with a smaller limit are cut below, which gives the same tokens.
                 max_tokens=max(1, max(one.left for one in running)),
                 stop=(f"</{name}>",),
                 seed=None if sampling.seed is None else sampling.seed + SEED_STRIDE * number,
@@ -109,8 +109,8 @@ def _grow(
     select: Selector,
     tokenizer: Any,
 ) -> None:
-    """Put the best candidate for stage `number` behind the answer, in place."""
-    # Decoded together: a character of several bytes may lie across the border.
+    """Append the best candidate for stage `number` to the answer, in place."""
+    # Decoded together: a character of several bytes may be split between them.
     texts = [tokenizer.decode([*one.ids, *c.completion_ids], skip_special_tokens=True) for c in candidates]
     sound = [i for i, text in enumerate(texts) if well_formed(text, number + 1, names)]
     among = sound or list(range(len(candidates)))

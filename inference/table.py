@@ -1,4 +1,4 @@
-"""The table of `python -m inference`: what each method gains, and what it costs in generated tokens."""
+"""The table of `python -m inference`: gain and cost, in generated tokens, of each method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEADER = ("method", "reward", "against greedy", "in grammar", "tokens per row", 
 
 
 def plain(result: Mapping[str, Any]) -> str:
-    """The result of `inference.run.run` as aligned plain text, with a note on what must not be taken for a result."""
+    """The result of `inference.run.run` as aligned plain text, with a note where a figure is an upper bound only."""
     methods, settings = result["methods"], result["settings"]
     lines = [list(HEADER)]
     for name, one in methods.items():

@@ -1,4 +1,4 @@
-"""The nouns of search at inference time: an answer that was chosen, and what chooses."""
+"""Data types of search at inference time: the chosen answer, and the selector."""
 
 from __future__ import annotations
 

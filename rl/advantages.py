@@ -8,9 +8,9 @@ A group is the G samples of one prompt. Its mean reward is the baseline; what di
 | `no_std` | r_i - mean r | Dr.GRPO (arXiv 2503.20783) |
 | `task_std` | (r_i - mean r) / sigma_task, within [-5, 5] | EMA-GRPO, OneThinker, §3.3 (arXiv 2512.03043) |
 
-Zero-signal groups (all rewards exactly equal, or fewer than two of them) have advantages of exactly zero, whichever is
-chosen, so they leave before anything is computed for them. Their tokens still count in the normaliser of the loss: the
-gradient with them left out is the gradient with them in.
+Zero-signal groups (all rewards exactly equal, or fewer than two rewards) have advantages of exactly zero under every
+estimator, so they are left out of the update. Their tokens still count in the normaliser of the loss: the
+gradient is the same with and without them.
 
 The papers print std{r} only. Here it is the sample estimate (divided by G - 1), as in TRL, verl and OpenRLHF, and
 without an epsilon: since groups without signal have left, it is never zero, and an epsilon would make the scale of an
@@ -35,8 +35,8 @@ class TaskStd:
         m1 <- beta m1 + (1 - beta) mean{r},    m2 <- beta m2 + (1 - beta) mean{r^2},    sigma_task = sqrt(m2 - m1^2)
 
     with the means over all scored rewards that the task has in the step. A task with dense rewards (IoU) and one with
-    sparse rewards (right or wrong) then each keep one scale, and within a task a group of small spread is not blown up
-    to the size of one of large spread, as `group_std` does.
+    sparse rewards (right or wrong) then each keep one scale, and within a task a group of small spread is not scaled
+    up to the size of one of large spread, as `group_std` does.
 
     momentum: beta, 0.99 in OneThinker.
 
@@ -52,7 +52,7 @@ class TaskStd:
         self._moments: dict[str, tuple[int, float, float]] = {}  # task -> (steps seen, mean, variance)
 
     def update(self, tasks: Sequence[str], rewards: Sequence[float | None]) -> None:
-        """Take in the rewards of one step: those of all processes, so that each computes the same."""
+        """Add the rewards of one step, of all processes, so that each computes the same."""
         for task in dict.fromkeys(tasks):
             scored = [r for t, r in zip(tasks, rewards, strict=True) if t == task and r is not None]
             if not scored:
@@ -146,7 +146,7 @@ def by_task_std(rewards: Sequence[float], std: float, *, limit: float = 5.0) -> 
     """A_i = (r_i - mean r) / sigma_task, clipped to [-limit, limit] (OneThinker, eq. 11), sigma_task from `TaskStd`.
 
     The paper clips for the first steps, when sigma_task is not stable yet. It also bounds the rare right answer of a task
-    that is nearly never solved: there, the advantages of a group no longer add up to 0. (Its code does not clip: it
+    that is almost never solved; the advantages of such a group do not sum to 0. (Its code does not clip: it
     divides such a group by its own std.)
     """
     if std <= 0:

@@ -1,4 +1,4 @@
-"""What a run of GRPO is, for its folder and its checkpoints (core/training/checkpoints.py)."""
+"""The record of a GRPO run, which its folder and checkpoints carry and a resume is compared with."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FREE = (
     *("engine.gpu_memory_utilization", "engine.cpu_kvcache_gb", "engine.enforce_eager", "engine.sleep"),
     *("engine.images_per_prompt", "engine.videos_per_prompt", "engine.threads"),
 )
-"""What may change when a run is resumed: its length, bookkeeping, memory, limits. `prompts.limit` is seen in the rows."""
+"""Settings that may change when a run is resumed: length, bookkeeping, memory, limits. `prompts.limit` shows in the rows."""
 
 
 def record_of(config: GRPOConfig, accelerator: Accelerator, rows: list[Row]) -> Record:
-    """What the run is, for its folder and its checkpoints; all processes take part."""
+    """The config, and the identity of rows and model. All processes must call it."""
     content = on_main(
         lambda: {
             "prompts.rows": rows_identity(rows, config.prompts.rows),

@@ -1,7 +1,7 @@
 """The three on-policy checks, always on: same version, same weights, same log-probs.
 
-A run that fails one of them is no longer on-policy: its gradient would be that of another objective, while reward and
-loss can look healthy for a long time. So each check ends the run.
+A run that fails one of them is no longer on-policy: its gradient belongs to another objective, while reward and loss can
+look healthy for a long time. So each failure ends the run.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class LogprobGap:
 
 @dataclass(frozen=True)
 class GapLimits:
-    """Largest gap that is still rounding: ceilings for any model, and how often the noise floor of this one.
+    """Limits of the gap that rounding explains: ceilings for any model, and a multiple of this model's noise floor.
 
-    mean, max: of |trainer - engine|, nats. kl, ess: as in `LogprobGap`. noise: KL as a multiple of the floor that is
-    measured in the run (`GapCheck`); its root is that of the mean.
+    mean, max: of |trainer - engine|, nats. kl, ess: as in `LogprobGap`. noise: KL as a multiple of the noise
+    floor measured in the run (`GapCheck`); for the mean, its square root.
 
-    Ceilings. In float32 a right set-up measures a mean of 4e-7 to 1.4e-5, and up to 7e-3 on single rare tokens of a
-    trained model; a temperature off by 0.1 % or pixels off by 1 % give 5e-5. Half precision rounds far more and
-    differently from model to model; its ceiling is the KL of the strictest gate in use (prime-rl's: 5e-4). Both are far
-    above what most models measure, which is why the floor decides.
+    Ceilings. In float32 a correct set-up measures a mean of 4e-7 to 1.4e-5, and up to 7e-3 on single rare tokens of a
+    trained model; a temperature off by 0.1 % or pixels off by 1 % give 5e-5. Half precision rounds far more, and
+    differently from model to model; its ceiling is the KL of the strictest limit in use (prime-rl's: 5e-4). Most models
+    measure far less than either, so the noise floor is the limit that matters.
     """
 
     mean: float = 4e-5
@@ -67,7 +67,7 @@ class GapLimits:
 
 @dataclass
 class GapCheck:
-    """The gap of each step against the ceilings and against the noise floor.
+    """Compares the gap of each step with the ceilings and with the noise floor.
 
     floor: the gap that rounding alone makes, from the run's first step; None before it. Part of a checkpoint.
     """
@@ -76,15 +76,15 @@ class GapCheck:
     floor: LogprobGap | None = None
 
     def first(self, gap: LogprobGap, noise: LogprobGap) -> None:
-        """Set the floor: `noise`, what rounding does on the tokens of `gap` (`rl.update.rounding`), or where the engine rounds
-        more than that, but within the limit, what it does. Raises OffPolicyError above the limit."""
+        """Set the floor: the larger of `noise`, the gap that rounding makes on the same tokens (`rl.update.rounding`), and
+        `gap` itself. Raises OffPolicyError above the limits."""
         check_gap(gap, self.limits)
         self._check_noise(gap, noise)
         self.floor = _larger(noise, gap)
 
     def check(self, gap: LogprobGap, noise: Callable[[], LogprobGap]) -> None:
-        """Raises OffPolicyError above the limits. The noise of rounding changes as the policy learns, and with rare
-        tokens: before the run stops for it, it is measured anew, on the tokens of `gap`. Call `first` before."""
+        """Raise OffPolicyError above the limits. The noise of rounding changes as the policy learns, and with rare tokens, so
+        it is measured again, on the tokens of `gap`, before the run is stopped. Call `first` before."""
         check_gap(gap, self.limits)
         assert self.floor is not None
         if self._is_above(gap, self.floor):
@@ -104,8 +104,8 @@ class GapCheck:
         self.floor = None if state is None else LogprobGap(**state)
 
     def _is_above(self, gap: LogprobGap, noise: LogprobGap) -> bool:
-        """In KL and in the mean alike: the KL of a confident policy hangs on one or two rare tokens, and the luck of their
-        rounding is no fault; a fault moves them all."""
+        """Above the limit in both KL and mean. The KL of a confident policy depends on how one or two rare tokens are
+        rounded; a fault changes all tokens, and so the mean too."""
         factor = self.limits.noise
         kl, mean = max(noise.kl, FLOAT_KL), max(noise.mean, FLOAT_MEAN)
         return not (gap.kl <= factor * kl or gap.mean <= math.sqrt(factor) * mean)
@@ -121,7 +121,7 @@ class GapCheck:
 
 
 FLOAT_KL, FLOAT_MEAN = 1e-13, 3e-7
-"""Least noise there is: log-probs are differences of float32 logits, however sure the policy is."""
+"""Smallest noise: log-probs are differences of float32 logits, however confident the policy is."""
 
 
 def _larger(a: LogprobGap, b: LogprobGap) -> LogprobGap:
@@ -141,7 +141,7 @@ def logprob_gap(engine_logprobs: Tensor, trainer_logprobs: Tensor, mask: Tensor 
 def gap_metrics(
     engine_logprobs: Tensor, trainer_logprobs: Tensor, mask: Tensor | None = None
 ) -> dict[str, Metric]:
-    """What `gap_of` computes a gap from; `core.metrics.joined` joins those of micro-batches and of processes.
+    """The sums that `gap_of` computes a gap from; `core.metrics.joined` joins those of micro-batches and processes.
 
     With d = trainer - engine and w = exp d, in float64: mean and max of |d|, mean k3, sum of w, sum of w^2.
     """
@@ -158,7 +158,7 @@ def gap_metrics(
         [
             d.abs().sum(),
             d.abs().max() if n else zero,
-            (d.expm1() - d).sum(),  # w - 1 - d: in float32 it would be the small rest of large numbers
+            (d.expm1() - d).sum(),  # k3 = w - 1 - d, by expm1 since most digits of w - 1 cancel
             w.sum(),
             w.square().sum(),
         ]
@@ -174,7 +174,7 @@ def gap_metrics(
 
 
 def gap_of(metrics: Mapping[str, Metric]) -> LogprobGap:
-    """The gap over the tokens that `gap_metrics` were taken of; of none, it is zero."""
+    """The gap over the tokens that `gap_metrics` summed over; zero if there were none."""
     if not metrics or not (n := metrics["mean"].count):
         return LogprobGap(mean=0.0, max=0.0, kl=0.0, ess=1.0, tokens=0)
     w, w2 = metrics["weights"].sum, metrics["squares"].sum
@@ -183,7 +183,7 @@ def gap_of(metrics: Mapping[str, Metric]) -> LogprobGap:
 
 
 def check_sampled(rollouts: Iterable[Rollout], version: int) -> None:
-    """Every rollout was sampled by weights of `version`, the trainer's, with probabilities that are numbers."""
+    """Raise OffPolicyError unless every rollout was sampled by weights of `version`, with finite log-probs."""
     rollouts = list(rollouts)
     others = [r for r in rollouts if r.policy_version != version]
     if others:
@@ -200,7 +200,7 @@ def check_sampled(rollouts: Iterable[Rollout], version: int) -> None:
 
 
 def check_gap(gap: LogprobGap, limits: GapLimits) -> None:
-    """The engine's log-probs are the trainer's up to the ceilings; NaN fails."""
+    """Raise OffPolicyError if the gap is above a ceiling, or NaN."""
     for name, what in (("mean", "mean difference"), ("max", "max difference"), ("kl", "KL"), ("ess", "ESS")):
         value, limit = getattr(gap, name), getattr(limits, name)
         if not (value >= limit if name == "ess" else value <= limit):

@@ -1,4 +1,4 @@
-"""Configuration of on-policy GRPO; every field is explained where it stands."""
+"""Configuration of on-policy GRPO."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PromptsConfig(_Section):
 
 
 class RolloutConfig(_Section):
-    """What is generated in a step. Temperature is the only shaping of the distribution: see design of the update."""
+    """How much is generated per step. Temperature is the only shaping of the distribution (docs/algorithm.md)."""
 
     prompts_per_step: int = Field(default=32, ge=1)
     """Prompts of one optimizer step over all processes; a multiple of the number of processes."""
@@ -87,7 +87,7 @@ class ChecksConfig(_Section):
 
 
 class TimeoutsConfig(_Section):
-    """When a run that no longer goes on is ended, with an error that names rank and operation (core/processes/watchdog.py)."""
+    """When a run that hangs is ended, with an error that names rank and operation (core/processes/watchdog.py)."""
 
     exchange_s: float = Field(default=1800, gt=0)
     """Longest wait of a process for the others: joining, an exchange, a micro-batch, a checkpoint. Processes also wait
@@ -97,7 +97,7 @@ class TimeoutsConfig(_Section):
 
 
 class GRPOConfig(_Section):
-    """Fully on-policy GRPO: every step samples from the current weights and takes one gradient."""
+    """Fully on-policy GRPO: every step samples from the current weights and takes exactly one optimizer step at them."""
 
     PRECISION_SETTING: ClassVar[str] = "model.dtype"
 
@@ -156,7 +156,7 @@ class GRPOConfig(_Section):
         return self
 
     def zero_values(self, processes: int) -> ZeroValues:
-        """What DeepSpeed's config leaves to the run. The number of micro-batches changes from step to step, so rl/loop.py
+        """Values for the "auto" entries of DeepSpeed's config. The number of micro-batches changes from step to step, so rl/loop.py
         counts them itself and DeepSpeed is told of one."""
         optimizer = self.optimizer
         return ZeroValues(

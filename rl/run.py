@@ -1,4 +1,4 @@
-"""A run around its steps: started, restored from a checkpoint, saved, left when asked to, finished."""
+"""The run around its steps: start, restore from a checkpoint, save, stop on a signal, finish."""
 
 from __future__ import annotations
 
@@ -45,10 +45,12 @@ from vlm.weights import save_model
 
 @dataclass
 class Run:
-    """Everything the loop holds on to.
+    """The state of a run that its steps share.
 
-    version: of the policy's weights, raised by every optimizer step. step, state: the last whole step, and `state_of` it.
-    saved: step of the newest checkpoint.
+    version: of the policy's weights, incremented by every optimizer step. step, state: the last completed step, and
+        `state_of` it. saved: step of the newest checkpoint.
+    suppressed: ids of tokens that are never sampled. media: kinds whose encoder runs in every micro-batch
+        (`policy_gradient`).
     """
 
     config: GRPOConfig
@@ -86,7 +88,7 @@ class Run:
 
 
 def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[str], Router]:
-    """All rows, the ids of those that cannot be used, and the reward functions, which read every answer."""
+    """All rows, the ids of those that cannot be used, and the router, which has checked every answer."""
     say(f"GRPO: policy {config.model.path}, rows {config.prompts.rows}")
     if config.rollout.prompts_per_step % accelerator.num_processes:
         raise ValueError(
@@ -112,7 +114,7 @@ def start(
     record: Record,
     checkpoint: Path | None,
 ) -> Run:
-    """Load everything, restore the checkpoint if there is one, and bring the engine to the policy."""
+    """Load the policy, start the engine, and restore the checkpoint if there is one."""
     out = Path(config.output_dir)
     set_seed(config.seed)
     with operation("load the policy", config.timeouts.exchange_s):
@@ -163,7 +165,7 @@ def start(
 
 @contextmanager
 def phase(run: Run, name: str, seconds: dict[str, float] | None = None) -> Iterator[None]:
-    """A part of the step: its time is added to `seconds`, and it may not take longer than the configured time-out."""
+    """A phase of the step: its time is added to `seconds`; past the configured time-out the watchdog ends the run."""
     limits = run.config.timeouts
     limit_s = limits.engine_s if name in ("generate", "reward", "sync") else limits.exchange_s
     with operation(name, limit_s), timed({} if seconds is None else seconds, name):
@@ -171,7 +173,7 @@ def phase(run: Run, name: str, seconds: dict[str, float] | None = None) -> Itera
 
 
 def state_of(run: Run) -> dict[str, Any]:
-    """What a resumed run needs besides model, optimizer and random numbers."""
+    """The state to save besides model, optimizer and random numbers."""
     return {
         "version": run.version,
         "sampler": run.sampler.state_dict(),
@@ -193,7 +195,7 @@ def restore(run: Run, folder: Path) -> None:
 
 
 def save(run: Run) -> None:
-    """A checkpoint of the last whole step."""
+    """Write a checkpoint of the last completed step."""
     keep = run.config.keep_checkpoints
     with phase(run, "save a checkpoint"):
         write = partial(save_model, run.accelerator, run.policy, run.processor)
@@ -202,21 +204,22 @@ def save(run: Run) -> None:
 
 
 def stop_if_asked(run: Run) -> None:
-    """Where a step may be broken off, since nothing in the policy has changed; all processes leave it together."""
+    """Raise StopRequested on all processes if any has received a stop signal. Call it only where the policy has not changed
+    since the last completed step."""
     if run.stop.agreed():
         raise StopRequested
 
 
 def leave(run: Run) -> NoReturn:
-    """Save the last whole step, if it is not yet saved, and exit as the signal says."""
+    """Save the last completed step, if that is not done, and exit with the signal's exit code."""
     if run.saved != run.step:
         save(run)
-    say(f"{run.stop.name}: saved at step {run.step}; the same command goes on from there")
+    say(f"{run.stop.name}: saved at step {run.step}; the same command continues from there")
     raise SystemExit(run.stop.exit_code)
 
 
 def finish(run: Run) -> Path:
-    """The last policy as `final/`."""
+    """Save the final policy as `final/`."""
     final = run.out / "final"
     with phase(run, "save the model"), writing_folder(final) as folder:
         save_model(run.accelerator, run.policy, run.processor, folder)

@@ -1,12 +1,12 @@
-"""Rewards are scored as rollouts finish, while others are still being generated.
+"""Scoring rollouts as they finish, while others are still being generated.
 
     with scorer.round(requests) as scoring:
         rollouts = engine.generate(requests, sampling, on_rollout=scoring.add)
         scores = scoring.finish()                           # in the order of the rollouts
 
-A thread scores whatever has finished, all of it in one call, while the next ones finish: a reward that is slow at each
-call (a judge behind HTTP) gets few large calls, one that is quick gets each rollout at once. What is left when the last
-rollout is there is scored at once, beside the call that the thread may be in.
+A thread scores all finished rollouts in one call while others are generated: a reward with slow calls (an HTTP judge)
+gets few large calls, a fast one gets each rollout at once. What is left after the last rollout is scored immediately, in
+parallel with a call that may still be running.
 
 Timing does not change the results: scores are returned in the order of the rollouts, failures are counted in that order
 and once per round (`Router.combine`), and rewards that ask for whole groups get whole groups. This needs functions whose
@@ -47,7 +47,7 @@ class Scorer:
         return Scoring(self, rows, self._thread if self.overlap else None)
 
     def run_functions(self, rows: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Results]:
-        """What the reward functions say about some rollouts; those of one row are one group. Adds up the time spent."""
+        """The reward functions' results for some rollouts; those of one row are one group. Adds up the time spent."""
         texts = [rollout.text for rollout in rollouts]
         ids = [list(rollout.completion_ids) for rollout in rollouts]
         began = time.perf_counter()
@@ -83,7 +83,7 @@ class Scoring:
         self._missing = Counter(row["id"] for row in rows)  # rollouts of each group still to come
         self._rollouts: dict[int, Rollout] = {}
         self._results: dict[int, Results] = {}
-        self._ready: list[int] = []  # places of rollouts that may be scored, and are not yet
+        self._ready: list[int] = []  # places of rollouts that can be scored and have not been
         self._lock = threading.Lock()
         self._begun: list[Future[None]] = []
 
@@ -97,7 +97,7 @@ class Scoring:
             self._ready = []
 
     def add(self, place: int, rollout: Rollout) -> None:
-        """Take in the rollout of row `place`; returns at once. Called by one thread."""
+        """Add the rollout of row `place`; returns immediately. Called by one thread."""
         group = self._rows[place]["id"]
         self._rollouts[place] = rollout
         self._missing[group] -= 1

@@ -1,4 +1,4 @@
-"""Policy and optimizer, placed on whatever `accelerate launch` was told: one process, DDP, DeepSpeed ZeRO."""
+"""From the config: accelerator, policy, limits of the log-prob gap, and importance weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def build_policy(config: ModelConfig) -> tuple[nn.Module, Any]:
 
 
 def _refuse_dropout(model: nn.Module) -> None:
-    """With dropout the policy that is trained would be another than the one that sampled."""
+    """Raise ValueError if the model has dropout: the policy that is trained would not be the one that sampled."""
     active = [name for name, m in model.named_modules() if isinstance(m, nn.Dropout) and m.p > 0]
     active += [n for n, m in model.named_modules() if getattr(m, "attention_dropout", 0.0) > 0]
     if active:
@@ -45,7 +45,7 @@ def _refuse_dropout(model: nn.Module) -> None:
 
 
 def gap_limits(config: GRPOConfig) -> GapLimits:
-    """The configured limits of the log-prob gap, those of the dtype where none is given."""
+    """The configured limits of the log-prob gap; where none is given, the default for the dtype."""
     checks = config.checks
     given = {
         "mean": checks.max_mean_gap,
@@ -59,7 +59,7 @@ def gap_limits(config: GRPOConfig) -> GapLimits:
 
 
 def correction(config: GRPOConfig) -> Correction | None:
-    """The configured importance weights; "auto": by token, but none in float32."""
+    """The configured importance weights. "auto": none in float32, else by token."""
     kind = config.correction
     if kind == "auto":
         kind = "none" if config.model.dtype == "float32" else "token"

@@ -36,9 +36,9 @@ def sampled_gap(
     sample_tokens: int,
     options: Mapping[str, Any],
 ) -> LogprobGap:
-    """The gap on a few of the step's rollouts, checked; the first time, the noise floor is measured on them.
+    """Check the gap on a few of the step's rollouts; the first time, measure the noise floor on them.
 
-    Log-probs of the trainer that are not numbers are left to the update, which skips such steps.
+    If the trainer's log-probs are not finite nothing is checked: the update skips such steps.
     """
     batches = [sample_batch(rollouts, sample_tokens)]
     trainer = logprobs_of(policy, batches, options)

@@ -78,7 +78,7 @@ def test_ctrl_c_saves_and_leaves_and_a_second_one_leaves_at_once(world, tmp_path
     finally:
         end(run)
     log = out.with_suffix(".log").read_text()
-    assert "SIGINT: saving, then leaving" in log and "the same command goes on from there" in log
+    assert "SIGINT: saving, then leaving" in log and "the same command continues from there" in log
     assert "Traceback" not in log
     assert checkpoints(out)[-1].name == f"checkpoint-{metrics(out)[-1]['step']}"
 

@@ -1,6 +1,6 @@
-"""Rows on their way to the engine: all are looked at before the run, and those that fail later are left out by name.
+"""Rows to requests: all rows are checked before the run; a row that fails later is left out, and named.
 
-Every process comes to the same conclusions, since a row that one of them leaves out would otherwise be waited for.
+All processes leave out the same rows, since otherwise some would wait for others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vlm.preflight import usable_rows
 def look_before(
     accelerator: Accelerator, processor: Any, config: GRPOConfig, rows: Sequence[Row]
 ) -> set[str]:
-    """Ids of the rows that cannot be used, if the configuration has such rows left out; else RowError names them."""
+    """Check all rows. Returns the ids of those that cannot be used with `prompts.bad_rows: drop`; else raises RowError."""
     prompts = config.prompts
     looked = look_at_prompts(rows, processor, config.engine, prompts.max_frames)
     drop = prompts.bad_rows == "drop"

@@ -1,6 +1,6 @@
-"""Which prompts are sampled next: dynamic sampling until a batch is full of groups with signal, and the easy pool.
+"""Choice of prompts: dynamic sampling, until the batch is full of groups with a signal, and the easy pool.
 
-Pure bookkeeping between the data and the engine: nothing here generates or scores. One step goes
+Nothing here generates or scores. One step:
 
     while sampler.wanted:
         rows = sampler.next_rows()                       # sampled now, all by the current policy
@@ -70,7 +70,7 @@ def result_of(rewards: Sequence[float | None], *, solved_at: float = 1.0) -> Gro
 class PromptSampler:
     """Draws prompts for steps of `batch_size` groups with signal.
 
-    dynamic: False draws each step's `batch_size` prompts once, whatever comes of them.
+    dynamic: False: each step draws `batch_size` prompts once, whatever their rewards.
     max_resampling: rounds of drawing beyond the first.
     multiple_of: every round draws a multiple of this number of prompts (of processes, so that each gets as many).
     alpha: probability that a draw comes from the easy pool; 0 switches the pool off (solved prompts then stay in the
@@ -176,8 +176,8 @@ class PromptSampler:
             raise RowError("every row has turned out to be unusable")
 
     def replace(self, ids: Collection[str]) -> list[Row]:
-        """Leave out, for good, prompts of the present round that turned out to be unusable, and draw others in their
-        places; returns the whole round, the others where they were."""
+        """Leave out prompts of the current round for good, and draw others in their place; returns the whole round, the other
+        prompts unchanged."""
         first = len(self._results)
         unusable = [k for k in range(first, len(self._drawn)) if self._rows[self._drawn[k]]["id"] in ids]
         self._leave_out([self._drawn[k] for k in unusable])
@@ -200,7 +200,7 @@ class PromptSampler:
         self._results += results
 
     def finish(self) -> Batch:
-        """Close the step. What is not kept is gone: the next step has another policy."""
+        """End the step. Groups that are not kept are discarded: the next step has another policy."""
         with_signal = [i for i, result in enumerate(self._results) if result == "signal"]
         batch = Batch(
             kept=tuple(with_signal[: self.batch_size]),
@@ -221,7 +221,8 @@ class PromptSampler:
             self._pool = None
 
     def _draw(self) -> int:
-        """The next row: of the pool by chance, else of the stream; one that the step has already only if it has all."""
+        """The next row: from the pool with probability alpha, else from the stream. A row is drawn twice in a step only if the
+        step has all rows."""
         if (
             self.alpha
             and self._next_random().random() < self.alpha
@@ -266,8 +267,7 @@ class PromptSampler:
         return {"rows": len(self._rows), "choices": self._choices, "stream": self.stream.state_dict()} | masks
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken, on the same rows in the same order. ValueError for another number of
-        rows."""
+        """Restore the state of `state_dict`, for the same rows in the same order. ValueError for another number of rows."""
         if state["rows"] != len(self._rows):
             raise ValueError(f"the sampler's state is of {state['rows']} rows, expected {len(self._rows)}")
         self._choices, self._pool = state["choices"], None

@@ -1,4 +1,4 @@
-"""Which prompts come next: passes over the rows, each in an order of its own that follows from the seed alone."""
+"""The order of prompts: passes over the rows, each in a random order that depends on the seed alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PromptStream:
         self._cursor = 0
 
     def rewind(self) -> None:
-        """Look again at rows that were passed over because they were taken."""
+        """Consider rows again that were skipped because they were taken."""
         self._cursor, self._began = 0, False
 
     def take(self, taken: Container[int]) -> int | None:
@@ -79,7 +79,7 @@ class PromptStream:
         return {"pass": self._number, "visited": packed(self._visited)}
 
     def load_state_dict(self, state: dict[str, Any], excluded: np.ndarray) -> None:
-        """Go on where `state_dict` was taken. excluded: (size,) bool by row."""
+        """Restore the state of `state_dict`. excluded: (size,) bool by row."""
         self._excluded = excluded.copy()
         self._begin(state["pass"])
         self._visited = unpacked(state["visited"], self._size)
