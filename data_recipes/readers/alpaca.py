@@ -1,10 +1,10 @@
-"""LLaMA-Factory's Alpaca files: an instruction, its input and the wanted output, with images or videos.
+"""LLaMA-Factory's Alpaca files: an instruction, its input and the expected output, with images or videos.
 
     [{"instruction": "<image>Name it.", "input": "", "output": "A cat.", "system": "…", "history": [["…", "…"]], "images": ["a.jpg"]}]
 
 As in github.com/hiyouga/LLaMA-Factory (data/README.md, src/llamafactory/data/converter.py): the question is the instruction and,
-below it, the input; earlier turns stand in `history`; placeholders and media must agree in number. Preference forms (`chosen`
-and `rejected`, `kto_tag`, or an output that is a list of two) are Rejected by that name.
+below it, the input; earlier turns are in `history`; there must be as many placeholders as media. Preference data (`chosen`
+and `rejected`, `kto_tag`, or an output that is a list of two) are Rejected with a message that says so.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class AlpacaOptions(ChatOptions):
     """Options of `alpaca`. `media`: LLaMA-Factory's `media_dir`; null: the file's folder."""
 
     columns: dict[str, str] = {}
-    """Columns by their names in dataset_info.json: prompt, query, response, system, history, images, videos."""
+    """Column names, keyed as in dataset_info.json: prompt, query, response, system, history, images, videos."""
 
 
 def read(path: Path, options: AlpacaOptions) -> Iterator[Record]:
@@ -52,7 +52,7 @@ def read(path: Path, options: AlpacaOptions) -> Iterator[Record]:
 
 
 def convert(record: Record, options: AlpacaOptions) -> Iterable[Row]:
-    """One row: the question (with what was said before) as prompt, the output as the trace."""
+    """One row: the question (after earlier turns) as the prompt, the output as the trace."""
     data = record.data
     names = NAMES | options.columns
     question = need(data, names["prompt"], str, "a text")
@@ -80,7 +80,7 @@ def convert(record: Record, options: AlpacaOptions) -> Iterable[Row]:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """An instruction and an output."""
+    """True for records with an instruction and an output."""
     return isinstance(first, dict) and {"instruction", "output"} <= set(first)
 
 

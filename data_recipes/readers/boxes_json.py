@@ -1,13 +1,13 @@
-"""Conversations whose answer is boxes in JSON, as Qwen2.5-VL, MiMo-VL and tools around them write and train on them.
+"""Conversations whose answer is boxes in JSON, as Qwen2.5-VL, MiMo-VL and related tools write them.
 
     {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\\nLocate the house … in JSON format."},
                                          {"from": "gpt", "value": "{\\"bbox_2d\\": [135, 114, 1016, 672]}"}]}
     {"images": ["a.jpg"], "messages": [{"role": "user", "content": "<image>Find all cells."}, {"role": "assistant",
      "content": "```json\\n[{\\"bbox_2d\\": [12, 30, 80, 95], \\"label\\": \\"cell\\"}]\\n```"}]}
 
-The answer is one object with `bbox_2d`, a list of them, or a bare [x1, y1, x2, y2] (VLM-R1), fenced or not. Nothing in such a
-file says what the numbers mean, so option `frame` must: Qwen2.5-VL's fine-tuning code wants `resized` pixels, files made from
-other data often hold `pixel`, Qwen3-VL's and Qwen2-VL's are `norm1000`.
+The answer is one object with `bbox_2d`, a list of them, or a bare [x1, y1, x2, y2] (VLM-R1), fenced or not. Such files do not
+say what the numbers mean, so the option `frame` must: Qwen2.5-VL's fine-tuning code expects `resized` pixels, files converted
+from other data often have `pixel`, and Qwen3-VL's and Qwen2-VL's have `norm1000`.
 Format: QwenLM/Qwen2.5-VL, qwen-vl-finetune/README.md ("Grounding Example") and cookbooks/spatial_understanding.ipynb.
 """
 
@@ -34,15 +34,16 @@ class BoxesJsonOptions(SourceOptions):
     """Options of the format boxes_json."""
 
     frame: Frame
-    """Frame of the file's boxes; see docs/data_format.md. There is no default: a wrong one spoils the data silently."""
+    """Coordinate frame of the file's boxes (docs/data_format.md). There is no default, because a wrong frame silently ruins
+    the data."""
     frame_out: Frame | None = None
-    """Frame in which the model is asked to answer; the file's own unless given, since the questions are kept as they are."""
+    """Frame in which the model is asked to answer; default: the file's own, since the questions are kept unchanged."""
     min_pixels: int | None = None
-    """Of frame `resized`: the least area of the image that the boxes were made for; the processor's default unless given."""
+    """For frame `resized`: minimum image area in pixels when the boxes were made; default: the processor's."""
     max_pixels: int | None = None
-    """Of frame `resized`: the largest area, likewise."""
+    """For frame `resized`: maximum image area in pixels; default: the processor's."""
     trace: bool = True
-    """Keep the answer's text as the trace that SFT trains on."""
+    """Keep the answer's text as the trace for SFT."""
 
 
 def read(path: Path, options: BoxesJsonOptions) -> Iterator[Record]:
@@ -123,7 +124,7 @@ def read_answer(text: str) -> tuple[list[list[float]], list[str | None]]:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """A conversation whose last message is boxes in JSON."""
+    """True for a conversation whose last message is boxes in JSON."""
     try:
         turns = _turns(first)
         read_answer(turns[-1][1])

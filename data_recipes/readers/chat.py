@@ -1,4 +1,4 @@
-"""What readers of conversations share: placeholders, media paths, prompt and trace of a dialogue, typed gold answers."""
+"""Shared code of conversation readers: placeholders, media paths, prompt and trace of a dialogue, typed gold answers."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from data_recipes.records import Options, Record, Rejected
 from rewards.stages import STAGES, parse
 
 _PLACEHOLDER = re.compile(r"\n*(?<!\\)<(image|video)>\n*")
-_ESCAPED = re.compile(r"\\(<(?:image|video)>)")  # the words themselves, as in a text about HTML
+_ESCAPED = re.compile(r"\\(<(?:image|video)>)")  # literal text, as in a text about HTML
 
 
 class SourceOptions(Options):
-    """Options that every reader of questions and conversations has."""
+    """Options of every reader of questions and conversations."""
 
     media: Path | None = None
-    """Folder that relative image and video paths start from. null: the folder the data set's own layout says."""
+    """Folder that relative image and video paths start from; null: as in the data set's published layout."""
     dataset: str | None = None
-    """Name of the data set in the rows' `source`. null: the format's own."""
+    """Name of the data set in the rows' `source`; null: the format's default."""
     split: str | None = None
-    """Of a folder that holds several splits (`train-00000-of-00004.parquet`, `test-…`), read this one."""
+    """The split to read from a folder with several (`train-00000-of-00004.parquet`, `test-…`)."""
     licence: str | None = None
-    """Licence in the rows' `source`. null: the published data set's own, "unknown" for files of users."""
+    """Licence in the rows' `source`; null: that of the published data set, "unknown" for users' own files."""
 
 
 class ChatOptions(SourceOptions):
     """Options of conversations in other tools' formats."""
 
     task: str = "chat"
-    """The rows' task; it decides the form of `answer` where a gold is read."""
+    """The rows' task, which also determines the form of `answer` if a gold answer is read."""
     gold: str | None = None
-    """Where the gold answer stands: a column's name (`solution`), or `last` for the last assistant turn, which then is
-    no longer trained on. null: rows for SFT, without an answer."""
+    """Where the gold answer is: the name of a column (`solution`), or `last` for the last assistant turn, which is then not
+    trained on. null: rows for SFT, without an answer."""
     frame: str = "pixel"
     """Coordinate frame of gold boxes and points (`task: grounding` or `pointing`)."""
 
 
 def source(options: SourceOptions, dataset: str, licence: str) -> dict[str, str]:
-    """A row's `source`: what the options say, else what the format knows."""
+    """A row's `source`, from the options, else the given defaults."""
     return {"dataset": options.dataset or dataset, "licence": options.licence or licence}
 
 
 def own_id(record: Record, *keys: str, unique: bool = False) -> str:
-    """The record's own id from the first of `keys` that it has; with its place behind it unless ids are `unique`."""
+    """The record's own id from the first of `keys` it has; unless ids are `unique`, with its position appended."""
     own = next((record.data[key] for key in keys if record.data.get(key) not in (None, "")), None)
     if own is None:
         return str(record.at)
@@ -59,7 +59,7 @@ def own_id(record: Record, *keys: str, unique: bool = False) -> str:
 
 
 def options_text(choices: Sequence[str]) -> str:
-    """Options of a multiple-choice question, one lettered line each."""
+    """The options of a multiple-choice question as lettered lines."""
     return "\n".join(f"{chr(ord('A') + i)}. {choice}" for i, choice in enumerate(choices))
 
 
@@ -69,7 +69,7 @@ def options_text(choices: Sequence[str]) -> str:
 def split_media(text: str) -> str | list[dict[str, Any]]:
     """Message content of a text with `<image>` and `<video>`: parts in reading order, a string if there are none.
 
-    The line breaks that only set a placeholder apart from the text are dropped. `\\<image>` is the text `<image>`.
+    Line breaks that only separate a placeholder from the text are dropped. `\\<image>` stands for the literal text `<image>`.
     """
     parts: list[dict[str, Any]] = []
     at = 0
@@ -90,9 +90,9 @@ def _unescaped(text: str) -> str:
 
 
 def media_list(value: Any, field: str, folder: Path) -> list[Any]:
-    """Images or videos of a record for a row: one or several paths, `{"bytes"|"path"|"image"|"video": …}` or bytes.
+    """A row's images or videos from a record's: one or several paths, `{"bytes"|"path"|"image"|"video": …}` or bytes.
 
-    Paths become absolute from `folder`. Clip options of qwen-vl-utils (`video_start`, `video_end`, `fps`) are kept.
+    Paths are made absolute, starting from `folder`. Clip options of qwen-vl-utils (`video_start`, `video_end`, `fps`) are kept.
     """
     if value is None or value == "":
         return []
@@ -127,9 +127,9 @@ def _medium(item: Any, field: str, folder: Path) -> Any:
 
 
 def locate(path: str, field: str, folder: Path) -> str:
-    """An absolute path; relative ones start from `folder`. `file://` is removed, other addresses are Rejected."""
+    """The absolute path; relative ones start from `folder`. `file://` is removed, other URLs are Rejected."""
     if re.match(r"(?!file:)[a-z][a-z0-9+.-]+:", path, re.IGNORECASE):
-        raise Rejected(f"field '{field}': expected a file, got an address: {path[:60]!r} (download it first)")
+        raise Rejected(f"field '{field}': expected a file, got a URL: {path[:60]!r} (download it first)")
     path = re.sub(r"^file:(//)?", "", path)
     return os.path.abspath(os.path.join(folder, path))
 
@@ -140,9 +140,9 @@ _INLINE = re.compile(r"(?<!\\)(?:<(img|image|video|audio)>([^<>\n]*?)</\1>|<(ima
 def inline_media(
     turns: Sequence[tuple[str, str]], images: list[Any], videos: list[Any], folder: Path
 ) -> tuple[list[tuple[str, str]], list[Any], list[Any]]:
-    """Turns whose media stand in the text as `<img>a.jpg</img>` (Qwen-VL, ms-swift), with placeholders in their place.
+    """Replace media written in the text as `<img>a.jpg</img>` (Qwen-VL, ms-swift) by placeholders.
 
-    Returns the turns and all media in reading order; media of the record that no placeholder names come first.
+    Returns the turns and all media in reading order; media of the record without a placeholder come first.
     """
     if not any(match.group(1) for _, text in turns for match in _INLINE.finditer(text)):
         return list(turns), images, videos
@@ -151,7 +151,7 @@ def inline_media(
 
     def put(match: re.Match[str]) -> str:
         if match.group(1) == "audio":
-            raise Rejected("field 'messages': expected images and videos alone, got <audio>")
+            raise Rejected("field 'messages': expected only images and videos, got <audio>")
         kind = match.group(3) or ("video" if match.group(1) == "video" else "image")
         if match.group(3):
             found[kind] += [given[kind].pop(0)] if given[kind] else []
@@ -167,26 +167,26 @@ PREFERENCE = ("chosen", "rejected", "kto_tag", "rejected_response", "rejected_me
 
 
 def preference_field(data: Mapping[str, Any]) -> str | None:
-    """The field that makes a record one of preference data, if any: a pair of answers, or KTO's label."""
+    """The field that marks a record as preference data (a pair of answers, or KTO's label); None if there is none."""
     if any(isinstance(data.get(key), bool) for key in ("label", "kto_tag")):
         return "label" if isinstance(data.get("label"), bool) else "kto_tag"
     return next((key for key in PREFERENCE if data.get(key) not in (None, [], "")), None)
 
 
 def refuse_preference(data: Mapping[str, Any]) -> None:
-    """Rejected for a record of preference data: its answers are not all wanted ones."""
+    """Raise Rejected for preference data, because some of its answers are not to be imitated."""
     field = preference_field(data)
     if field is not None:
         raise Rejected(
-            f"field '{field}': expected no preference data, got {show(data[field])} (not for SFT or RLVR: an answer may be the"
-            " unwanted one)"
+            f"field '{field}': expected no preference data, got {show(data[field])} (not for SFT or RLVR: an answer may be a"
+            " rejected one)"
         )
 
 
 def front_placeholders(
     turns: list[tuple[str, str]], images: Sequence[Any], videos: Sequence[Any]
 ) -> list[tuple[str, str]]:
-    """The (role, text) turns, with the placeholders that they lack put in front of the first one that is no system text."""
+    """The (role, text) turns, with missing placeholders prepended to the first turn that is not a system prompt."""
     first = next((i for i, (role, _) in enumerate(turns) if role != "system"), None)
     for tag, media in (("<image>", images), ("<video>", videos)):
         missing = len(media) - sum(len(re.findall(rf"(?<!\\){tag}", text)) for _, text in turns)
@@ -202,9 +202,9 @@ def front_placeholders(
 def dialogue(turns: Sequence[tuple[str, str]], images: list[Any], videos: list[Any], field: str) -> Row:
     """`prompt`, `trace`, `images` and `videos` of a row from (role, text) turns.
 
-    A dialogue that ends with the assistant is one to train on: the prompt is what comes before the first assistant turn,
-    the trace all from there on. Its single answer in the four stages becomes a trace of stages. Any other dialogue ends
-    with a question: all of it is the prompt, and there is no trace.
+    If the dialogue ends with the assistant, the prompt is everything before the first assistant turn and the trace is the
+    rest; a single answer in the four stages becomes a trace of stages. Otherwise the dialogue ends with a question: all of
+    it is the prompt, and there is no trace.
     """
     if not turns:
         raise Rejected(f"field '{field}': expected at least one turn, got an empty list")
@@ -225,7 +225,7 @@ def dialogue(turns: Sequence[tuple[str, str]], images: list[Any], videos: list[A
 
 
 def staged(trace: list[dict[str, Any]] | None) -> list[dict[str, Any]] | dict[str, str] | None:
-    """A trace of one answer in the four stages as the stages; any other as it is."""
+    """The stages of a trace that is one answer in the four stages; any other trace unchanged."""
     if trace and len(trace) == 1 and isinstance(trace[0]["content"], str):
         stages = parse(trace[0]["content"]).stages
         if stages:
@@ -234,7 +234,7 @@ def staged(trace: list[dict[str, Any]] | None) -> list[dict[str, Any]] | dict[st
 
 
 def with_gold(row: Row, data: Mapping[str, Any], options: ChatOptions) -> Row:
-    """The row with the answer that `options.gold` names; see there."""
+    """The row with the gold answer named by `options.gold` (see ChatOptions)."""
     if options.gold is None:
         return row | {"answer": None}
     if options.gold != "last":
@@ -249,7 +249,7 @@ def with_gold(row: Row, data: Mapping[str, Any], options: ChatOptions) -> Row:
 
 
 def typed_answer(task: str, value: Any, field: str, *, frame: str = "pixel") -> dict[str, Any]:
-    """The gold in the form that the task's built-in reward reads. A dict is taken as it is.
+    """The gold answer in the form that the task's built-in reward reads. A dict is used unchanged.
 
     choice: letter; counting: number; grounding, pointing, temporal: lists of numbers, also as JSON text; others: text.
     """
@@ -284,7 +284,7 @@ def _numbers(value: Any, field: str) -> list[Any]:
 
 
 def tool_calls(text: str, field: str) -> str:
-    """A call (or a list of calls) in JSON as Qwen writes it: `<tool_call>…</tool_call>`, one after the other."""
+    """Convert a JSON tool call (or a list of them) to Qwen's form: a sequence of `<tool_call>…</tool_call>`."""
     try:
         calls = json.loads(text)
     except ValueError:

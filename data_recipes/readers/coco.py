@@ -4,7 +4,7 @@
      "bbox": [x, y, width, height], "iscrowd"}], "categories": [{"id", "name"}]}
 
 Boxes are in pixels from the upper left corner, 0-based. The three arrays may come in any order and annotations are not
-sorted by image, so boxes (not outlines) are put into a temporary database on disk first; memory stays flat.
+sorted by image, so boxes (not outlines) are first stored in a temporary database on disk; memory use is constant.
 Format: https://cocodataset.org/#format-data; LVIS files have the same form but no `file_name` (`coco_url` ends with it).
 """
 
@@ -36,8 +36,8 @@ class CocoOptions(ObjectOptions):
     """Options of the format coco."""
 
     crowds: Literal["reject", "ignore"] = "reject"
-    """Categories with a crowd region (`iscrowd` 1, one box around many objects) in an image: no complete answer exists, so
-    the row is rejected; `ignore` keeps the other boxes as the answer."""
+    """What to do with a category that has a crowd region (`iscrowd` 1, one box around many objects) in an image: `reject` the
+    row, since there is no complete answer, or `ignore` the region and use the other boxes as the answer."""
 
 
 def read(path: Path, options: CocoOptions) -> Iterator[Record]:
@@ -46,9 +46,9 @@ def read(path: Path, options: CocoOptions) -> Iterator[Record]:
 
 
 def images_with_objects(path: Path) -> Iterator[Record]:
-    """Images joined with their annotations; `at` is the image's id. Entries that cannot be read, and annotations of no
-    image, come as problems; an image that such an annotation is of has it under "broken". A file that breaks off is one
-    problem: without all annotations, "every object" would be a wrong answer."""
+    """Images joined with their annotations; `at` is the image's id. Unreadable entries, and annotations without an image,
+    are yielded as problems; unreadable annotations of an image are listed in its "broken". A truncated file yields only
+    one problem: with annotations missing, "every object" would be a wrong answer."""
     with closing(sqlite3.connect("")) as database:  # "": temporary, on disk, deleted when closed
         problems = _index(path, database)
         yield from problems
@@ -74,7 +74,7 @@ def images_with_objects(path: Path) -> Iterator[Record]:
 
 
 def _index(path: Path, database: sqlite3.Connection) -> list[Record]:
-    """Fill the tables from the file; returns entries that cannot be read, at last one "end" where the file breaks off."""
+    """Fill the tables from the file; returns unreadable entries, the last with `at` "end" if the file is truncated."""
     database.executescript(
         "CREATE TABLE images (id TEXT, data TEXT);"
         "CREATE TABLE annotations (image TEXT, data TEXT, at TEXT, broken TEXT);"
@@ -105,7 +105,7 @@ _IMAGE_ID = re.compile(rb'"image_id"\s*:\s*"?([\w.-]+)')
 
 
 def _entry_problem(section: str, data: Any) -> str | None:
-    """Why an entry cannot be joined with others."""
+    """Why an entry cannot be joined with others; None if it can."""
     if not isinstance(data, dict):
         return f"expected a JSON object, got {show(data)}"
     field = "image_id" if section == "annotations" else "id"
@@ -130,10 +130,10 @@ def _insert(database: sqlite3.Connection, section: str, data: dict[str, Any], at
 
 
 def convert(record: Record, options: CocoOptions) -> Iterator[Row | Rejected]:
-    """Rows by category, in the order in which the image's annotations name them."""
+    """Rows by category, in the order of the image's annotations."""
     image = need(record.data, "image", dict, "an image with its objects")
     if record.data.get("broken"):
-        raise Rejected(f"expected annotations that can be read, got {record.data['broken'][0]}")
+        raise Rejected(f"expected readable annotations, got {record.data['broken'][0]}")
     objects: dict[str, list[list[float]] | Rejected] = {}
     for item in need(record.data, "objects", list, "the image's annotations"):
         name = item.get("name")
@@ -154,9 +154,13 @@ def convert(record: Record, options: CocoOptions) -> Iterator[Row | Rejected]:
                 found.append(box)
         except Rejected as error:
             objects[name] = Rejected(f"category '{name}', annotation {item.get('id')}: {error}")
-    ignored = [name for name, found in objects.items() if found == []]  # crowds alone, left out by the option
+    ignored = [
+        name for name, found in objects.items() if found == []
+    ]  # crowd regions only, ignored by the option
     for name in ignored:
-        objects[name] = Rejected(f"category '{name}': field 'iscrowd': expected an object, got crowds alone")
+        objects[name] = Rejected(
+            f"category '{name}': field 'iscrowd': expected an object, got only crowd regions"
+        )
     base: dict[str, Any] = {
         "id": str(record.at),
         "images": [media_path(_file_name(image), "file_name", record, options.media)],
@@ -173,7 +177,7 @@ def _file_name(image: dict[str, Any]) -> str:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """A .json object whose beginning holds images or annotations with boxes, and no captions (those are refcoco_mdetr)."""
+    """True for a .json object that starts with images or annotations with boxes and without captions (refcoco_mdetr)."""
     fields = first_fields(path)
     return (
         bool({"images.item.file_name", "annotations.item.bbox"} & fields)
@@ -182,7 +186,7 @@ def looks_like(path: Path, first: Any) -> bool:
 
 
 def first_fields(path: Path, events: int = 20_000) -> set[str]:
-    """Places (in ijson's notation) of the values in the beginning of a JSON file; none where it is no JSON."""
+    """Paths (in ijson's notation) of the values at the beginning of a JSON file; empty if it is not JSON."""
     found: set[str] = set()
     if kind_of(path) != ".json" or not path.is_file():
         return found
@@ -190,13 +194,13 @@ def first_fields(path: Path, events: int = 20_000) -> set[str]:
         try:
             if file.peek(3)[:3] == b"\xef\xbb\xbf":  # type: ignore[attr-defined]  # all that `opened` gives can
                 file.read(3)
-            # Places grow with the depth, and the parser makes those of a whole buffer at once.
+            # Paths grow with depth, and the parser builds those of a whole buffer at once.
             for prefix, _, _ in islice(ijson.parse(file, buf_size=1024), events):
                 if prefix.count(".") > MAX_DEPTH:
                     break
                 found.add(prefix)
         except (ijson.JSONError, UnicodeDecodeError, *BROKEN):
-            pass  # what came before the break tells enough
+            pass  # the part before the error is enough
     return found
 
 

@@ -26,7 +26,7 @@ class EasyR1Options(SourceOptions):
     """Options of `easyr1`. `media` is EasyR1's `image_dir`; null: the file's folder."""
 
     task: str = "math"
-    """The rows' task; it decides the form of `answer`."""
+    """The rows' task, which also determines the form of `answer`."""
     prompt_key: str = "problem"
     """Column of the question."""
     answer_key: str = "answer"
@@ -45,7 +45,7 @@ def read(path: Path, options: SourceOptions) -> Iterator[Record]:
 
 
 def convert(record: Record, options: EasyR1Options) -> Iterable[Row]:
-    """One row; every other column is kept."""
+    """One row; all other columns are kept."""
     data = record.data
     text = need(data, options.prompt_key, str, "a text")
     folder = options.media or record.file.parent
@@ -62,7 +62,7 @@ def convert(record: Record, options: EasyR1Options) -> Iterable[Row]:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """`problem` and `answer` as texts, and no solution (VisualProbe has one)."""
+    """True for records with text `problem` and `answer` and no `solution` (which VisualProbe has)."""
     return (
         isinstance(first, dict)
         and isinstance(first.get("problem"), str)
@@ -71,10 +71,10 @@ def looks_like(path: Path, first: Any) -> bool:
 
 
 class VerlOptions(SourceOptions):
-    """Options of `verl`. `media`: the folder of relative paths; null: the file's folder."""
+    """Options of `verl`. `media`: where relative paths start from; null: the file's folder."""
 
     task: str = "math"
-    """Task of the rows whose `data_source` is not in `tasks`; it decides the form of `answer`."""
+    """Task of rows whose `data_source` is not in `tasks`; it also determines the form of `answer`."""
     tasks: dict[str, str] = {}
     """`data_source` -> task."""
     prompt_key: str = "prompt"
@@ -84,7 +84,7 @@ class VerlOptions(SourceOptions):
 
 
 def convert_verl(record: Record, options: VerlOptions) -> Iterable[Row]:
-    """One row; `data_source`, `ability`, `extra_info` and every other column are kept."""
+    """One row; `data_source`, `ability`, `extra_info` and all other columns are kept."""
     data = record.data
     key = options.prompt_key
     messages = need(data, key, list, "a list of messages")
@@ -117,7 +117,7 @@ def _message(message: Any, field: str) -> tuple[str, str]:
 
 
 def _others(data: dict[str, Any], used: set[str]) -> Row:
-    """Columns that the row does not name itself; those with a name of a row's own field get `original_` in front."""
+    """The remaining columns; names that clash with a row's own fields get the prefix `original_`."""
     fields = {"id", "task", "prompt", "images", "videos", "answer", "trace", "source"}
     return {
         f"original_{k}" if k in fields else k: v for k, v in data.items() if k not in used and v is not None
@@ -125,7 +125,7 @@ def _others(data: dict[str, Any], used: set[str]) -> Row:
 
 
 def looks_like_verl(path: Path, first: Any) -> bool:
-    """Messages in `prompt` and a `reward_model`."""
+    """True for records with messages in `prompt` and a `reward_model`."""
     return isinstance(first, dict) and isinstance(first.get("prompt"), list) and "reward_model" in first
 
 

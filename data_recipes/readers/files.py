@@ -1,7 +1,7 @@
-"""Streaming through JSON lines, JSON arrays and objects, Parquet, Arrow and text: one Record per entry, in bounded memory.
+"""Streaming from JSON lines, JSON arrays and objects, Parquet, Arrow and text: one Record per entry, in bounded memory.
 
-What cannot be read is a Record with a `problem`; what follows it is read all the same. An OSError says that a file
-cannot be opened at all, a SourceError that a path holds something else than is asked for.
+An unreadable entry becomes a Record with a `problem`, and reading continues after it. OSError means that a file cannot be
+opened, SourceError that a path is not what was expected.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from data_recipes.records import Record, Rejected
 
 COMPRESSED = (".gz", ".zst")
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
-HEAD = 1 << 20  # bytes by which the layout of a file is told
+HEAD = 1 << 20  # bytes read to detect a file's layout
 _NO_VALUE = (ValueError, TypeError, ArithmeticError, LookupError, pa.ArrowException)
-"""Of Arrow values that Python cannot hold: text that is no UTF-8, a date beyond the year 9999."""
-BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException)  # of a file that breaks off or is damaged
+"""Raised for Arrow values that Python cannot represent: text that is not UTF-8, a date after the year 9999."""
+BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException)  # raised for truncated or damaged files
 
 
 def kind_of(path: Path) -> str:
-    """A file's ending in lower case, without that of its compression: ".jsonl" of a.jsonl.gz."""
+    """A file's extension in lower case, ignoring compression: ".jsonl" for a.jsonl.gz."""
     suffix = path.suffix.lower()
     return Path(path.stem).suffix.lower() if suffix in COMPRESSED else suffix
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file's bytes, uncompressed."""
+    """Open a file for reading its uncompressed bytes."""
     with path.open("rb") as file:
         if path.suffix.lower() == ".gz":
             yield gzip.GzipFile(fileobj=file)  # type: ignore[misc]  # an IO[bytes] but in name
@@ -47,7 +47,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _pieces(path: Path, split: Callable[[IO[bytes]], Iterator[Piece]]) -> Iterator[Record]:
-    """Records of the pieces that `split` finds in a file; damage of the file itself is the last one."""
+    """Records of the pieces that `split` finds in a file; if the file is damaged, the last record says so."""
     last: int | str = 0
     with opened(path) as file:
         try:
@@ -66,14 +66,14 @@ def json_lines(path: Path) -> Iterator[Record]:
 
 
 def json_items(path: Path, section: str | None = None) -> Iterator[Record]:
-    """Elements of the array that a .json file is, or of the one under the key `section`; `at` is the index from 0."""
+    """Elements of a .json file that is an array, or of the array under the key `section`; `at` is the index from 0."""
     if section is None:
         return _pieces(path, json_text.items)
     return _pieces(path, lambda file: (piece for _, piece in json_text.sections(file, (section,))))
 
 
 def json_pairs(path: Path) -> Iterator[Record]:
-    """Values of the object that a .json file is; `at` is the key."""
+    """Values of a .json file that is an object; `at` is the key."""
     with opened(path) as file:
         first = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if first != b"{":
@@ -84,7 +84,7 @@ def json_pairs(path: Path) -> Iterator[Record]:
 
 
 def json_records(path: Path) -> Iterator[Record]:
-    """Records of a file of JSON, whatever its name: lines, an array, an object of records, or records one after another."""
+    """Records of a JSON file of any layout and name: lines, an array, an object of records, or concatenated records."""
     with opened(path) as file:
         try:
             head = file.read(HEAD)
@@ -102,7 +102,7 @@ def json_records(path: Path) -> Iterator[Record]:
 
 
 def _layout(head: bytes, *, lines: bool) -> Callable[[IO[bytes]], Iterator[Piece]]:
-    """How to split a text that begins with `head`. lines: its name says that it holds lines."""
+    """The function that splits a file starting with `head` into records. lines: the file's extension means JSON lines."""
     whole = [line for line in head.split(b"\n")[:-1] if line.strip()][:3]
     complete = [_is_json(line) for line in whole]
     first = head.lstrip()[:1]
@@ -133,14 +133,14 @@ def _is_json(line: bytes) -> bool:
 
 
 def parquet_rows(path: Path) -> Iterator[Record]:
-    """Rows of a .parquet file as dicts; `at` is the number from 1. Of a damaged row group every row is a problem."""
+    """Rows of a .parquet file as dicts; `at` is the number from 1. Every row of a damaged row group is a problem."""
     import pyarrow.parquet as pq
 
     with path.open("rb") as opened_file:
         try:
             file = pq.ParquetFile(opened_file)
         except (*BROKEN, ValueError) as error:
-            yield Record(None, path, 1, f"expected a Parquet file, got one that does not open: {error}")
+            yield Record(None, path, 1, f"expected a Parquet file, got one that cannot be opened: {error}")
             return
         end = 0
         for group in range(file.num_row_groups):
@@ -155,7 +155,7 @@ def parquet_rows(path: Path) -> Iterator[Record]:
 
 
 def table_rows(table: Any, path: Path, before: int) -> Iterator[Record]:
-    """Rows of an Arrow table or batch as dicts, numbered from `before` + 1; a value that Python cannot hold is a problem."""
+    """Rows of an Arrow table or batch as dicts, numbered from `before` + 1; values Python cannot represent are problems."""
     try:
         rows = table.to_pylist()
     except _NO_VALUE:  # find out which row
@@ -175,7 +175,7 @@ def table_rows(table: Any, path: Path, before: int) -> Iterator[Record]:
 
 
 def text_lines(path: Path) -> Iterator[Record]:
-    """Non-empty lines of a text file without their ends; `at` is the line from 1."""
+    """Non-empty lines of a text file without line endings; `at` is the line from 1."""
     with opened(path) as file:
         for piece in json_text.lines(file):
             try:
@@ -186,7 +186,7 @@ def text_lines(path: Path) -> Iterator[Record]:
 
 
 def file_record(path: Path, at: int | str, read: Callable[[bytes], Any], kind: str) -> Record:
-    """One record that is a file of its own; `read` raises ValueError (or SyntaxError) for a content that is no `kind`."""
+    """The record of a file that holds one; `read` raises ValueError (or SyntaxError) if the content is not of this `kind`."""
     try:
         if path.stat().st_size > json_text.MAX_BYTES:
             return Record(
@@ -194,7 +194,7 @@ def file_record(path: Path, at: int | str, read: Callable[[bytes], Any], kind: s
             )
         return Record(read(path.read_bytes()), path, at)
     except OSError as error:
-        return Record(None, path, at, f"expected a file that opens, got: {error.strerror}")
+        return Record(None, path, at, f"expected a readable file, got: {error.strerror}")
     except (
         ValueError,
         SyntaxError,
@@ -204,7 +204,7 @@ def file_record(path: Path, at: int | str, read: Callable[[bytes], Any], kind: s
 
 
 def need(data: Any, field: str, kind: type | tuple[type, ...], expected: str) -> Any:
-    """`data[field]` if it is of `kind` (a bool is no number); Rejected says what was expected and what came."""
+    """`data[field]` if it is of type `kind` (a bool is not a number); Rejected names what was expected and found."""
     if not isinstance(data, dict):
         raise Rejected(f"expected a JSON object, got {show(data)}")
     value = data.get(field)
@@ -217,7 +217,7 @@ def need(data: Any, field: str, kind: type | tuple[type, ...], expected: str) ->
 
 
 def show(value: Any) -> str:
-    """A value in an error message: short, with its type."""
+    """A value for an error message: short, with its type."""
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     try:

@@ -1,4 +1,4 @@
-"""Records of a path, whatever it holds: a file, a folder of shards as model hubs have them, or one of `save_to_disk`."""
+"""Records of any path: a file, a folder of shards as on model hubs, or a folder written by `save_to_disk`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}")
 
 
 def records(path: Path, split: str | None = None) -> Iterator[Record]:
-    """Records in the order of the file's entries, or of the names of a folder's files.
+    """Records in file order; the files of a folder are sorted by name.
 
-    split: of a folder that holds several (`train-00000-of-00004.parquet`, `test-…`), or of a `datasets.DatasetDict`.
-    Raises SourceError for a folder without files of rows, or with several splits and none named.
+    split: the split to read from a folder with several (`train-00000-of-00004.parquet`, `test-…`) or a `datasets.DatasetDict`.
+    Raises SourceError for a folder without files of rows, or with several splits if `split` is None.
     """
     if not path.is_dir():
         yield from file_records(path)
@@ -32,7 +32,7 @@ def records(path: Path, split: str | None = None) -> Iterator[Record]:
 
 
 def file_records(path: Path) -> Iterator[Record]:
-    """Records of one file: .parquet, .arrow, else JSON in any layout, also compressed."""
+    """Records of one file: .parquet, .arrow, otherwise JSON in any layout, possibly compressed."""
     suffix = kind_of(path)
     if suffix == ".parquet":
         return parquet_rows(path)
@@ -40,7 +40,7 @@ def file_records(path: Path) -> Iterator[Record]:
 
 
 def shards(path: Path, split: str | None = None) -> list[Path]:
-    """Files of rows in a folder: a recipe's own output, Parquet (in a folder below it, too), or JSON."""
+    """Files of rows in a folder: a recipe's own output, Parquet (also in one subfolder), or JSON."""
     found = sorted(path.glob(SHARDS)) or sorted(path.glob("rows-*.parquet"))
     if not found:
         found = sorted(f for f in path.rglob("*.parquet") if not _hidden(f.relative_to(path)))
@@ -74,7 +74,7 @@ def shards(path: Path, split: str | None = None) -> list[Path]:
 
 
 def _split_of(file: Path) -> str:
-    """The split that a file's name tells, "" if it tells none."""
+    """The split named by a file's name; "" if there is none."""
     stem = file.name.split(".")[0]
     if match := _SHARD.match(file.name):
         return "" if match.group(1) == "rows" else match.group(1)

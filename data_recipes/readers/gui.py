@@ -6,9 +6,9 @@
 | screenspot_pro | {"id", "img_filename", "img_size", "bbox", "instruction", "application", "platform", "ui_type"} | xyxy pixels |
 | screenagent | a folder of sessions, one JSON per step, screenshots in images/ | around the point clicked, of a given radius |
 
-ScreenSpot: njucckevin/SeeClick, pretrain/screenspot_test.py (v2, OS-Copilot/ScreenSpot-v2, corrects v1 in the same form).
-Files derived from them are read too: a field `image` for `img_filename`, a list of several boxes (any of them is right), and
-ScreenSpot-Pro's published logs (`img_path`, `prompt_to_evaluate`).
+ScreenSpot: njucckevin/SeeClick, pretrain/screenspot_test.py (v2, OS-Copilot/ScreenSpot-v2, corrects v1 in the same format).
+Derived files are also read: with a field `image` instead of `img_filename`, a list of several boxes (each of them is correct),
+and ScreenSpot-Pro's published logs (`img_path`, `prompt_to_evaluate`).
 ScreenSpot-Pro: likaixin2000/ScreenSpot-Pro-GUI-Grounding, eval_screenspot_pro.py.
 ScreenAgent: niuzaisheng/ScreenAgent, data/ScreenAgent/train/<session>/*.json.
 """
@@ -48,10 +48,10 @@ class ScreenSpotOptions(PlaceOptions):
     """Options of the formats screenspot and screenspot_pro."""
 
     boxes: Literal["xywh", "xyxy", "norm1"] | None = None
-    """How `bbox` is written: x, y, width, height; corners; or corners as fractions (Parquet copies on model hubs). The format's
-    own unless given: xywh for ScreenSpot and its v2, xyxy for Pro."""
+    """Layout of `bbox`: x, y, width, height; corners; or corners as fractions (Parquet copies on model hubs). Default: xywh for
+    ScreenSpot and its v2, xyxy for Pro."""
     text: str = "instruction"
-    """Field that says what to point at; `description` in files that have one for each element."""
+    """Field with the text of what to point at; `description` in files that describe each element."""
     prompt: str = "Where on this screen do you click to do the following? {instruction}\nAnswer with the point as (x, y) in {unit}."
     """Question; {instruction} is the text, {unit} names the frame."""
 
@@ -60,8 +60,8 @@ class ScreenAgentOptions(PlaceOptions):
     """Options of the format screenagent."""
 
     radius: float = Field(default=14.0, gt=0.0, allow_inf_nan=False)
-    """Half the side, in pixels, of the square around the annotated point that counts as hit, cut at the screen's border. 14 is
-    about half the size of a toolbar's button."""
+    """Half the side, in pixels, of the square around the annotated point that counts as a hit, clipped to the screen. 14 is
+    about half a toolbar button."""
     language: Literal["en", "zh"] = "en"
     """Language of task and subtask."""
     prompt: str = (
@@ -131,7 +131,7 @@ def _box(value: Any, field: str, layout: str) -> list[float]:
 
 
 def _screenshot(record: Record, options: PlaceOptions) -> Any:
-    """Path of the record's screenshot; hub copies in Parquet hold its bytes."""
+    """Path of the record's screenshot, or its bytes (Parquet copies on model hubs)."""
     data = record.data
     field = next((key for key in ("img_filename", "image", "img_path") if data.get(key)), "img_filename")
     value = data.get(field)
@@ -141,12 +141,12 @@ def _screenshot(record: Record, options: PlaceOptions) -> Any:
 
 
 def looks_like_screenspot(path: Path, first: Any) -> bool:
-    """Fields of ScreenSpot and none of Pro."""
+    """True for records with the fields of ScreenSpot and none of Pro."""
     return isinstance(first, dict) and {"bbox", "instruction", "data_type"} <= set(first)
 
 
 def looks_like_pro(path: Path, first: Any) -> bool:
-    """Fields of ScreenSpot-Pro or of its logs."""
+    """True for records with the fields of ScreenSpot-Pro or its logs."""
     if not isinstance(first, dict):
         return False
     return {"bbox", "ui_type", "application"} <= set(first) and bool(
@@ -164,13 +164,13 @@ _SUBTASK = {
 
 
 def read_screenagent(path: Path, options: ScreenAgentOptions) -> Iterator[Record]:
-    """One record per step file of all sessions under a folder, in the order of names; or one file."""
+    """One record per step file of all sessions in a folder, sorted by name; or one file."""
     for file in [path] if path.is_file() else sorted(path.rglob("*.json")):
         yield file_record(file, 1, parse_json, "JSON")
 
 
 def convert_screenagent(record: Record, options: ScreenAgentOptions) -> Iterator[Row | Rejected]:
-    """One row for a step whose first action is its only click: only then does the screenshot show what is clicked."""
+    """One row for a step whose first action is its only click; otherwise the screenshot may not show what is clicked."""
     data = record.data
     actions = need(data, "actions", list, "the step's actions")
     kinds = [
@@ -212,14 +212,14 @@ def convert_screenagent(record: Record, options: ScreenAgentOptions) -> Iterator
 
 
 def _point(action: dict[str, Any]) -> tuple[float, float]:
-    """ScreenAgent writes x as width and y as height."""
+    """(x, y) of a click; ScreenAgent writes x as width and y as height."""
     position = need(action, "mouse_position", dict, "{'width': x, 'height': y}")
     x, y, _, _ = four([position.get("width"), position.get("height"), 0, 0], "mouse_position")
     return x, y
 
 
 def _subtask(prompt: str, language: str) -> str:
-    """The step, from the last sentence that names it."""
+    """The current step, from the last sentence of the prompt that names it."""
     marks = {"en": "The current sub", "zh": "现在的子任务是"}
     start = prompt.rfind(marks[language])
     match = _SUBTASK[language].match(prompt, max(start, 0))
@@ -231,7 +231,7 @@ def _subtask(prompt: str, language: str) -> str:
 
 
 def looks_like_screenagent(path: Path, first: Any) -> bool:
-    """A step file, or a folder with session folders of them."""
+    """True for a step file, or a folder of session folders with step files."""
     if path.is_dir():
         file = next((f for f in sorted(path.rglob("*.json"))[:50]), None)
         if file is None or file.stat().st_size > 1_000_000:

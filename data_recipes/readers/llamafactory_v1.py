@@ -5,8 +5,8 @@
      "tools": "[…]"}
 
 As in github.com/hiyouga/LLaMA-Factory (data/v1_multimodal_demo.jsonl, data/v1_sft_demo.jsonl, data/reason_tool_use_demo_50.jsonl;
-src/llamafactory/v1). Reasoning is written `<think>…</think>`, tool calls as Qwen does. Every answer is trained on, so a
-`loss_weight` other than 1 in one is Rejected; so are `audio_url` parts.
+src/llamafactory/v1). Reasoning becomes `<think>…</think>`, tool calls Qwen's form. All answers are trained on, so a
+`loss_weight` other than 1 is Rejected; so are `audio_url` parts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def read(path: Path, options: ChatOptions) -> Iterator[Record]:
 
 
 def convert(record: Record, options: ChatOptions) -> Iterable[Row]:
-    """One row: what comes before the first answer as prompt, the rest as the trace; a tools column is kept."""
+    """One row: everything before the first answer as the prompt, the rest as the trace; a tools column is kept."""
     data = record.data
     if isinstance(data, dict):
         refuse_preference(data)
@@ -61,7 +61,7 @@ def convert(record: Record, options: ChatOptions) -> Iterable[Row]:
 
 
 def _text(parts: list[Any], field: str, folder: Path, images: list[Any], videos: list[Any]) -> str:
-    """The parts as one text with placeholders; their media are appended to `images` and `videos`."""
+    """The parts as one text with placeholders; appends their media to `images` and `videos`."""
     texts = []
     for j, part in enumerate(parts):
         at = f"{field}[{j}]"
@@ -85,7 +85,7 @@ def _text(parts: list[Any], field: str, folder: Path, images: list[Any], videos:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """Messages with parts that have a type and a value."""
+    """True for messages whose parts have a type and a value."""
     messages = first.get("messages") if isinstance(first, dict) else None
     if not isinstance(messages, list) or not messages or not isinstance(messages[0], dict):
         return False

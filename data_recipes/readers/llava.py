@@ -1,11 +1,11 @@
-"""LLaVA instruction files: llava_v1_5_mix665k.json, LLaVA-Instruct-150K, and every file of that form (.json, .jsonl).
+"""LLaVA instruction files: llava_v1_5_mix665k.json, LLaVA-Instruct-150K, and files of the same format (.json, .jsonl).
 
     [{"id": "…", "image": "coco/train2017/1.jpg", "conversations": [{"from": "human", "value": "<image>\\nWhat …?"},
                                                                     {"from": "gpt", "value": "…"}]}]
 
 As in github.com/haotian-liu/LLaVA (docs/Finetune_Custom_Data.md, llava/train/train.py). `image` may be missing (text only) or
-a list; `video` is read as LLaVA-NeXT has it. Where a record has an image and no `<image>` says where it belongs, it comes
-first, as in LLaVA's own training code. Ids repeat in the published files, so the row's id also has the record's place.
+a list; `video` is as in LLaVA-NeXT. If a record has an image but no `<image>`, the image comes first, as in LLaVA's own
+training code. Ids repeat in the published files, so the row's id also contains the record's position.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read(path: Path, options: ChatOptions) -> Iterator[Record]:
 
 
 def convert(record: Record, options: ChatOptions) -> Iterable[Row]:
-    """One row: the first question as prompt, all answers as the trace (see `gold` for rows with an answer instead)."""
+    """One row: the first question as the prompt, everything from the first answer as the trace (or an answer, see `gold`)."""
     data = record.data
     turns = from_value(need(data, "conversations", list, "a list of turns"), "conversations")
     folder = options.media or record.file.parent
@@ -54,7 +54,7 @@ def convert(record: Record, options: ChatOptions) -> Iterable[Row]:
 
 
 def from_value(conversation: list[Any], field: str) -> list[tuple[str, str]]:
-    """(role, text) of turns {"from": human | gpt | system, "value": text}."""
+    """(role, text) of each turn {"from": human | gpt | system, "value": text}."""
     turns = []
     for i, turn in enumerate(conversation):
         if not isinstance(turn, Mapping):
@@ -71,7 +71,7 @@ def from_value(conversation: list[Any], field: str) -> list[tuple[str, str]]:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """`conversations` of from and value with one `image` or none; a list `images` is ShareGPT's."""
+    """True for `conversations` of from and value with one `image` or none (a list `images` means ShareGPT)."""
     if not isinstance(first, dict) or "images" in first or "videos" in first:
         return False
     turns = first.get("conversations")

@@ -6,9 +6,9 @@ in github.com/PKU-YuanGroup/LLaVA-CoT (train/datasets/cot_dataset.py, dataset_ge
     {"id": "…", "image": "chartqa/train/png/1.png", "conversations": [{"from": "human", "value": "…"},
         {"from": "gpt", "value": "<SUMMARY> … </SUMMARY>\\n\\n<CAPTION> … </CAPTION> … <CONCLUSION> … </CONCLUSION>"}, …]}
 
-The set checked only that a conclusion is there. Here every trace is parsed strictly (`rewards.stages`), and one that breaks a
-rule is Rejected with the rule's name. The conclusion is the only gold that the set has: it becomes the answer of a
-choice, math or text row where it is a letter, a number or a few words, and none (task `chat`) where it is a longer text.
+The data set's authors only checked that a conclusion exists. Here every trace is parsed strictly (`rewards.stages`), and one
+that breaks a rule is Rejected with the rule's name. The conclusion is the only gold answer in the set: if it is a letter, a
+number or a few words, it becomes the answer of a choice, math or text row; if it is longer, the row has no answer (task `chat`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rewards.reading.text import plain_number, without_lead
 from rewards.stages import parse
 
 MAX_WORDS = 5
-"""A conclusion of at most so many words is an answer that can be compared; a longer one is not."""
+"""Maximum number of words of a conclusion that is used as an answer; longer ones cannot be compared."""
 
 FOLDERS = {
     "chartqa": "ChartQA",
@@ -44,15 +44,15 @@ FOLDERS = {
     "clevr-math": "CLEVR-Math",
     "clevr_math": "CLEVR-Math",
 }
-"""First folder of an image's path -> the set that the question is from. See `subset_of` for folders that sets share."""
+"""First folder of an image's path -> the data set of the question. See `subset_of` for folders that sets share."""
 
 
 class LLaVACoTOptions(SourceOptions):
     """Options of `llava_cot`. `media`: where the images were unpacked; null: the file's folder."""
 
     turns: Literal["rows", "dialogue"] = "rows"
-    """Of several questions about one image: `rows` makes a row of each, the ones before it in its prompt; `dialogue` one row
-    of task `chat`, its trace the messages from the first answer on."""
+    """For several questions about one image: `rows` makes one row per question, with the earlier ones in its prompt;
+    `dialogue` makes one row of task `chat`, whose trace is all messages from the first answer on."""
 
 
 def read(path: Path, options: LLaVACoTOptions) -> Iterator[Record]:
@@ -61,7 +61,7 @@ def read(path: Path, options: LLaVACoTOptions) -> Iterator[Record]:
 
 
 def convert(record: Record, options: LLaVACoTOptions) -> Iterator[Row | Rejected]:
-    """A row per question (or one per dialogue). From a broken trace on, a dialogue's questions are Rejected."""
+    """One row per question (or per dialogue). After a broken trace, the dialogue's remaining questions are Rejected."""
     data = record.data
     turns = from_value(need(data, "conversations", list, "a list of turns"), "conversations")
     image = need(data, "image", str, "a path")
@@ -109,14 +109,14 @@ def convert(record: Record, options: LLaVACoTOptions) -> Iterator[Row | Rejected
 
 
 def gold(question: str, conclusion: str) -> tuple[str, dict[str, Any] | None]:
-    """(task, answer) that a conclusion is the gold of: choice, math, text, or chat without an answer."""
+    """(task, answer) for a conclusion as the gold answer: choice, math, text, or chat with None."""
     options = listed_options(question)
     letter = read_choice(conclusion, options)
     if letter and (options or re.fullmatch(r"\W*[A-Z]\W*", conclusion)):
         return "choice", {"letter": letter} | ({"options": options} if options else {})
     answer = without_lead(conclusion).strip().rstrip(".").strip()
     if options or not answer:
-        return "chat", None  # an option that cannot be told: no gold
+        return "chat", None  # the chosen option cannot be identified
     if plain_number(answer):
         return "math", {"value": answer}
     if len(answer.split()) <= MAX_WORDS and "\n" not in answer:
@@ -129,7 +129,7 @@ _AFTER = re.compile(r"\s*(?:\n|\b(?:Answer with|Please answer|Choose)\b).*", re.
 
 
 def listed_options(question: str) -> list[str] | None:
-    """Texts of a question's options, lettered from A on as `A. …`, `(A) …`, `A: …` or `A) …`; None if there are none."""
+    """Texts of a question's lettered options, written `A. …`, `(A) …`, `A: …` or `A) …`; None if there are none."""
     markers = []
     for match in _MARKER.finditer(question):
         letter = match.group(1) or match.group(2)
@@ -147,10 +147,10 @@ def listed_options(question: str) -> list[str] | None:
 
 
 def subset_of(image: str, question: str) -> str:
-    """The set that a question is from, told by its image's path.
+    """The data set of a question, determined by its image's path.
 
-    COCO's folder is shared by A-OKVQA, whose questions have options, and ShareGPT4V; CLEVR's by CLEVR-Math, whose questions
-    add and subtract objects. ShareGPT4V's own images come from many folders (sam, vg, gqa, ocr_vqa, textvqa, wikiart, …).
+    COCO's folder is shared by A-OKVQA, whose questions have options, and ShareGPT4V; CLEVR's is shared by CLEVR-Math, whose
+    questions add and subtract objects. ShareGPT4V's images come from many folders (sam, vg, gqa, ocr_vqa, textvqa, wikiart, …).
     """
     folder = image.lstrip("./").split("/")[0].lower()
     if folder in FOLDERS:
@@ -163,7 +163,7 @@ def subset_of(image: str, question: str) -> str:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """LLaVA's form with a tagged stage in the first answer."""
+    """True for LLaVA's format with a stage tag in the first answer."""
     if (
         not isinstance(first, dict)
         or not isinstance(first.get("conversations"), list)

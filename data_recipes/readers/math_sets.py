@@ -34,7 +34,7 @@ from data_recipes.records import Format, Record, Rejected
 
 
 def _question(text: str, choices: list[str] | None) -> list[dict[str, Any]]:
-    """The user's message: the text with its media placeholders, and the options below it."""
+    """The user's message: the text with its media placeholders, followed by the options."""
     if choices:
         text = f"{text.rstrip()}\nOptions:\n{options_text(choices)}"
     return [{"role": "user", "content": split_media(text)}]
@@ -57,8 +57,8 @@ def read_file(path: Path, options: SourceOptions) -> Iterator[Record]:
 def convert_mathv(record: Record, options: SourceOptions) -> Iterable[Row]:
     """One row: `choice` if there are options, else `math`.
 
-    A question may name several figures (`<image1>`, `<image2>`); the one image file holds all of them. It stands where the
-    first is named, the others are called "(image 2)".
+    A question may refer to several figures (`<image1>`, `<image2>`); one image file contains all of them. It is placed at the
+    first reference, later references become "(image 2)".
     """
     data = record.data
     question = need(data, "question", str, "a text")
@@ -89,7 +89,7 @@ def convert_mathv(record: Record, options: SourceOptions) -> Iterable[Row]:
 
 
 def looks_like_mathv(path: Path, first: Any) -> bool:
-    """Questions with options, a level and a subject."""
+    """True for questions with options, a level and a subject."""
     return isinstance(first, dict) and {"question", "options", "answer", "level", "subject"} <= set(first)
 
 
@@ -100,7 +100,8 @@ class MathVistaOptions(SourceOptions):
     """Options of `mathvista`. `media`: the folder that holds `images/`; null: the file's folder."""
 
     prompt: Literal["query", "question"] = "query"
-    """`query`: the authors' prompt with its hint on the form of the answer, built where a file has none; `question`: the question and its options."""
+    """`query`: the authors' prompt with a hint on the form of the answer, built if the file has none; `question`: only the
+    question and its options."""
 
 
 def convert_mathvista(record: Record, options: MathVistaOptions) -> Iterable[Row]:
@@ -167,7 +168,7 @@ _HINTS = {
 
 
 def _query(data: dict[str, Any], question: str, choices: list[str] | None) -> str:
-    """The authors' prompt, which testmini.json leaves to a script of theirs."""
+    """The authors' prompt, which is not in testmini.json but built by their script."""
     kind, precision = data.get("answer_type"), data.get("precision")
     hints = [h for (name, digits), h in _HINTS.items() if name == kind and digits in (None, precision)]
     lines = [f"Hint: Please answer the question {hints[0]}."] if hints else []
@@ -178,7 +179,7 @@ def _query(data: dict[str, Any], question: str, choices: list[str] | None) -> st
 
 
 def looks_like_mathvista(path: Path, first: Any) -> bool:
-    """Problems with a pid, a question type and an answer type."""
+    """True for problems with a pid, a question type and an answer type."""
     return isinstance(first, dict) and {"pid", "question_type", "answer_type", "answer"} <= set(first)
 
 
@@ -189,13 +190,13 @@ class Geometry3KOptions(SourceOptions):
     """Options of `geometry3k`. Images lie in each problem's own folder; `media` is not used."""
 
     answer: Literal["value", "choice"] = "value"
-    """`value`: free form, the true option's text as the answer; `choice`: its letter, the options in the question."""
+    """`value`: free form, with the correct option's text as the answer; `choice`: its letter, with the options in the question."""
     image: str = "img_diagram.png"
-    """Which image of the problem's folder: the diagram, `img_diagram_point.png` (points marked), or `img_problem.png`."""
+    """Which image of the problem's folder to use: the diagram, `img_diagram_point.png` (points marked), or `img_problem.png`."""
 
 
 def read_geometry3k(path: Path, options: Geometry3KOptions) -> Iterator[Record]:
-    """Problems of a folder (`geometry3k/train`, or `geometry3k` with its splits) in the order of their numbers.
+    """Problems of a folder (`geometry3k/train`, or `geometry3k` with its splits), sorted by number.
 
     `file` is the problem's data.json, `at` its folder's name (with the split if there are several).
     """
@@ -207,7 +208,7 @@ def read_geometry3k(path: Path, options: Geometry3KOptions) -> Iterator[Record]:
 
 
 def convert_geometry3k(record: Record, options: Geometry3KOptions) -> Iterable[Row]:
-    """One row, text as annotated with LaTeX where there is such text; task `math` or `choice` as the option says."""
+    """One row of task `math` or `choice` (by option), with the LaTeX version of the text if there is one."""
     data = record.data
     annotated = isinstance(data, dict) and data.get("annotat_text")
     question = need(data, "annotat_text" if annotated else "problem_text", str, "a text")
@@ -240,7 +241,7 @@ def _joined(data: dict[str, Any], field: str) -> str:
 
 
 def looks_like_geometry3k(path: Path, first: Any) -> bool:
-    """Problems with LaTeX text, choices and the kind of their graph, or a folder of such problems' folders."""
+    """True for problems with LaTeX text, choices and the graph's kind, or a folder of such problems' folders."""
     if path.is_dir():
         return any((f.parent / "img_diagram.png").is_file() for f in islice(path.glob("**/data.json"), 1))
     return isinstance(first, dict) and {"problem_text", "choices", "answer", "problem_type_graph"} <= set(
@@ -258,7 +259,7 @@ class Geometry3KParquetOptions(easyr1.EasyR1Options):
 
 
 def looks_like_geometry3k_parquet(path: Path, first: Any) -> bool:
-    """EasyR1's columns in a file that names the set."""
+    """True for EasyR1's columns in a file whose path names the data set."""
     return "geometry3k" in str(path).lower() and easyr1.looks_like(path, first)
 
 
@@ -272,11 +273,11 @@ class GSM8KOptions(SourceOptions):
     """Options of `gsm8k`."""
 
     trace: Literal["none", "solution"] = "none"
-    r"""`solution`: the human solution, its answer in \boxed{…} on the last line, as the assistant's answer to train on."""
+    r"""`solution`: use the human solution as the trace, with its answer in \boxed{…} on the last line."""
 
 
 def convert_gsm8k(record: Record, options: GSM8KOptions) -> Iterable[Row]:
-    """One row of task `math`: the answer behind `####`, the solution without its calculator marks `<<48/2=24>>`."""
+    """One row of task `math`: the answer after `####`, and the solution without its calculator marks `<<48/2=24>>`."""
     question = need(record.data, "question", str, "a text").strip()
     text = need(record.data, "answer", str, "a solution that ends with '#### <answer>'")
     final = _FINAL.search(text)
@@ -301,7 +302,7 @@ def convert_gsm8k(record: Record, options: GSM8KOptions) -> Iterable[Row]:
 
 
 def looks_like_gsm8k(path: Path, first: Any) -> bool:
-    """A question, and a solution with its answer behind `####`."""
+    """True for a question, and a solution with its answer after `####`."""
     return isinstance(first, dict) and "question" in first and "\n#### " in str(first.get("answer"))
 
 

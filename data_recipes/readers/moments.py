@@ -1,4 +1,4 @@
-"""What readers of moments in videos share: options, the row of one moment, and which annotations cannot be right."""
+"""Shared code of readers of moments in videos: options, the row of one moment, and checks of the annotations."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from data_recipes.readers.places import ask, fill, find_media, plain
 from data_recipes.records import Record, Rejected
 from rewards.reading.gold import number
 
-ROUNDING = 1e-6  # seconds: lengths such as 78.28999999999999 stand beside ends such as 78.29
+ROUNDING = 1e-6  # seconds; the files have lengths such as 78.28999999999999 with ends such as 78.29
 
 
 class MomentOptions(SourceOptions):
-    """Options of every format of moments. `media` is the folder of the videos; null: the annotation file's folder."""
+    """Options of all formats of moments. `media`: folder of the videos; null: the annotation file's folder."""
 
     video: str = "{id}.mp4"
-    """The video file's path in `media`: {id} is the video's name in the annotations, without folders and ending. A * stands for
-    anything, for sets with mixed endings: "{id}.*"."""
+    """The video file's path in `media`: {id} is the video's name in the annotations, without folders and extension. * matches
+    anything, for sets with mixed extensions: "{id}.*"."""
     prompt: str = (
         "When does this happen in the video: “{query}”? Answer with the start and the end as [mm:ss,mm:ss]."
     )
-    """Question; {query} is the annotation's sentence. The reward reads fractions of seconds and plain seconds, too."""
+    """Question; {query} is the annotation's sentence. The reward also reads fractions of seconds and plain seconds."""
     overshoot: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    """Ends up to so many seconds beyond the stated length are cut to it; farther ones are rejected. In Charades-STA one end in
-    seven is up to 1.5 s beyond."""
+    """Ends at most this many seconds after the stated length of the video are clipped to it; others are rejected. In
+    Charades-STA one end in seven is up to 1.5 s too late."""
 
 
 def moment(
@@ -46,7 +46,7 @@ def moment(
     columns: Mapping[str, Any],
     clip: Mapping[str, float] | None = None,
 ) -> Row:
-    """One row; Rejected for a window that cannot be right."""
+    """One row; raises Rejected for an impossible window."""
     if not query.strip():
         raise Rejected("field 'sentence': expected a description of what happens, got an empty text")
     if not windows:

@@ -1,14 +1,14 @@
-"""ms-swift's files: messages, query and response, Alpaca, with `images`, `videos` and `objects`.
+"""ms-swift's files: messages, query and response, or Alpaca, with `images`, `videos` and `objects`.
 
     {"messages": [{"role": "user", "content": "<image>Find the <ref-object>"}, {"role": "assistant", "content": "<bbox><bbox>"}],
      "images": ["a.jpg"], "objects": {"ref": ["sheep"], "bbox": [[90.9, 160.8, 135, 212.8], [360.9, 480.8, 495, 532.8]]}}
 
 As in github.com/modelscope/ms-swift (docs/source_en/Customization/Custom-dataset.md, swift/llm/template/base.py and
 swift/llm/dataset/preprocessor/core.py): `<ref-object>` and `<bbox>` stand for the entries of `objects.ref` and `objects.bbox` in
-reading order; `bbox_type` is `real` (pixels, the default) or `norm1` (fractions), `image_id` says which image a box is in
-(0 where nothing is said); a box of two numbers is a point. Missing `<image>` tags go to the front of the first message.
-Boxes are written `[x1, y1, x2, y2]`: whole pixels, or fractions with four decimals. Tool calls (`tool_call`, `tool_response`)
-are written as Qwen does. Audio and preference data (`audios`, `rejected_response`, `label`) are no rows and are Rejected.
+reading order; `bbox_type` is `real` (pixels, the default) or `norm1` (fractions), `image_id` is the index of the image a box is
+in (default 0); a box of two numbers is a point. Missing `<image>` tags are prepended to the first message. Boxes are written
+`[x1, y1, x2, y2]`: whole pixels, or fractions with four decimals. Tool calls (`tool_call`, `tool_response`) get Qwen's form.
+Audio and preference data (`audios`, `rejected_response`, `label`) are Rejected.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class MsSwiftOptions(ChatOptions):
     """Options of `ms_swift`. `media`: where relative paths start from; null: the file's folder."""
 
     gold: str | None = None
-    """Where the gold answer stands: a column (`solution`), `last` for the last assistant turn, or `objects` for the boxes or the
-    point that the only answer names (`task: grounding`, `pointing`). null: rows for SFT, without an answer."""
+    """Where the gold answer is: a column (`solution`), `last` for the last assistant turn, or `objects` for the boxes or the
+    point in the only answer (`task: grounding`, `pointing`). null: rows for SFT, without an answer."""
 
 
 def read(path: Path, options: MsSwiftOptions) -> Iterator[Record]:
@@ -57,7 +57,7 @@ def read(path: Path, options: MsSwiftOptions) -> Iterator[Record]:
 
 
 def convert(record: Record, options: MsSwiftOptions) -> Iterable[Row]:
-    """One row; boxes and names are put into the text, `objects` is kept with its frame."""
+    """One row; boxes and names are inserted into the text, and `objects` is kept with its frame."""
     data = record.data
     if not isinstance(data, dict):
         raise Rejected(f"expected a JSON object, got {show(data)}")
@@ -89,7 +89,7 @@ def convert(record: Record, options: MsSwiftOptions) -> Iterable[Row]:
 
 
 def _turns(data: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
-    """(field, turns) of the four forms of a dialogue that ms-swift reads."""
+    """(field, turns) of a dialogue in any of ms-swift's four forms."""
     system = data.get("system") or data.get("system_prompt")
     turns: list[tuple[str, str]] = [("system", system)] if system else []
     if "messages" in data:
@@ -122,7 +122,7 @@ def _turns(data: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _literal(value: Any, field: str) -> list[Any]:
-    """A list, also one written as a text; it is read as JSON or as a Python literal, never run."""
+    """A list, possibly written as text; text is parsed as JSON or as a Python literal, never evaluated."""
     if isinstance(value, str):
         value = literal(value, field)
     if not isinstance(value, list):
@@ -131,7 +131,7 @@ def _literal(value: Any, field: str) -> list[Any]:
 
 
 def literal(text: str, field: str, limit: int = 10_000_000) -> Any:
-    """The value of a text that is JSON or a Python literal; nothing in it is run. Rejected if it is neither, or longer."""
+    """Parse a text as JSON or a Python literal, without evaluating it. Rejected if it is neither, or longer than `limit`."""
     if len(text) <= limit:
         try:
             return json.loads(text)
@@ -161,7 +161,7 @@ def _message(message: Any, field: str) -> tuple[str, str]:
 
 
 def _append(turns: list[tuple[str, str]], role: str, text: str) -> None:
-    """Add a turn; assistant turns that follow each other (words, then a tool call) are one."""
+    """Append a turn; consecutive assistant turns (text, then a tool call) are joined."""
     if turns and turns[-1][0] == role == "assistant":
         turns[-1] = (role, f"{turns[-1][1].rstrip()}\n{text}")
     else:
@@ -172,7 +172,7 @@ def _append(turns: list[tuple[str, str]], role: str, text: str) -> None:
 
 
 def _objects(value: Any, images: int) -> dict[str, Any] | None:
-    """`objects` checked: ref, bbox, image_id (one per box) and the boxes' frame."""
+    """The checked `objects`: ref, bbox, image_id (one per box) and the boxes' frame."""
     if value is None:
         return None
     value = literal(value, "objects") if isinstance(value, str) else value
@@ -202,7 +202,7 @@ def _objects(value: Any, images: int) -> dict[str, Any] | None:
 
 
 def _substituted(texts: list[str], objects: dict[str, Any] | None) -> tuple[list[str], list[list[int]]]:
-    """The texts with names and boxes in place of their tags, and per text the numbers of the boxes that it names."""
+    """The texts with tags replaced by names and boxes, and the indices of each text's boxes."""
     used = {"<ref-object>": 0, "<bbox>": 0}
     named: list[list[int]] = [[] for _ in texts]
     whole = sum(len(_TAG.findall(text)) for text in texts)
@@ -218,7 +218,7 @@ def _substituted(texts: list[str], objects: dict[str, Any] | None) -> tuple[list
         i, used[tag] = used[tag], used[tag] + 1
         entries = objects["ref" if tag == "<ref-object>" else "bbox"]
         if i >= len(entries):
-            return tag  # counted below
+            return tag  # the mismatch is reported below
         if tag == "<ref-object>":
             return entries[i]
         named[at].append(i)
@@ -234,13 +234,13 @@ def _substituted(texts: list[str], objects: dict[str, Any] | None) -> tuple[list
 
 
 def box_text(box: list[float], frame: str) -> str:
-    """A box or point as text: whole pixels, or fractions with up to four decimals."""
+    """A box or point as text: whole pixels, or fractions with at most four decimals."""
     numbers = [str(round(v)) if frame == "pixel" else f"{v:.4f}".rstrip("0").rstrip(".") for v in box]
     return f"[{', '.join(numbers)}]"
 
 
 def _gold_boxes(row: Row, objects: dict[str, Any] | None, named: list[list[int]]) -> dict[str, Any]:
-    """The boxes (or the point) that the only answer names, as the gold of a grounding (or pointing) row."""
+    """The boxes (or the point) in the only answer, as the gold answer of a grounding (or pointing) row."""
     if objects is None or not isinstance(row["trace"], list) or len(row["trace"]) != 1 or not named[-1]:
         raise Rejected("field 'objects': expected one answer with a <bbox>, got none (gold: objects)")
     boxes = [objects["bbox"][i] for i in named[-1]]
@@ -256,7 +256,7 @@ def _gold_boxes(row: Row, objects: dict[str, Any] | None, named: list[list[int]]
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """Records with `objects`, tool calls as messages, or a query and its response."""
+    """True for records with `objects`, tool calls as messages, or a query and its response."""
     if not isinstance(first, dict):
         return False
     messages = first.get("messages")

@@ -1,4 +1,4 @@
-"""What readers of boxes, points and times share: options, prompts, paths of media, and rows of annotated objects."""
+"""Shared code of readers of boxes, points and times: options, prompts, media paths, and rows of annotated objects."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ UNITS = {
 
 
 class PlaceOptions(SourceOptions):
-    """Options of every format whose answers are places in an image. `media` null: the annotation file's folder."""
+    """Options of all formats whose answers are places in an image. `media` null: the annotation file's folder."""
 
     frame_out: Frame | None = None
-    """Frame in which the model is asked to answer, kept in the row for the reward; the annotation's own unless given. Say
-    `resized` for models that answer in pixels of the image as they see it (Qwen2.5-VL, MiMo-VL)."""
+    """Coordinate frame in which the model is asked to answer, kept in the row for the reward; default: the annotation's own.
+    Use `resized` for models that answer in pixels of the resized image (Qwen2.5-VL, MiMo-VL)."""
 
     def unit(self, frame: str = "pixel") -> str:
-        """What {unit} stands for in prompts."""
+        """The text for {unit} in prompts."""
         return UNITS[self.frame_out or frame]
 
     def extra(self) -> dict[str, Any]:
-        """Columns that these options give to every row."""
+        """Columns that these options add to every row."""
         return {"frame_out": self.frame_out} if self.frame_out else {}
 
 
@@ -47,8 +47,8 @@ class ObjectOptions(PlaceOptions):
     """Options of formats that list an image's objects by category."""
 
     rows: list[Kind] = ["detection"]
-    """Rows made of each category in an image. `detection`: where are all of them (a set of boxes). `counting`: how many are
-    there. `grounding`: where is it, for categories with exactly one object in the image."""
+    """Kinds of rows to make for each category in an image. `detection`: find all objects (a set of boxes). `counting`: how
+    many are there. `grounding`: find the object, for categories with exactly one in the image."""
     detection_prompt: str = 'Find every {name} in the image. Answer in JSON, boxes in {unit}: [{"bbox_2d": [x1, y1, x2, y2], "label": "{name}"}]'
     """Question of detection rows; {name} is the category, {unit} names the frame."""
     counting_prompt: str = "How many objects of the kind “{name}” are in the image? Answer with one number."
@@ -58,11 +58,11 @@ class ObjectOptions(PlaceOptions):
     )
     """Question of grounding rows."""
     names: dict[str, str] = {}
-    """Words for categories in prompts where the file's name is a code, e.g. {RBC: red blood cell}."""
+    """Names of categories to use in prompts instead of the file's, e.g. {RBC: red blood cell}."""
 
 
 def fill(template: str, **words: str) -> str:
-    """The template with {key} replaced for the given keys; other braces stay, as in JSON."""
+    """The template with {key} replaced for the given keys; other braces (as in JSON) are kept."""
     for key, word in words.items():
         template = template.replace("{" + key + "}", word)
     return template
@@ -74,12 +74,12 @@ def ask(text: str, kind: Literal["image", "video"] = "image") -> list[dict[str, 
 
 
 def media_path(name: str, field: str, record: Record, media: Path | None) -> str:
-    """Absolute path of a medium named in a record's file; relative ones start from `media`, else from the file's folder."""
+    """Absolute path of a medium; relative ones start from `media`, or if None from the record's file."""
     return locate(name, field, (media or record.file.parent).absolute())
 
 
 def find_media(pattern: str, field: str, record: Record, media: Path | None) -> str:
-    """As `media_path`; a * stands for anything, and the first file in the order of names is taken."""
+    """Like `media_path`, but * matches anything; the first match by name is used."""
     path = media_path(pattern, field, record, media)
     if "*" not in pattern:
         return path
@@ -88,7 +88,7 @@ def find_media(pattern: str, field: str, record: Record, media: Path | None) -> 
     found = sorted(glob.glob(fits))
     if not found:
         note_pattern(fits, found)
-        raise Rejected(f"field '{field}': expected a file that fits {name}, got none in {folder}")
+        raise Rejected(f"field '{field}': expected a file matching {name}, got none in {folder}")
     return found[0]
 
 
@@ -114,23 +114,23 @@ def xyxy(value: Any, field: str) -> list[float]:
 
 
 def xywh(value: Any, field: str) -> list[float]:
-    """A box given as x, y, width, height, as [x1, y1, x2, y2]."""
+    """Convert a box x, y, width, height to [x1, y1, x2, y2]."""
     x, y, width, height = four(value, field)
     if width <= 0 or height <= 0:
         raise Rejected(
             f"field '{field}': expected [x, y, width, height] with a positive size, got {show(value)}"
         )
-    # Sums of decimal fractions get tails such as 433.64000000000004.
+    # Round sums such as 433.64000000000004.
     return [plain(v) for v in (x, y, round(x + width, 6), round(y + height, 6))]
 
 
 def plain(value: float) -> float:
-    """Whole numbers as int, for short rows."""
+    """Whole numbers as int, to keep rows short."""
     return int(value) if float(value).is_integer() else value
 
 
 def image_size(width: Any, height: Any) -> dict[str, Any]:
-    """The column `image_size`, which validation compares with the file; none where the size is not given or not positive."""
+    """The column `image_size`, which validation compares with the file; {} if the size is missing or not positive."""
     whole = all(
         isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 1e9 for v in (width, height)
     )
@@ -140,9 +140,9 @@ def image_size(width: Any, height: Any) -> dict[str, Any]:
 def object_rows(
     base: Mapping[str, Any], objects: Mapping[str, list[list[float]] | Rejected], options: ObjectOptions
 ) -> Iterator[Row | Rejected]:
-    """Rows of an image with objects: `objects` maps a category to its boxes (pixels), or to what is wrong with it.
+    """Rows of an image with objects. objects: category -> its boxes in pixels, or what is wrong with it.
 
-    base: the columns that all rows share; `id` gets the category and the kind of row appended.
+    base: columns shared by all rows; the category and the kind of row are appended to its `id`.
     """
     some = False
     for name, boxes in objects.items():

@@ -1,9 +1,9 @@
-"""R1-V's sets (leonardPKU/clevr_cogen_a_train, GEOQA_R1V_Train_8K and those made like them).
+"""R1-V's data sets (leonardPKU/clevr_cogen_a_train, GEOQA_R1V_Train_8K and others in their format).
 
     {"image": {"bytes": …}, "problem": "How many items are there in the image?", "solution": "<answer> 3 </answer>"}
 
-As in github.com/Deep-Agent/R1-V (src/r1-v/src/open_r1/grpo.py): one image before the problem; the gold stands in the tag.
-Parquet from a model hub holds the images' bytes, JSON their paths.
+As in github.com/Deep-Agent/R1-V (src/r1-v/src/open_r1/grpo.py): one image before the problem; the gold answer is in the tag.
+Parquet files from a model hub contain the images' bytes, JSON files their paths.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class R1VOptions(SourceOptions):
     """Options of `r1v`."""
 
     task: str = "math"
-    """The rows' task; it decides the form of `answer`: `counting` for the CLEVR sets."""
+    """The rows' task, which also determines the form of `answer`: `counting` for the CLEVR sets."""
 
 
 def read(path: Path, options: R1VOptions) -> Iterator[Record]:
@@ -43,7 +43,7 @@ def read(path: Path, options: R1VOptions) -> Iterator[Record]:
 
 
 def convert(record: Record, options: R1VOptions) -> Iterable[Row]:
-    """One row, its answer what stands in the tag."""
+    """One row; its answer is the content of the tag."""
     data = record.data
     problem = need(data, "problem", str, "a text")
     solution = need(data, "solution", str, "a text with <answer>…</answer>")
@@ -65,7 +65,7 @@ def convert(record: Record, options: R1VOptions) -> Iterable[Row]:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """An image, a problem, and a solution in the tag."""
+    """True for records with an image, a problem, and a solution in the tag."""
     return (
         isinstance(first, dict)
         and {"image", "problem", "solution"} <= set(first)

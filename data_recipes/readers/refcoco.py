@@ -1,6 +1,6 @@
 """Referring expressions (RefCOCO, RefCOCO+, RefCOCOg, Visual Genome): one phrase, one box.
 
-Which of the published layouts a record has is told by its fields:
+The published layout of a record is recognised by its fields:
 
 | layout | record | boxes | published by |
 |---|---|---|---|
@@ -10,8 +10,8 @@ Which of the published layouts a record has is told by its fields:
 | refer, as JSON or pickle | {"ref_id", "ann_id", "file_name", "sentences": [{"sent"}]} | in `instances` | lichengunc/refer, refs exported to JSON |
 | MDETR | COCO file whose images have a "caption" (format refcoco_mdetr) | xywh | ashkamath/mdetr, finetune_*.json |
 
-Boxes are in pixels of the original image. The refs of lichengunc/refer are published as Python pickles (refs(unc).p beside
-instances.json). A pickle can run code when it is loaded; here everything in it but plain data is refused.
+Boxes are in pixels of the original image. The refs of lichengunc/refer are published as Python pickles (refs(unc).p next to
+instances.json). Loading a pickle can run code, so everything but plain data is refused here.
 """
 
 from __future__ import annotations
@@ -42,15 +42,13 @@ class RefOptions(PlaceOptions):
     )
     """Question; {expression} is the phrase, {unit} names the frame."""
     split: str | None = None
-    """Of files that hold several splits (field "split"), or of a folder that does, read this one: train, val, testA, testB,
-    test."""
+    """The split to read from a file (field "split") or folder with several: train, val, testA, testB, test."""
     instances: Path | None = None
-    """instances.json that the `ann_id` of refer's records point into, for that layout alone; the one beside the file unless
-    given."""
+    """The instances.json that `ann_id` refers to, for refer's layout only; default: the one next to the file."""
 
 
 def read(path: Path, options: RefOptions) -> Iterator[Record]:
-    """Records of a .json array or .jsonl file; those of other splits than the wanted one are passed over."""
+    """Records of a .json array or .jsonl file, without those of other splits."""
     if path.suffix in (".p", ".pkl", ".pickle") or (path.is_dir() and sorted(path.glob("refs(*).p"))):
         entries = pickled_refs(path)
     else:
@@ -62,10 +60,10 @@ def read(path: Path, options: RefOptions) -> Iterator[Record]:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads dicts, lists, texts and numbers, which is all that refer's files hold; refuses everything that could run code."""
+    """Loads only dicts, lists, texts and numbers, as refer's files contain; refuses everything that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it names {module}.{name}, and only plain data are read")
+        raise pickle.UnpicklingError(f"it contains {module}.{name}, and only plain data are allowed")
 
 
 def pickled_refs(path: Path) -> Iterator[Record]:
@@ -78,9 +76,9 @@ def pickled_refs(path: Path) -> Iterator[Record]:
     with files[0].open("rb") as file:
         try:
             refs = _PlainUnpickler(file, encoding="latin-1").load()
-        except Exception as error:  # noqa: BLE001  whatever a damaged pickle makes of itself
+        except Exception as error:  # noqa: BLE001  a damaged pickle can raise anything
             raise SourceError(
-                f"{files[0]}: expected refer's refs, got a pickle that is not read: {error}"
+                f"{files[0]}: expected refer's refs, got an unreadable pickle: {error}"
             ) from None
     if not isinstance(refs, list):
         raise SourceError(f"{files[0]}: expected a list of refs, got {show(refs)}")
@@ -151,7 +149,7 @@ def _grounding(
 
 
 def _refer(record: Record, options: RefOptions) -> Iterator[Row | Rejected]:
-    """Rows of lichengunc/refer's record: one per sentence, all about the same box."""
+    """Rows of a record of lichengunc/refer: one per sentence, all for the same box."""
     data = record.data
     instances = options.instances or record.file.parent / "instances.json"
     if options.instances is None and not instances.is_file():
@@ -201,15 +199,15 @@ def _boxes(path: Path) -> sqlite3.Connection:
 
 
 def read_mdetr(path: Path, options: RefOptions) -> Iterator[Record]:
-    """One record per image entry, of which there is one per phrase."""
+    """One record per image entry (MDETR has one entry per phrase)."""
     return images_with_objects(path)
 
 
 def convert_mdetr(record: Record, options: RefOptions) -> Iterator[Row | Rejected]:
-    """One row per image entry; a phrase with several boxes has no single answer."""
+    """One row per image entry; Rejected if the phrase has several boxes."""
     image, objects = record.data["image"], record.data["objects"]
     if record.data.get("broken"):
-        raise Rejected(f"expected annotations that can be read, got {record.data['broken'][0]}")
+        raise Rejected(f"expected readable annotations, got {record.data['broken'][0]}")
     if len(objects) != 1:
         raise Rejected(f"field 'annotations': expected one box for the phrase, got {len(objects)}")
     yield _grounding(
@@ -224,7 +222,7 @@ def convert_mdetr(record: Record, options: RefOptions) -> Iterator[Row | Rejecte
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """Records with the fields of one of the layouts."""
+    """True for records with the fields of one of the layouts."""
     layouts = (
         {"image", "problem", "solution"},
         {"img_path", "expression", "bbox"},
@@ -240,7 +238,7 @@ def looks_like(path: Path, first: Any) -> bool:
 
 
 def looks_like_mdetr(path: Path, first: Any) -> bool:
-    """A COCO file whose images have captions and whose annotations have boxes."""
+    """True for a COCO file whose images have captions and whose annotations have boxes."""
     fields = first_fields(path)
     return {"images.item.caption", "images.item.file_name"} <= fields and "images.item.original_id" in fields
 

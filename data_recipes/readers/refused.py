@@ -1,4 +1,4 @@
-"""Files that people have and that are no source of rows: told by their own name, with what to do."""
+"""Common kinds of files that cannot be read as rows: recognised by name, with advice on what to do instead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_recipes.readers.chat import preference_field
 
 @dataclass(frozen=True)
 class Refused:
-    """looks_like: as of a Format. remedy: what to do instead."""
+    """looks_like: as in a Format. remedy: what to do instead."""
 
     name: str
     looks_like: Callable[[Path, Any], bool]
@@ -26,7 +26,7 @@ def _has(*fields: str) -> Callable[[Path, Any], bool]:
 
 
 def _xml_has(*marks: bytes) -> Callable[[Path, Any], bool]:
-    """Whether the first XML file of a path holds all marks in its beginning."""
+    """True if the first XML file of a path contains all marks near its beginning."""
 
     def look(path: Path, first: Any) -> bool:
         files = [path] if path.suffix.lower() == ".xml" else []
@@ -76,7 +76,7 @@ def _is_archive(*endings: str) -> Callable[[Path, Any], bool]:
 
 
 def _of_folder(path: Path, first: Any) -> bool:
-    """LabelMe's JSON, a file for each image."""
+    """True for LabelMe's JSON, one file per image."""
     return _has("shapes", "imagePath")(path, first)
 
 
@@ -84,7 +84,7 @@ REFUSED = (
     Refused(
         "preference data (DPO, KTO, reward models)",
         lambda path, first: isinstance(first, dict) and preference_field(first) is not None,
-        "SFT and RL rows have one wanted answer; keep the chosen answers (KTO: the rows labelled true) as a file of"
+        "SFT and RL rows have one correct answer; write the chosen answers (KTO: the rows labelled true) to a file of"
         " messages, and read that as `sharegpt` or `alpaca`",
     ),
     Refused(
@@ -112,15 +112,15 @@ REFUSED = (
     Refused(
         "a webdataset",
         _is_archive(".tar"),
-        "unpack the shards (`for f in *.tar; do tar xf $f -C FOLDER; done`) and read the JSON beside the images",
+        "unpack the shards (`for f in *.tar; do tar xf $f -C FOLDER; done`) and read the JSON next to the images",
     ),
     Refused("an archive", _is_archive(".tar.gz", ".tgz", ".zip", ".7z", ".rar"), "unpack it first"),
 )
 
 
 def refused(path: Path, first: Any) -> Refused | None:
-    """What a path is, if it is none of the files that recipes read."""
+    """The known kind of unreadable file that a path is; None if it is none of them."""
     try:
         return next((kind for kind in REFUSED if kind.looks_like(path, first)), None)
     except OSError:
-        return None  # opening the path says what is wrong with it
+        return None  # opening the path will raise an error with the reason

@@ -17,7 +17,7 @@ class RowsOptions(Options):
     """Options of `rows`."""
 
     split: str | None = None
-    """Of a folder that holds several splits (`train-00000-of-00004.parquet`, `test-…`), read this one."""
+    """The split to read from a folder with several (`train-00000-of-00004.parquet`, `test-…`)."""
 
 
 def read(path: Path, options: RowsOptions) -> Iterator[Record]:
@@ -26,7 +26,7 @@ def read(path: Path, options: RowsOptions) -> Iterator[Record]:
 
 
 def convert(record: Record, options: Options) -> Iterator[Row]:
-    """The row itself; the recipe checks it. `source` becomes a dict, so that it can carry the source's name."""
+    """The row itself, which the recipe checks. `source` becomes a dict, so that the source's name can be added."""
     need(record.data, "id", str, "a non-empty string")
     row = without_filling(dict(record.data))
     source = row.get("source")

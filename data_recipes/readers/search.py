@@ -5,10 +5,10 @@ Questions (github.com/Mini-o3/Mini-o3, docs/mini_o3_demo.md; hf.co/datasets/Mini
     [{"images": ["a.jpg"], "doc_id": "7", "problem": "<image>\\nWhat …?", "solution": "…", "data_source": "visual_probe_train"}]
 
 Cold start (hf.co/datasets/Mini-o3/Mini-o3-Coldstart-Dataset; scripts/preprocess_coldstart.py): Parquet with the columns
-images, image_names, conversations, data_source, sample_index, rollout_index, or the ShareGPT JSON that the script makes of it
-(images, conversations). `conversations` is a list written as a text. The script runs it with eval; here it is only read.
-A dialogue is system, question, then thoughts that end in `<grounding>…</grounding>`, each answered by a crop, and a last one
-that ends in `<answer>…</answer>`. Data under CC BY-NC 4.0.
+images, image_names, conversations, data_source, sample_index, rollout_index, or the ShareGPT JSON that the script writes
+(images, conversations). `conversations` is a list written as text, which the script evaluates and which is only parsed here.
+A dialogue has a system prompt, a question, thoughts that end in `<grounding>…</grounding>`, each answered by a crop, and a last
+one that ends in `<answer>…</answer>`. Data under CC BY-NC 4.0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read(path: Path, options: SourceOptions) -> Iterator[Record]:
 
 
 def convert(record: Record, options: SourceOptions) -> Iterable[Row]:
-    """One row of task `search`; `difficulty` from the name of the data set where it has one."""
+    """One row of task `search`; `difficulty` comes from the name of the data set if it contains one."""
     data = record.data
     problem = need(data, "problem", str, "a text")
     solution = need(data, "solution", str, "a text").strip()
@@ -56,7 +56,7 @@ def convert(record: Record, options: SourceOptions) -> Iterable[Row]:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """A problem with a solution, images and the name of its data set."""
+    """True for a problem with a solution, images and the name of its data set."""
     return isinstance(first, dict) and {"problem", "solution", "images", "data_source"} <= set(first)
 
 
@@ -64,12 +64,12 @@ class ColdStartOptions(SourceOptions):
     """Options of `mini_o3_coldstart`. `media`: where relative paths start from; null: the file's folder."""
 
     keep: Literal["all", "answered"] = "all"
-    """`answered`: dialogues that end with an `<answer>` alone; the set also has their beginnings as rows of their own, and
-    training on both shows the first turns more often."""
+    """`answered`: only dialogues that end with an `<answer>`. The data set also has beginnings of these dialogues as separate
+    rows; training on both repeats the first turns."""
 
 
 def convert_coldstart(record: Record, options: ColdStartOptions) -> Iterable[Row]:
-    """One row of task `search`: the question, and the dialogue from the first thought on as the trace."""
+    """One row of task `search`: the question as the prompt, the dialogue from the first thought on as the trace."""
     data = record.data
     conversation = need(data, "conversations", (str, list), "a list of turns, or one written as a text")
     if isinstance(conversation, str):
@@ -102,7 +102,7 @@ def convert_coldstart(record: Record, options: ColdStartOptions) -> Iterable[Row
 
 
 def looks_like_coldstart(path: Path, first: Any) -> bool:
-    """Conversations written as a text beside image names, or dialogues with `<grounding>` calls."""
+    """True for conversations written as text with image names, or dialogues with `<grounding>` calls."""
     if not isinstance(first, dict) or "conversations" not in first or "images" not in first:
         return False
     conversation = first["conversations"]

@@ -4,9 +4,9 @@
     [{"messages": [{"role": "user", "content": "<video>…"}, {"role": "assistant", "content": "…"}], "videos": ["a.mp4"]}]
 
 As in github.com/hiyouga/LLaMA-Factory (data/README.md, data/mllm_demo.json, src/llamafactory/data/{parser,converter}.py):
-columns and tags have the names of dataset_info.json and its defaults, user and observation turns alternate with answers and
-calls, the numbers of placeholders and of media must agree. Calls (`function_call`) are written as its Qwen templates do. Where
-it skips a broken example with a warning, the record is Rejected; so are preference, KTO and audio data.
+columns and tags have the names and defaults of dataset_info.json, user and observation turns alternate with answers and
+calls, and there must be as many placeholders as media. Calls (`function_call`) are written as in its Qwen templates. Records
+that LLaMA-Factory skips with a warning are Rejected, and so are preference, KTO and audio data.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class ShareGPTOptions(ChatOptions):
     """Options of `sharegpt`. `media`: LLaMA-Factory's `media_dir`; null: the file's folder."""
 
     dataset_info: Path | None = None
-    """A dataset_info.json whose entry `entry` gives columns and tags. null: they are told by the record (see `columns`)."""
+    """A dataset_info.json whose entry `entry` gives columns and tags; null: they are recognised from the record."""
     entry: str | None = None
-    """Name of the entry in `dataset_info`; null: the one whose `file_name` is the file's."""
+    """Name of the entry in `dataset_info`; null: the entry with this file's `file_name`."""
     columns: dict[str, str] | None = None
     """Columns as in dataset_info.json: messages, system, tools, images, videos. null: these names, `conversations` or
     `messages` for the turns, whichever the record has."""
@@ -89,7 +89,7 @@ def read(path: Path, options: ShareGPTOptions) -> Iterator[Record]:
 
 
 def convert(record: Record, options: ShareGPTOptions) -> Iterable[Row]:
-    """One row: what comes before the first answer as prompt, the rest as the trace; a tools column is kept."""
+    """One row: everything before the first answer as the prompt, the rest as the trace; a tools column is kept."""
     data = record.data
     if not isinstance(data, dict):
         raise Rejected(f"expected a JSON object, got {show(data)}")
@@ -102,7 +102,7 @@ def convert(record: Record, options: ShareGPTOptions) -> Iterable[Row]:
             )
     if data.get(columns.get("audios") or "audios"):
         raise Rejected(
-            f"field '{columns.get('audios') or 'audios'}': expected images and videos alone, got audio"
+            f"field '{columns.get('audios') or 'audios'}': expected only images and videos, got audio"
         )
     name = columns["messages"]
     turns = _turns(need(data, name, list, "a list of turns"), name, tags)
@@ -152,7 +152,7 @@ def _layout(record: Record, options: ShareGPTOptions) -> tuple[dict[str, Any], d
 
 @lru_cache(maxsize=16)
 def _entry(path: Path, name: str | None, file_name: str) -> dict[str, Any]:
-    """An entry of dataset_info.json, by name or by its file."""
+    """An entry of dataset_info.json, by its name or file name."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -175,7 +175,7 @@ def _entry(path: Path, name: str | None, file_name: str) -> dict[str, Any]:
 
 
 def _turns(messages: list[Any], name: str, tags: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(role, text), in the alternation that LLaMA-Factory asks for."""
+    """(role, text) of each turn; Rejected if they do not alternate as LLaMA-Factory requires."""
     questions = {tags["user_tag"]: "user", tags["observation_tag"]: "tool"}
     answers = {tags["assistant_tag"]: "assistant", tags["function_tag"]: "assistant"}
     turns: list[tuple[str, str]] = []
@@ -203,7 +203,7 @@ def _turns(messages: list[Any], name: str, tags: Mapping[str, str]) -> list[tupl
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """Turns in `conversations` (with a list of images or videos, or none and no `image`), or in `messages`."""
+    """True for turns in `messages`, or in `conversations` without a single `image` (which means LLaVA)."""
     if not isinstance(first, dict) or "objects" in first or "image" in first or "video" in first:
         return False
     turns = first.get("conversations", first.get("messages"))

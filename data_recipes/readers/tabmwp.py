@@ -6,9 +6,9 @@ one JSON object, problem id -> problem. Data under CC BY-NC-SA 4.0.
     {"880": {"question": "…", "choices": null, "answer": "4,656", "unit": "$", "table_title": null, "table": "a | $1\\n…",
              "solution": "…", "ques_type": "free_text", "ans_type": "integer_number", "grade": 4, "split": "test", …}}
 
-Answers keep thousands separators, and stand apart from their unit. `trace: stages` rewrites the human solution as a
-four-stage trace by rule, and verifies it: the solution's last line must have the answer, and the conclusion must score 1 with the
-reward that will judge the row.
+Answers keep thousands separators; their unit is a separate field. `trace: stages` rewrites the human solution as a four-stage
+trace by rule and verifies it: the solution's last line must contain the answer, and the conclusion must score 1 with the
+row's reward.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from data_recipes.records import Format, Record, Rejected
 
 
 class TabMWPOptions(SourceOptions):
-    """Options of `tabmwp`. `media` is the folder of the tables' images; null: `tables` beside the file."""
+    """Options of `tabmwp`. `media`: folder of the tables' images; null: `tables` next to the file."""
 
     trace: Literal["none", "stages"] = "none"
-    """`stages`: the human solution as a verified four-stage trace; a solution that cannot be verified is rejected."""
+    """`stages`: the human solution as a verified four-stage trace; rows whose solution cannot be verified are rejected."""
     show_unit: bool = True
-    """Name the answer's unit in the question, as the authors' prompts do."""
+    """State the answer's unit in the question, as in the authors' prompts."""
 
 
 def read(path: Path, options: TabMWPOptions) -> Iterator[Record]:
-    """Problems in the order of the file; `at` is the problem id."""
+    """Problems in file order; `at` is the problem id."""
     return json_pairs(path)
 
 
@@ -98,9 +98,9 @@ _PLANS = (
     (r"in all\b|in total|total number|altogether", "add up the values that the question asks about"),
     (r"how many", "find the pattern or the entries that give the number"),
 )  # fmt: skip
-"""(what the question says, how such a question is solved): the first match is the plan of the SUMMARY."""
+"""(pattern in the question, how such a question is solved); the first match is the plan of the SUMMARY."""
 
-# Pictures of the solution on the website, which the table's image does not show.
+# References to pictures on the website that the table's image does not show.
 _NOT_IN_IMAGE = re.compile(
     r", which (?:is|are) (?:blue|shown in blue|highlighted)[^.]*?(?:above|below)(?=\.)"
 )
@@ -109,9 +109,9 @@ _FRACTION = re.compile(r"\\frac\{(-?[\d,.]+)\}\{([\d,.]+)\}")
 
 
 def verified_trace(data: Mapping[str, Any], row: Row) -> dict[str, str]:
-    """The four stages from the human solution; Rejected where it does not reach the answer or scores below 1.
+    """The four stages from the human solution; Rejected if it does not reach the answer or scores below 1.
 
-    row: has the `task` and the `answer` that the trace must verify against.
+    row: its `task` and `answer` are used to verify the trace.
     """
     from rewards.functions.choice import choice_reward
     from rewards.functions.math_answer import math_reward
@@ -139,7 +139,7 @@ def verified_trace(data: Mapping[str, Any], row: Row) -> dict[str, str]:
             raise Rejected(f"field 'solution': expected it to end with {answer['value']!r}, got {show(last)}")
         conclusion = with_unit(answer["value"], data.get("unit"))
         score = math_reward(conclusion, answer) or 0.0
-        if score != 1.0:  # a unit that keeps the reward from reading the number, as in -$3 per year
+        if score != 1.0:  # for example a unit that hides the number from the reward, as in -$3 per year
             conclusion = answer["value"]
             score = math_reward(conclusion, answer) or 0.0
     if score != 1.0:
@@ -155,7 +155,7 @@ def verified_trace(data: Mapping[str, Any], row: Row) -> dict[str, str]:
 
 
 def clean_solution(text: str) -> str:
-    """The human solution without what the data's export broke or what refers to pictures that are not there."""
+    """The human solution without export errors and references to missing pictures."""
     text = _NOT_IN_IMAGE.sub("", text.strip())
     text = re.sub(r"\b([AP])\. M\.", r"\1.M.", text)
     text = re.sub(r"\b(exactly|least|than)(?=\d)", r"\1 ", text)
@@ -163,7 +163,7 @@ def clean_solution(text: str) -> str:
 
 
 def with_unit(answer: str, unit: str | None) -> str:
-    """The answer as one writes it: `$4,656`, `-$3 per year`, `7 pages`, `4/13`."""
+    """The answer with its unit in the usual notation: `$4,656`, `-$3 per year`, `7 pages`, `4/13`."""
     if not unit:
         return answer
     if not unit.startswith("$"):
@@ -174,7 +174,7 @@ def with_unit(answer: str, unit: str | None) -> str:
 
 
 def reaches(text: str, answer: str) -> bool:
-    """Whether some number or fraction in a text has the answer's value."""
+    """True if any number or fraction in the text equals the answer."""
     value = _value(answer)
     if value is None:
         return answer in text
@@ -193,7 +193,7 @@ def _value(text: str) -> Any:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """Problems with a table and a solution under their ids."""
+    """True for problems with a table and a solution, keyed by id."""
     return isinstance(first, dict) and {"question", "answer", "table", "ques_type", "solution"} <= set(first)
 
 

@@ -9,9 +9,9 @@
 | tvgbench | [{"path", "question", "answer": "s-e", "duration"}] | xiaomi-research/time-r1 |
 | timechat_tvg | {"annotations": [{"image_id", "caption", "timestamp": [s, e], "id"}]} | RenShuhuai-Andy/TimeChat |
 
-Times are seconds from the start of the video file. All rows are of task temporal; annotations that cannot be right (an end
-before the start, or beyond the length that the file itself states) are rejected. Whether the video has that length is for
-the validation to find, which opens it. Videos are third-party footage that the annotations' licences do not cover.
+Times are seconds from the start of the video file. All rows are of task temporal; impossible annotations (an end before the
+start, or after the length stated in the file) are rejected. Validation, which opens the videos, checks their real lengths.
+The annotations' licences do not cover the videos, which are third-party footage.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CharadesOptions(MomentOptions):
     """Options of the format charades_sta."""
 
     lengths: Path | None = None
-    """CSV with columns id and length (seconds), e.g. Charades_v1_train.csv: the file itself states no lengths."""
+    """CSV with columns id and length (seconds), e.g. Charades_v1_train.csv; the annotations themselves have no lengths."""
 
 
 class HighlightsOptions(MomentOptions):
@@ -46,23 +46,23 @@ class HighlightsOptions(MomentOptions):
         "When does this happen in the video: “{query}”? Answer with the start and the end of each time it happens, as"
         " [mm:ss,mm:ss]."
     )
-    """Question; {query} is the annotation's sentence, which may be true of several windows."""
+    """Question; {query} is the annotation's sentence, which may apply to several windows."""
 
 
 class TimeRftOptions(MomentOptions):
     """Options of the format timerft."""
 
     cut: Literal["by_name", "always", "never"] = "by_name"
-    """Entries with `video_start` and `video_end` are about that part of a video. Files whose names tell the part
-    (ID_00:07:21:000_00:08:00:200.mp4) hold it alone; of others it is cut out when the row is used. `always` and `never` say so
-    for all. A wrong choice shows as rows rejected for their duration."""
+    """Entries with `video_start` and `video_end` refer to that part of a video. `by_name`: files with the part in their name
+    (ID_00:07:21:000_00:08:00:200.mp4) contain only that part; from other files it is cut when the row is used. `always` and
+    `never` cut it from all files or none. With a wrong choice, rows are rejected for their duration."""
 
 
 class TvgBenchOptions(MomentOptions):
     """Options of the format tvgbench."""
 
     video: str = "{id}.*"
-    """The video file's path in `media`: {id} is the video's name, * stands for anything (the set has .mp4 and .mkv)."""
+    """The video file's path in `media`: {id} is the video's name, * matches anything (the set has .mp4 and .mkv)."""
 
 
 # ------------------------------------------------------------------------------------------------------- Charades-STA
@@ -118,7 +118,7 @@ def _lengths(path: Path) -> dict[str, float]:
 
 
 def looks_like_charades(path: Path, first: Any) -> bool:
-    """A text file of such lines; `first` is the first one, or the file is looked at."""
+    """True for a text file of such lines; `first` is its first line if known, else the file is read."""
     if not isinstance(first, str) and path.is_file() and path.suffix == ".txt":
         first = next((record.data for record in text_lines(path)), "")
     return isinstance(first, str) and _CHARADES.fullmatch(first.strip()) is not None
@@ -133,7 +133,7 @@ def read_activitynet(path: Path, options: MomentOptions) -> Iterator[Record]:
 
 
 def convert_activitynet(record: Record, options: MomentOptions) -> Iterator[Row | Rejected]:
-    """One row per event; one that cannot be right is rejected without the others."""
+    """One row per event; an impossible event is rejected without affecting the others."""
     windows = need(record.data, "timestamps", list, "[start, end] of each event")
     sentences = need(record.data, "sentences", list, "a sentence for each event")
     duration = stated_duration(record.data)
@@ -162,7 +162,7 @@ def convert_activitynet(record: Record, options: MomentOptions) -> Iterator[Row 
 
 
 def looks_like_activitynet(path: Path, first: Any) -> bool:
-    """Records with timestamps and sentences."""
+    """True for records with timestamps and sentences."""
     return isinstance(first, dict) and {"duration", "timestamps", "sentences"} <= set(first)
 
 
@@ -175,7 +175,7 @@ def read_lines(path: Path, options: MomentOptions) -> Iterator[Record]:
 
 
 def convert_qvhighlights(record: Record, options: HighlightsOptions) -> Iterator[Row | Rejected]:
-    """One row per query, with all its windows. The published clips of 150 s are named by `vid`."""
+    """One row per query, with all its windows. `vid` is the name of a published 150 s clip."""
     data = record.data
     video = need(data, "vid", str, "the clip's name")
     qid = need(data, "qid", (int, str), "the query's number")
@@ -209,7 +209,7 @@ def read_timerft(path: Path, options: TimeRftOptions) -> Iterator[Record]:
 
 
 def convert_timerft(record: Record, options: TimeRftOptions) -> Iterator[Row | Rejected]:
-    """One row per entry; `difficulty` (percent, of the authors' model) is kept."""
+    """One row per entry; keeps `difficulty` (IoU of the authors' model, in percent)."""
     data = record.data
     video = need(data, "video", str, "the video's path")
     clip = None
@@ -246,7 +246,7 @@ _SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*")
 
 
 def convert_tvgbench(record: Record, options: MomentOptions) -> Iterator[Row | Rejected]:
-    """One row per entry: the answer is "START-END" in seconds of the part from `start` to `end`, or of the whole video."""
+    """One row per entry. The answer is "START-END" in seconds of the part from `start` to `end`, or of the whole video."""
     data = record.data
     text = need(data, "answer", str, "START-END in seconds")
     match = _SPAN.fullmatch(text)
@@ -277,7 +277,7 @@ def convert_tvgbench(record: Record, options: MomentOptions) -> Iterator[Row | R
 
 
 def looks_like_tvgbench(path: Path, first: Any) -> bool:
-    """Entries of Time-R1's benchmark."""
+    """True for entries of Time-R1's benchmark."""
     return (
         isinstance(first, dict)
         and {"path", "question", "answer", "duration"} <= set(first)
@@ -291,7 +291,7 @@ def read_timechat(path: Path, options: MomentOptions) -> Iterator[Record]:
 
 
 def convert_timechat(record: Record, options: MomentOptions) -> Iterator[Row | Rejected]:
-    """One row per annotation; the file states no lengths."""
+    """One row per annotation; the file has no video lengths."""
     data = record.data
     yield moment(
         record,
@@ -307,7 +307,7 @@ def convert_timechat(record: Record, options: MomentOptions) -> Iterator[Row | R
 
 
 def looks_like_timechat(path: Path, first: Any) -> bool:
-    """A .json file whose annotations have captions and times."""
+    """True for a .json file whose annotations have captions and times."""
     fields = first_fields(path)
     return {f"annotations.item.{name}" for name in ("image_id", "caption", "timestamp")} <= fields
 

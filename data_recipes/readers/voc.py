@@ -4,10 +4,10 @@
       <object><name>WBC</name><difficult>0</difficult>
         <bndbox><xmin>68</xmin><ymin>315</ymin><xmax>286</xmax><ymax>480</ymax></bndbox></object></annotation>
 
-VOC counts pixels from 1 and includes the last one: a box over the whole of a 640 x 480 image is 1, 1, 640, 480. Rows use
-continuous coordinates from 0, so xmin and ymin are lowered by one and xmax and ymax stay (0, 0, 640, 480), as Detectron2
-does. LabelImg writes pixels from 0 but replaces 0 by 1, so the same rule is right for its boxes at the border and one pixel
-too generous for others; option `origin: 0` takes numbers as they are.
+VOC counts pixels from 1 and includes the last one: a box over a whole 640 x 480 image is 1, 1, 640, 480. Rows use continuous
+coordinates from 0, so one is subtracted from xmin and ymin, and xmax and ymax are kept (0, 0, 640, 480), as in Detectron2.
+LabelImg counts pixels from 0 but replaces 0 by 1, so this rule is exact for its boxes at the border and one pixel too large
+for others; `origin: 0` uses the numbers unchanged.
 Format: the VOC development kit, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/.
 """
 
@@ -25,7 +25,7 @@ from data_recipes.readers.files import file_record, show
 from data_recipes.readers.places import ObjectOptions, image_size, media_path, object_rows, xyxy
 from data_recipes.records import Format, Record, Rejected
 
-IMAGE_FOLDERS = ("JPEGImages", "images")  # of VOC itself, and of many sets in its form; beside the XML folder
+IMAGE_FOLDERS = ("JPEGImages", "images")  # VOC's own name and a common one; next to the XML folder
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -33,13 +33,13 @@ class VocOptions(ObjectOptions):
     """Options of the format voc."""
 
     origin: Literal[0, 1] = 1
-    """Number of the first pixel in the XML files: 1 as in VOC (a box with 0 is then rejected), or 0."""
+    """Index of the first pixel in the XML files: 1 as in VOC (then a box with 0 is rejected), or 0."""
     difficult: Literal["keep", "reject"] = "keep"
-    """Classes with an object marked difficult in an image: keep it as any other, or reject the image's row of the class."""
+    """What to do with objects marked difficult: keep them like any other, or reject the image's rows of their class."""
 
 
 def read(path: Path, options: VocOptions) -> Iterator[Record]:
-    """One record per XML file, in the order of names. path: a file, a folder of them, or a folder with `Annotations/`."""
+    """One record per XML file, sorted by name. path: a file, a folder of them, or a folder with `Annotations/`."""
     for file in xml_files(path):
         yield file_record(file, 1, lambda content: _plain(ElementTree.fromstring(content)), "XML")
 
@@ -73,7 +73,7 @@ def _plain(root: ElementTree.Element) -> dict[str, Any]:
 
 
 def convert(record: Record, options: VocOptions) -> Iterator[Row | Rejected]:
-    """Rows by class, in the order in which the file names them."""
+    """Rows by class, in the order of the file."""
     data = record.data
     if data["tag"] != "annotation":
         raise Rejected(f"expected an <annotation> of VOC, got <{data['tag']}>")
@@ -113,15 +113,15 @@ def _box(texts: list[str | None], field: str, origin: int) -> list[float]:
             raise Rejected(f"field '{field}.{edge}': expected a number, got {show(text)}")
         if edge in ("xmin", "ymin") and value < origin:
             raise Rejected(
-                f"field '{field}.{edge}': expected at least {origin} (pixels from {origin}), got {text}; numbers may start"
-                " from 0: option origin"
+                f"field '{field}.{edge}': expected at least {origin} (pixels from {origin}), got {text}; if pixels are counted"
+                " from 0, set the option origin to 0"
             )
     x1, y1, x2, y2 = (value for value in edges if value is not None)
     return xyxy([x1 - origin, y1 - origin, x2, y2], field)
 
 
 def _database(data: dict[str, Any]) -> str:
-    """The data set that the file names; LabelImg writes Unknown."""
+    """The data set named in the file; LabelImg writes Unknown."""
     name = (data["database"] or "").strip()
     return name if name not in ("", "Unknown", "Unspecified") else "Pascal VOC format"
 
@@ -134,7 +134,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _image_folder(file: Path) -> Path:
-    """Where the images of an XML file are, by VOC's folders; else beside it."""
+    """Folder of an XML file's images: one of IMAGE_FOLDERS if it exists, else the file's own."""
     for folder in (file.parent.parent / name for name in IMAGE_FOLDERS):
         note(folder)
         if folder.is_dir():
@@ -143,7 +143,7 @@ def _image_folder(file: Path) -> Path:
 
 
 def looks_like(path: Path, first: Any) -> bool:
-    """An XML file with an <annotation>, or a folder of such files."""
+    """True for an XML file with an <annotation>, or a folder of such files."""
     files = xml_files(path) if path.is_dir() or path.suffix == ".xml" else []
     if not files:
         return False

@@ -102,7 +102,7 @@ def test_crowds_reject_their_category_or_are_left_out(read_file, instances):
     ignored = read_file("coco", instances(crowd), crowds="ignore")
     assert len(ignored.valid) == 3
     assert ignored.rejected == [
-        "category 'traffic light': field 'iscrowd': expected an object, got crowds alone"
+        "category 'traffic light': field 'iscrowd': expected an object, got only crowd regions"
     ]
 
 

@@ -97,7 +97,7 @@ def test_a_real_video_with_its_real_annotation_gives_valid_rows(read_file, share
     read = read_file("charades_sta", path, video="{id}.*")
     assert len(read.valid) == 1
     assert "field 'answer.spans': expected spans inside the video of 144.67 s" in read.invalid[0]
-    assert "field 'video': expected a file that fits other.*" in read.rejected[0]
+    assert "field 'video': expected a file matching other.*" in read.rejected[0]
 
 
 @pytest.mark.parametrize(

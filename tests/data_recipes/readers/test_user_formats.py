@@ -79,7 +79,7 @@ def test_easyr1_columns_are_options_and_image_dir_is_media():
         ({"answer": None}, "field 'answer': expected the true answer, got null"),
         ({"answer": True}, "field 'answer': expected a text or a number"),
         ({"images": []}, r"field 'images': expected 1 image\(s\), one per <image> in 'problem', got 0"),
-        ({"images": ["https://x.org/a.png"]}, r"field 'images\[0\]': expected a file, got an address"),
+        ({"images": ["https://x.org/a.png"]}, r"field 'images\[0\]': expected a file, got a URL"),
         ({"images": [{"bytes": None, "path": None}]}, r"field 'images\[0\]': expected a path, bytes"),
     ],
 )
@@ -254,7 +254,7 @@ def test_one_answer_in_four_stages_becomes_a_trace_of_stages():
         ),
         ({"images": ["demo/1.jpg"]}, r"field 'images': expected 2 image\(s\)"),
         ({"chosen": {"role": "assistant", "content": "x"}}, "field 'chosen': expected no preference data"),
-        ({"audios": ["a.mp3"]}, "field 'audios': expected images and videos alone"),
+        ({"audios": ["a.mp3"]}, "field 'audios': expected only images and videos"),
     ],
 )
 def test_what_llama_factory_would_skip_is_rejected_with_its_field(change, message):
