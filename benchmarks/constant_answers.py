@@ -1,11 +1,11 @@
-"""What a model earns that answers every grounding question with the same box, beside one that looks.
+"""Rewards of a model that answers every grounding question with the same box, compared with nearly correct boxes.
 
     python -m benchmarks.constant_answers [--data FOLDER]
 
 FOLDER (default ../shared/data beside the repository, or $ONSIGHT_SHARED/data) holds public photographs with true boxes in Pascal
-VOC's format: `raccoon` (one large animal, usually in the middle) and `bccd` (blood cells, a box for each). Each true box is one
-row. The table has the mean reward of fixed boxes, of the best fixed box on a grid of tenths of the image, chosen with the truths
-at hand, and of the true box shifted by 5 and 10 % of its sides. The last line is JSON.
+VOC's format: `raccoon` (one large animal, usually in the middle) and `bccd` (blood cells, one box each). Each true box is one row.
+The table shows the mean reward of fixed boxes, of the best fixed box on a grid of tenths of the image (chosen by the true boxes),
+and of the true box shifted by 5 and 10 % of its sides. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REWARDS: dict[str, Callable[..., float | None]] = {
     "iou": iou_reward,
     "iou_above_centre": iou_above_centre_reward,
 }
-FIXED: dict[str, Box] = {  # in shares of the image's sides
+FIXED: dict[str, Box] = {  # as fractions of the image's sides
     "the whole image": (0.0, 0.0, 1.0, 1.0),
     "the centred 70 % box": (0.15, 0.15, 0.85, 0.85),
     "the centred half": (0.25, 0.25, 0.75, 0.75),
@@ -47,24 +47,24 @@ class Row:
     true: Box
 
     def earns(self, reward: Callable[..., float | None], box: Box) -> float | None:
-        """The reward of answering this row with a box in pixels."""
+        """The reward for answering this row with a box in pixels."""
         answer: dict[str, Any] = {"box": list(self.true), "frame": "pixel", "image_size": list(self.size)}
         return reward(str(list(box)), answer)
 
     def scaled(self, box: Box) -> Box:
-        """A box in shares of the image's sides as pixels of this image."""
+        """A box in fractions of the image's sides, converted to pixels of this image."""
         width, height = self.size
         return box[0] * width, box[1] * height, box[2] * width, box[3] * height
 
     def shifted(self, share: float) -> Box:
-        """The true box, moved towards the middle of the image by a share of its sides."""
+        """The true box, shifted towards the middle of the image by a fraction of its sides."""
         dx = share * (self.true[2] - self.true[0]) * (1 if self.true[0] + self.true[2] < self.size[0] else -1)
         dy = share * (self.true[3] - self.true[1]) * (1 if self.true[1] + self.true[3] < self.size[1] else -1)
         return self.true[0] + dx, self.true[1] + dy, self.true[2] + dx, self.true[3] + dy
 
 
 def read_voc(folder: Path) -> list[Row]:
-    """A row for every valid true box of a folder of Pascal VOC annotations."""
+    """One row for each valid box in a folder of Pascal VOC annotations."""
     rows = []
     for path in sorted(folder.glob("*.xml")):
         root = ElementTree.parse(path).getroot()
@@ -87,7 +87,7 @@ def mean(values: Sequence[float | None]) -> float:
 def best_fixed(rows: Sequence[Row], reward: Callable[..., float | None]) -> float:
     """Mean reward of the best box on a grid of tenths of the image (at least three tenths wide and high).
 
-    The box is chosen on at most CHOSEN_ON rows, spread over all, and judged on all.
+    The box is chosen on at most CHOSEN_ON evenly spaced rows and evaluated on all.
     """
     sides = [(i / 10, j / 10) for i, j in itertools.combinations(range(11), 2) if j - i >= 3]
     boxes = [(x1, y1, x2, y2) for (x1, x2), (y1, y2) in itertools.product(sides, sides)]

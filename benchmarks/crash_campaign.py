@@ -1,15 +1,15 @@
-"""Kill runs at random moments, start them again, and compare them with runs that nobody killed.
+"""Kill runs at random moments, restart them, and compare them with runs that were not interrupted.
 
     python -m benchmarks.crash_campaign      # 32 killed and 8 stopped runs: SFT and GRPO, 1 and 2 processes, every phase
     python -m benchmarks.crash_campaign --kills 6 --stops 2 --processes 1          # what the tests run, for 1 process
 
-A tiny random model on a CPU in float32, the transformers engine, gloo. Every kill is a SIGKILL (of all processes, or of
-one, whose partner is then ended as a launcher does it) at a random moment of one phase at a random step. The same
-command is given until the run is finished. A stop is a SIGTERM to one process in the same way: all must leave with exit
-code 143 and a checkpoint of the last step that was logged. In the end metrics (but for times), rollouts and the final weights must be those of
-the unbroken run, bit for bit. Exit code 1 if one is not.
+Uses a tiny random model on a CPU in float32, the transformers engine and gloo. A kill is a SIGKILL (to all processes, or to
+one, after which the other is ended as a launcher would) at a random moment of one phase at a random step. The same command
+is repeated until the run is finished. A stop is a SIGTERM to one process at such a moment: all processes must exit with code
+143 and leave a checkpoint of the last logged step. At the end, metrics (except times), rollouts and the final weights must
+equal those of the uninterrupted run bit for bit. Exit code 1 if any differ.
 
-Processes are forked from one that has imported everything: importing takes longer than these runs.
+Processes are forked from one that has imported everything, because importing takes longer than these runs.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ PHASES: dict[str, dict[str, list[tuple[Any, str]]]] = {
         "finish": [(sft.loop, "finish")],
     },
 }
-"""Functions in which each phase happens, by where they are looked up."""
+"""The functions of each phase, with the module or class where they are looked up."""
 TIMING = ("seconds/", "tokens_per_second")
 
 
 @dataclass
 class Kill:
-    """At `delay` seconds into the `occurrence`-th time (from 1) of a phase, these ranks get the signal."""
+    """These ranks get the signal `delay` seconds into the `occurrence`-th execution (from 1) of a phase."""
 
     phase: str
     occurrence: int
@@ -85,7 +85,7 @@ class Kill:
 
 @dataclass
 class Watch:
-    """Counts and times the phases in one process, and kills it where the plan says."""
+    """Counts and times the phases in one process, and kills the process as planned."""
 
     rank: int
     kill: Kill | None
@@ -111,10 +111,16 @@ class Watch:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--kills", type=int, default=32, help="runs, dealt to kinds, processes and phases in turn"
+        "--kills",
+        type=int,
+        default=32,
+        help="number of killed runs, distributed over kinds, processes and phases",
     )
     parser.add_argument(
-        "--stops", type=int, default=8, help="runs that get SIGTERM, dealt to kinds and processes"
+        "--stops",
+        type=int,
+        default=8,
+        help="number of runs that get SIGTERM, distributed over kinds and processes",
     )
     parser.add_argument("--kinds", nargs="+", default=["grpo", "sft"], choices=PHASES)
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
@@ -126,12 +132,12 @@ def main() -> int:
 
 
 class Campaign:
-    """Worlds, unbroken runs and killed ones in one folder."""
+    """Data, uninterrupted runs and killed runs, all in one folder."""
 
     def __init__(self, folder: Path, chance: random.Random):
         self.folder, self.chance = folder, chance
         (folder / "plugin.py").write_text(PLUGIN)
-        # tqdm's lock is shared with forks: had this process made one, a fork killed with it would block all later ones
+        # tqdm's lock is shared with forked processes: if one is killed while holding it, all later ones would block
         child = os.fork()
         if not child:
             write_world(folder / "data", World(sft_rows=40, rl_rows=16, test_rows=14), progress=False)
@@ -139,7 +145,7 @@ class Campaign:
             build_tiny_vlm(folder / "model", corpus, hidden=64, layers=1)
             os._exit(0)
         if os.waitpid(child, 0)[1]:
-            raise SystemExit("the tiny model and its rows could not be made")
+            raise SystemExit("creating the tiny model and its rows failed")
 
     def run(self, kills: int, stops: int, kinds: list[str], processes: list[int]) -> int:
         groups = [(kind, count) for kind in kinds for count in processes]
@@ -167,7 +173,7 @@ class Campaign:
         return 1 if wrong or died < kills else 0
 
     def unbroken(self, kind: str, count: int) -> tuple[Path, dict[str, list[float]]]:
-        """An unbroken run, and how long each phase took in it, time by time."""
+        """An uninterrupted run, and the seconds of each execution of each phase."""
         out = self.folder / f"{kind}-{count}-unbroken"
         self.finished(kind, count, out)
         return out, json.loads((self.folder / f"{out.name}.seconds").read_text())
@@ -175,7 +181,7 @@ class Campaign:
     def killed(
         self, kind: str, count: int, phase: str, out: Path, seconds: dict[str, list[float]]
     ) -> tuple[int, str]:
-        """A run that is killed; for the phase of resuming, killed again when it resumes."""
+        """A killed run; for the phase of resuming it is killed a second time while it resumes."""
         deaths, said = 0, []
         for part in ("log", "resume") if phase == "resume" else (phase,):
             ranks = range(count) if self.chance.random() < 0.5 else [self.chance.randrange(count)]
@@ -186,7 +192,7 @@ class Campaign:
         return deaths, "; ".join(said)
 
     def stopped(self, kind: str, count: int, out: Path, seconds: dict[str, list[float]]) -> str:
-        """A run of which one process is asked to stop while it takes its steps."""
+        """A run in which one process gets SIGTERM during training."""
         phase = self.chance.choice(["generate", "reward", "update"] if kind == "grpo" else ["data", "loss"])
         times = seconds[phase][: len(seconds[phase]) * 3 // 4]
         kill = self.plan(phase, (self.chance.randrange(count),), times, signal.SIGTERM)
@@ -216,7 +222,7 @@ class Campaign:
         return (self.folder / f"{out.name}.log").read_text()[-3000:]
 
     def start(self, kind: str, count: int, out: Path, kill: Kill | None) -> list[int]:
-        """Give the command once; the processes' exit statuses."""
+        """Run the command once and return the processes' exit statuses."""
         port = free_port()
         children = [self.fork(kind, rank, count, port, out, kill) for rank in range(count)]
         statuses: dict[int, int] = {}
@@ -253,7 +259,7 @@ class Campaign:
             os._exit(0)
         except SystemExit as stop:
             os._exit(int(stop.code or 0))
-        except BaseException:  # noqa: BLE001 whatever it is: the parent reads the log
+        except BaseException:  # noqa: BLE001 any error: the parent reads it from the log
             import traceback
 
             traceback.print_exc()
@@ -295,7 +301,7 @@ def told(kill: Kill, count: int) -> str:
 
 
 def differences(unbroken: Path, killed: Path) -> list[str]:
-    """What of the killed run is not as in the unbroken one."""
+    """Differences between the killed run and the uninterrupted one."""
     found = []
     one, other = ([untimed(r) for r in read(run / "metrics.jsonl")] for run in (unbroken, killed))
     if one != other:

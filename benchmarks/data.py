@@ -2,11 +2,11 @@
 
     python -m benchmarks.data [--rows 100000] [--images 20000] [--repeats 1] [--recipes read filter hash]
 
-A set of rows with questions of random words, each about one of `--images` small photographs-like images, runs through
-three recipes: `read` (reading, checking, writing), `hash` (the same with `dedup`: perceptual hashes of images, MinHash of
-texts), `filter` (the same with `text_filter`). Each recipe is a process of its own, started by its command line; its time
-is that of the whole command, its memory the largest sum over its processes of what each holds alone and its part of what
-they share (PSS). Memory is compared with a tenth of the rows. The last line is JSON.
+Rows with questions of random words, each about one of `--images` small photo-like images, are processed by three recipes:
+`read` (reading, checking, writing), `hash` (the same with `dedup`: perceptual hashes of images, MinHash of texts), `filter`
+(the same with `text_filter`). Each recipe is run by its command line in a separate process; its time is that of the whole
+command, its memory the peak of the sum of PSS (private memory plus a proportional share of shared memory) over its
+processes. Memory is compared with that for a tenth of the rows. The last line is JSON.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""Recall and precision of near-duplicate images and texts, by kind of copy and of look-alike.
+"""Recall and precision of near-duplicate detection for images and texts, by kind of copy and of look-alike.
 
     python -m benchmarks.data_dedup [--made 240] [--data FOLDER] [--sweep]
 
-Bases are made images (benchmarks/dedup_set.py) and, where FOLDER (default ../shared/data beside the repository, or
-$ONSIGHT_SHARED/data) holds them, real ones: photographs, blood cells, mathematics figures and TabMWP tables. Every base
-has 14 copies and each made one a look-alike; all of one part stand in one set that `dedup` goes through in mode `media`,
-with the candidates found by its own index. Recall of a kind: the share of these copies that end in the group of their
-base. Precision: the share of all pairs in one group that are copies of one base. Bases with even numbers were there for
-choosing thresholds (--sweep prints the trade-off), the odd ones are the figures that count. ImageHash's phash alone, at
-the same kinds, is printed beside them.
+Base images are generated (benchmarks/dedup_set.py) and, if FOLDER (default ../shared/data beside the repository, or
+$ONSIGHT_SHARED/data) has them, real: photographs, blood cells, mathematics figures and TabMWP tables. Each base has 14 copies,
+and each generated one also a look-alike; all images of one half form one set for `dedup` in mode `media`, with candidates
+from its own index. Recall of a kind: the share of these copies that end up in the group of their base. Precision: the share
+of all pairs in one group that are copies of the same base. Bases with even numbers were used to choose thresholds (--sweep
+prints the trade-off); results are reported for the odd ones, with ImageHash's phash alone for comparison.
 
-Texts are questions of TabMWP and GSM8K: edits of a question should be found, other questions of the same template not.
+Texts are questions of TabMWP and GSM8K: edits of a question should be found, but not other questions of the same template.
 The last line is JSON.
 """
 
@@ -60,7 +59,7 @@ def real_images(data: Path) -> Iterator[tuple[str, Image.Image]]:
 
 
 class Part:
-    """Hashes of one half of the bases with their copies and look-alikes; `base` tells which belong together."""
+    """Hashes of one half of the bases with their copies and look-alikes; equal `base` means the same base image."""
 
     def __init__(self) -> None:
         self.base: list[int] = []
@@ -80,7 +79,7 @@ def make_parts(made: int, data: Path) -> tuple[tuple[Part, Part], Counter[str]]:
     sources = [(kind, image, None) for kind, image in real_images(data)] if data.is_dir() else []
     number = 0
     for kind, image, lookalike in [*sources, *bases(made, seed=0)]:
-        # halves in turn within each kind
+        # alternate between the halves within each kind
         part = parts[kinds[kind] % 2]
         kinds[kind] += 1
         part.add(number, "", image)
@@ -94,7 +93,7 @@ def make_parts(made: int, data: Path) -> tuple[tuple[Part, Part], Counter[str]]:
 
 
 def run(part: Part, options: dedup.DedupOptions) -> tuple[list[int], Counter[str]]:
-    """The group of each image of the part, by the operation itself, and its counts."""
+    """The group of each image of the part as assigned by `dedup`, and its counts."""
     text = text_hashes.pack(text_hashes.text_hash("What is shown?"))
     signatures = [
         Signature(
@@ -114,7 +113,7 @@ def run(part: Part, options: dedup.DedupOptions) -> tuple[list[int], Counter[str
 
 
 def judge(part: Part, group: list[int]) -> dict[str, Any]:
-    """Recall by kind, precision over all pairs in one group, and the look-alikes that were merged."""
+    """Recall by kind, precision over all pairs in one group, and the number of merged look-alikes."""
     base_group = {base: group[no] for no, (base, kind) in enumerate(zip(part.base, part.kind)) if not kind}
     found: dict[str, list[bool]] = defaultdict(list)
     merged: dict[str, list[bool]] = defaultdict(list)
@@ -159,7 +158,7 @@ def phash_alone(part: Part, bits: int) -> dict[str, Any]:
 
 
 def sweep(part: Part) -> None:
-    """Recall and merged look-alikes of pairs (base, copy) and (base, look-alike) over thresholds."""
+    """Recall of copies and merged look-alikes, for pairs with the base, over a range of thresholds."""
     rows = []
     base = 0
     for no, kind in enumerate(part.kind):
@@ -253,7 +252,11 @@ def main() -> None:
     shared = os.environ.get("ONSIGHT_SHARED", Path(__file__).parents[2] / "shared")
     parser.add_argument("--made", type=int, default=240, help="number of made bases")
     parser.add_argument("--data", type=Path, default=Path(shared) / "data")
-    parser.add_argument("--sweep", action="store_true", help="trade-off over thresholds on the choosing half")
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="print the trade-off over thresholds on the half used for choosing them",
+    )
     arguments = parser.parse_args()
     start = time.process_time()
     (choosing, checking), kinds = make_parts(arguments.made, arguments.data)

@@ -1,12 +1,11 @@
-"""Time of near-duplicates per row as the number of rows grows: nothing may be compared with everything.
+"""Time per row of near-duplicate detection as the number of rows grows: must not be quadratic.
 
     python -m benchmarks.data_dedup_scale [--images 10000 100000] [--questions 20000] [--workers 2]
 
-Images: so many dissimilar ones (random low frequencies, hashed from 128 pixels a side), each a row of its own, through `dedup` in
-mode `media`, with its signatures made beforehand and timed apart. Texts: so many sums made from one template, of which none
-removes another. Look-alikes: 200 tables of which only the numbers differ. Times are processor seconds of this process and its
-workers. The last line is JSON; `image_ratio` is the time per row of the largest number of images over that of the smallest,
-signatures counted in.
+Images: rows with one dissimilar image each (random low frequencies, hashed from 128 pixels a side), through `dedup` in mode
+`media`; signatures are computed first and timed separately. Texts: questions from one template, none of which is a duplicate.
+Look-alikes: 200 tables that differ only in their numbers. Times are processor seconds of this process and its workers. The last
+line is JSON; `image_ratio` is the time per row at the largest number of images over that at the smallest, including signatures.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def row(name: str, images: list[str], question: str, answer: Any = None) -> dict
 
 
 def dissimilar(count: int, folder: Path) -> Iterator[dict[str, Any]]:
-    """Rows of random images; one file serves all of them, one after the other."""
+    """Rows of random images, which are written to the same file one after another."""
     path = folder / "image.bmp"
     frequency = np.hypot(np.fft.fftfreq(128)[:, None], np.fft.rfftfreq(128)[None])
     frequency[0, 0] = 1
@@ -73,7 +72,7 @@ def tables(count: int, folder: Path) -> Iterator[dict[str, Any]]:
 def measure(
     rows: Iterator[dict[str, Any]], options: DedupOptions, folder: Path, workers: int
 ) -> dict[str, Any]:
-    """Processor seconds of signing and of deciding, and how many rows were removed."""
+    """Processor seconds of computing signatures and of finding duplicates, and the number of removed rows."""
     signed, signing = folder / "signatures.jsonl", 0.0
     count = 0
     with signed.open("w") as file:

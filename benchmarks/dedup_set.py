@@ -1,7 +1,7 @@
-"""Images made for measuring the recognition of near-duplicates: varied bases, copies of each, and look-alikes.
+"""Generated images for measuring near-duplicate detection: varied bases, copies of each, and look-alikes.
 
-A look-alike differs from its base in what a question would ask about, and in little else: the same table with other
-numbers, the same chart with other bars, the same scene with one object moved, the same figure with other labels.
+A look-alike differs from its base almost only in what a question would ask about: the same table with other numbers, the
+same chart with other bars, the same scene with one object moved, the same figure with other labels.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Image_ = Image.Image
 
 
 def bases(count: int, seed: int) -> Iterator[tuple[str, Image_, Image_]]:
-    """(kind, image, its look-alike), `count` of them in turn over the kinds."""
+    """`count` tuples (kind, image, look-alike), cycling through the kinds."""
     for i in range(count):
         kind, make = KINDS[i % len(KINDS)]
         yield kind, *make(random.Random(f"{seed}-{i}"))
@@ -50,7 +50,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _tables(r: random.Random) -> tuple[Image_, Image_]:
-    """A price list; the look-alike has other numbers beside the same names."""
+    """A price list; the look-alike has the same names with other numbers."""
     rows, size = r.randint(3, 8), r.randint(14, 20)
     names = r.sample(NAMES, rows)
     width, step = r.randint(260, 420), size + 10
@@ -73,7 +73,7 @@ def _tables(r: random.Random) -> tuple[Image_, Image_]:
 
 
 def _charts(r: random.Random) -> tuple[Image_, Image_]:
-    """A bar chart; the look-alike has the same axes and names, other bars."""
+    """A bar chart; the look-alike has the same axes and names with other bars."""
     bars, width, height = r.randint(4, 8), r.randint(360, 560), r.randint(240, 360)
     colour, names = r.choice(COLOURS), r.sample(NAMES, bars)
     title = " ".join(r.sample(NAMES, 3))
@@ -97,7 +97,7 @@ def _charts(r: random.Random) -> tuple[Image_, Image_]:
 
 
 def _scenes(r: random.Random) -> tuple[Image_, Image_]:
-    """Shapes on a plain ground; in the look-alike one of them stands elsewhere."""
+    """Shapes on a plain background; in the look-alike one of them is somewhere else."""
     side = r.randint(280, 480)
     ground = tuple(r.randint(120, 255) for _ in range(3))
 
@@ -128,7 +128,7 @@ def _scenes(r: random.Random) -> tuple[Image_, Image_]:
 
 
 def _photos(r: random.Random) -> tuple[Image_, Image_]:
-    """Coloured 1/f noise, with the spectrum of a photograph; the look-alike shares the coarse half of it."""
+    """Coloured 1/f noise, with the spectrum of a photograph; the look-alike shares its lower half."""
     w, h = r.randint(240, 480), r.randint(240, 480)
     rng = np.random.default_rng(r.getrandbits(32))
     fy, fx = np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None]
@@ -150,7 +150,7 @@ def _photos(r: random.Random) -> tuple[Image_, Image_]:
 
 
 def _pages(r: random.Random) -> tuple[Image_, Image_]:
-    """Lines of text; the look-alike has the same layout and other words."""
+    """Lines of text; the look-alike has the same layout with other words."""
     width, size, lines = r.randint(300, 460), r.randint(13, 18), r.randint(6, 14)
     lengths = [r.randint(3, width // (size * 4)) for _ in range(lines)]
 
@@ -166,7 +166,7 @@ def _pages(r: random.Random) -> tuple[Image_, Image_]:
 
 
 def _figures(r: random.Random) -> tuple[Image_, Image_]:
-    """A geometry figure; the look-alike is the same figure with other numbers at its sides."""
+    """A geometry figure; the look-alike has other numbers at its sides."""
     side = r.randint(260, 420)
     corners = [
         (side * (0.5 + r.uniform(0.25, 0.4) * math.cos(a)), side * (0.5 + r.uniform(0.25, 0.4) * math.sin(a)))
@@ -200,7 +200,7 @@ KINDS: tuple[tuple[str, Callable[[random.Random], tuple[Image_, Image_]]], ...] 
 
 
 def copies(image: Image_, seed: str) -> Iterator[tuple[str, Image_]]:
-    """(what was done, the copy), one of each kind."""
+    """(kind of change, copy), one of each kind."""
     r = random.Random(seed)
     w, h = image.size
     yield "jpeg, quality 30", _encoded(image, "JPEG", 30)

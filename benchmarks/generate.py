@@ -1,11 +1,11 @@
-"""Rollouts per second: vLLM against the transformers engine, one process, the same weights, prompts and lengths.
+"""Rollouts per second of vLLM and the transformers engine, in one process, with the same weights, prompts and lengths.
 
     python benchmarks/generate.py [--hidden 128 --layers 4] [--prompts 32 --completions 8 --tokens 80] [--repeats 5]
 
-Images differ between prompts and between runs, as in training; the model is random, so about one completion in five
-ends before `--tokens`. The engines take turns, so a change of the machine's load meets both; medians are
-reported. Wall time is what a user waits, CPU time of the process is what survives a busy machine. The last line is
-JSON; `ratio` is vLLM / transformers in tokens per second (above 1: vLLM is faster).
+Images differ between prompts and between runs, as in training; the model is random, so about one completion in five ends
+before `--tokens`. The engines alternate, so that changes of the machine's load affect both; medians are reported, in wall
+time and in CPU time of the process, which depends less on other load. The last line is JSON; `ratio` is vLLM /
+transformers in tokens per second (above 1: vLLM is faster).
 """
 
 from __future__ import annotations

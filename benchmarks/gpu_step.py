@@ -1,16 +1,15 @@
-"""Update of a Qwen2.5-VL of full size, random weights, on one GPU: tokens per second, MFU, peak memory.
+"""Updates of a full-size Qwen2.5-VL with random weights on one GPU: tokens per second, MFU, peak memory.
 
     python -m benchmarks.gpu_step --size 3b [--group 8] [--prompts 4] [--completion 512] [--repeats 5]
-    python -m benchmarks.gpu_step --size tiny --device cpu        (the smoke test: every line runs, figures mean nothing)
+    python -m benchmarks.gpu_step --size tiny --device cpu        (smoke test: the figures are meaningless)
 
-bfloat16 weights, gradient checkpointing, one 448x448 image per prompt. Three forms of the same update: ours (merged
-attention), the plain padded form (`transformers` as it is, `--rows` sequences at a time), and TRL 1.16's GRPO loss on
-the same rows. First the merged kernels are compared with the explicit mask on a small batch, so that a wrong kernel
-shows before it is timed.
+bfloat16 weights, gradient checkpointing, one 448x448 image per prompt. Three implementations of the same update: ours
+(merged attention), the padded one (unmodified `transformers`, `--rows` sequences at a time), and TRL 1.16's GRPO loss on
+the same rows. Before timing, the merged kernels are compared with the explicit mask on a small batch.
 
-tokens_per_second counts the tokens of all sequences in full (what the padded form computes, without padding), so the
-forms are comparable; MFU counts only the operations really needed by each form (6 x parameters x tokens, a third more
-with checkpointing not counted, plus attention), against `--peak-tflops` of dense bfloat16 (989 for H100 and H200).
+tokens_per_second counts all tokens of all sequences (what the padded form computes, without padding), so that the forms are
+comparable. MFU counts only the operations each form needs (6 x parameters x tokens, plus attention; recomputation by
+checkpointing is not counted), relative to `--peak-tflops` of dense bfloat16 (989 for H100 and H200).
 Results go to benchmarks/results/gpu_step_<size>.json with hardware and versions; the last line is the same JSON.
 """
 
@@ -67,7 +66,7 @@ VISION: dict[str, dict[str, Any]] = {
 
 
 def build(size: str, device: str, tokenizer):
-    """Qwen2_5_VLForConditionalGeneration of the published sizes, weights random, in bfloat16."""
+    """Qwen2_5_VLForConditionalGeneration of a published size with random bfloat16 weights."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     text = TEXT[size]
@@ -94,7 +93,7 @@ def build(size: str, device: str, tokenizer):
 
 
 def kernel_error(model, group: Group) -> float:
-    """Relative difference of the gradients by merged kernels and by the explicit mask, on two short completions."""
+    """Relative difference between the gradients with merged kernels and with the explicit mask, on two short completions."""
     small = Group(group.samples[:2], group.advantages[:2])
     (batch,) = pack([small], max_tokens=10**9)
     gradients = []
@@ -107,7 +106,7 @@ def kernel_error(model, group: Group) -> float:
 
 
 def padded_update(model, groups: list[Group], total: int, rows: int) -> None:
-    """Every sequence in full, `rows` at a time, logits of the completions at once."""
+    """Padded update: full sequences, `rows` at a time, with the logits of all completion tokens at once."""
     pairs = [(r, a) for g in groups for r, a in zip(g.rollouts, g.advantages, strict=True)]
     device = model.lm_head.weight.device
     for start in range(0, len(pairs), rows):
@@ -127,7 +126,7 @@ def padded_update(model, groups: list[Group], total: int, rows: int) -> None:
 
 
 def needed_flops(model, groups: list[Group], shared: bool) -> float:
-    """Forward and backward operations of an update; `shared`: prompts and images once per group."""
+    """Floating-point operations of an update; shared: prompts and images are computed once per group."""
     text, vision = model.config.text_config, model.config.vision_config
     vision_parameters = sum(p.numel() for p in model.model.visual.parameters())
     head = text.vocab_size * text.hidden_size
@@ -151,7 +150,7 @@ def needed_flops(model, groups: list[Group], shared: bool) -> float:
 
 
 def measure(update: Callable[[], None], model, repeats: int) -> dict[str, float]:
-    """Median seconds (after a warm-up) and peak memory of forward and backward; out of memory is a result too."""
+    """Median seconds (after a warm-up) and peak memory of forward and backward; running out of memory is also reported."""
     cuda = model.lm_head.weight.is_cuda
     seconds = []
     try:
@@ -185,10 +184,15 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--image-side", type=int, default=448, help="pixels")
     parser.add_argument(
-        "--completion", type=int, default=512, help="longest completion, tokens; the shortest is half"
+        "--completion",
+        type=int,
+        default=512,
+        help="maximum completion length in tokens; the shortest has half of it",
     )
-    parser.add_argument("--max-tokens", type=int, default=16384, help="tokens of one of our micro-batches")
-    parser.add_argument("--rows", type=int, default=8, help="sequences of one padded micro-batch")
+    parser.add_argument(
+        "--max-tokens", type=int, default=16384, help="maximum number of tokens in one of our micro-batches"
+    )
+    parser.add_argument("--rows", type=int, default=8, help="sequences in one padded micro-batch")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peak-tflops", type=float, default=989.0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))

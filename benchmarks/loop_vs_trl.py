@@ -1,19 +1,19 @@
-"""Whole on-policy steps, ours against TRL's GRPOTrainer: generation, rewards, update and weight sync.
+"""Whole on-policy steps of our loop and TRL's GRPOTrainer: generation, rewards, update and weight sync.
 
     python -m benchmarks.loop_vs_trl [--hidden 512 --layers 8] [--steps 12] [--engine vllm]
 
-Both train the same random model (float32, CPU) on the same rows of one image and a question each, with the same reward
-(share of digits in the completion), group size, number of prompts, longest completion, learning rate and temperature,
-one update per batch of rollouts. Each loop is its users' own: `rl.loop.train`, and `GRPOTrainer.train` with TRL's
-generation through transformers, because TRL's vLLM engine fails at its first weight sync on CPUs. What TRL needs to
-run at all is set: padding on the left, and media tokens suppressed (it does so for the image token alone). Its
-on-policy settings are those under which its loss is ours: one iteration, no KL, "dapo" normaliser.
+Both train the same random model (float32, CPU) on the same rows (one image and one question each), with the same reward
+(share of digits in the completion), group size, number of prompts, maximum completion length, learning rate and
+temperature, and one update per batch of rollouts. Both run their public entry points: `rl.loop.train`, and
+`GRPOTrainer.train` with generation through transformers, because TRL's vLLM engine fails at its first weight sync on CPUs.
+TRL gets the settings it needs to run (left padding, and suppressed media tokens; by itself it suppresses only the image
+token) and the on-policy settings that make its loss equal to ours: one iteration, no KL, "dapo" normaliser.
 
-The loops live in two processes that take turns, one step each, so that a change of the machine's load meets both.
-Medians are over the steps after `--warm-up`. The last line is a JSON object, also written to
-benchmarks/results/loop_vs_trl_<hidden>x<layers>.json, with a plot of reward against seconds beside it:
+The loops run in two processes that alternate step by step, so that changes of the machine's load affect both. Medians are
+over the steps after `--warm-up`. The last line is a JSON object, also written to
+benchmarks/results/loop_vs_trl_<hidden>x<layers>.json, together with a plot of reward against seconds:
 
-time_ratio, cpu_ratio: TRL's step over ours, by the clock and in processor time (on a shared machine the fairer one).
+time_ratio, cpu_ratio: TRL's step over ours, in wall-clock and in processor time (the fairer one on a shared machine).
 ours, trl: medians of a step and of its phases in seconds, and the reward and seconds of every step.
 """
 
@@ -42,7 +42,7 @@ QUESTION = "How many red circles are there, and where is the blue square?"
 
 
 def main() -> None:
-    """Let both loops take turns, then print and write what was measured."""
+    """Run both loops alternately, then print and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # of the two loops, which are started next
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # inherited by the two loops' processes
 
     with tempfile.TemporaryDirectory() as folder:
         write_task(Path(folder), args)
@@ -117,14 +117,14 @@ def write_task(folder: Path, args: argparse.Namespace) -> None:
 
 
 def share_of_digits(text: str) -> float:
-    """The reward of both: in [0, 1], and different between random completions."""
+    """The reward of both loops: in [0, 1], and different between random completions."""
     return sum(c.isdigit() for c in text) / max(1, len(text))
 
 
 def take_turns(
     sides: dict[str, Callable], folder: Path, args: argparse.Namespace
 ) -> dict[str, list[dict[str, Any]]]:
-    """Run each side's loop in a process of its own, one step at a time in turn; what each step reported."""
+    """Run each side's loop in its own process, alternating step by step; returns what each step reported."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, {}
     for name, run in sides.items():
@@ -146,14 +146,14 @@ def take_turns(
 
 
 class Turns:
-    """A loop's side of the pipe: it waits for its turn before each step, and reports the step after it."""
+    """A loop's end of the pipe: it waits for its turn before each step, and reports after it."""
 
     def __init__(self, pipe: Connection):
         self._pipe = pipe
         self._began = (0.0, 0.0)
 
     def wait(self) -> None:
-        """Until this side's turn; call it before the first step."""
+        """Wait for this side's turn; call it before the first step."""
         self._pipe.send("ready")
         self._turn()
 
@@ -169,12 +169,12 @@ class Turns:
 
 
 def reward_function(completion: str, answer: dict[str, Any], **row: Any) -> float:
-    """`share_of_digits` as our loop calls a reward."""
+    """`share_of_digits` with the signature of our rewards."""
     return share_of_digits(completion)
 
 
 def run_ours(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
-    """`rl.loop.train`, stopped for the other's turn where it logs a step."""
+    """`rl.loop.train`, which waits for the other side whenever it logs a step."""
     import torch
 
     import vlm  # noqa: F401  adapts torch's companions before transformers imports them
@@ -220,7 +220,7 @@ def run_ours(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
 
 
 def run_trl(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
-    """`GRPOTrainer.train`, stopped for the other's turn at the end of each step."""
+    """`GRPOTrainer.train`, which waits for the other side at the end of each step."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
@@ -241,7 +241,7 @@ def run_trl(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
         return values
 
     class Trainer(GRPOTrainer):
-        """Times the first half of a step."""
+        """Measures the time of generation and scoring."""
 
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             began = time.perf_counter()
@@ -250,7 +250,7 @@ def run_trl(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
             return output
 
     class TakeTurns(TrainerCallback):
-        """Stops the trainer at the ends of its steps."""
+        """Waits for the other side at the end of each step."""
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             turns.wait()
@@ -288,7 +288,7 @@ def run_trl(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
 
 
 def trl_rows(folder: Path) -> Any:
-    """The rows as TRL takes them."""
+    """The rows in TRL's format."""
     from datasets import Dataset, Features, List, Value
     from datasets import Image as ImageColumn
 
@@ -307,7 +307,7 @@ def trl_rows(folder: Path) -> Any:
 
 
 def summary(steps: list[dict[str, Any]], warm_up: int) -> dict[str, Any]:
-    """Medians of the measured steps, and the curve of all."""
+    """Medians of the measured steps, and reward and seconds of every step."""
     measured = steps[warm_up:]
     return {
         "wall": round(statistics.median(s["wall"] for s in measured), 3),
@@ -322,7 +322,7 @@ def summary(steps: list[dict[str, Any]], warm_up: int) -> dict[str, Any]:
 
 
 def plot(sides: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Mean reward of each step against the seconds that the steps before it took."""
+    """Plot the mean reward of each step against the total seconds of the steps before it."""
     import matplotlib
 
     matplotlib.use("Agg")

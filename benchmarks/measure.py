@@ -1,4 +1,4 @@
-"""Time, peak memory and agreement of updates."""
+"""Measures time, peak memory and gradients of updates."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 Update = Callable[[], None]
-"""Forward and backward of everything one step takes; leaves the gradient in the model's parameters."""
+"""All forward and backward passes of one step; leaves the gradient in the model's parameters."""
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall-clock, and processor time of this process: on a shared machine the second hardly feels the others."""
+    """Wall-clock time, and processor time of this process, which depends less on other load."""
 
     wall: float
     cpu: float
 
 
 def timed(update: Update, model: nn.Module) -> Seconds:
-    """One update, gradients allocated anew."""
+    """Time one update, including the allocation of gradients."""
     model.zero_grad(set_to_none=True)
     _finish()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -39,7 +39,7 @@ def _finish() -> None:
 
 
 def interleaved_medians(updates: Mapping[str, Update], model: nn.Module, repeats: int) -> dict[str, Seconds]:
-    """Medians of each, run in turn so that a change of the machine's load meets all of them; one warm-up."""
+    """Medians of each update, after one warm-up; they alternate, so that changes of the machine's load affect all."""
     for update in updates.values():
         timed(update, model)
     times: dict[str, list[Seconds]] = {name: [] for name in updates}
@@ -59,7 +59,7 @@ def gradient(update: Update, model: nn.Module) -> Tensor:
 
 
 def peak_cpu_bytes(update: Update, model: nn.Module) -> int:
-    """Most bytes of tensors alive at one time beyond those before, from the allocator's own events."""
+    """Peak bytes of tensors allocated during the update, from the allocator's events."""
     model.zero_grad(set_to_none=True)
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True

@@ -1,13 +1,13 @@
-"""What it saves to score rollouts as they finish, with a judge behind HTTP that takes its time.
+"""Time saved by scoring rollouts as they finish, with a slow judge behind HTTP.
 
     python -m benchmarks.overlap [--judge-ms 30] [--judges 1] [--prompts 8 --completions 8] [--tokens 800] [--repeats 5]
 
-The judge is a real reward service in a process of its own (`python -m rewards serve`) that sleeps for `--judge-ms` at each
-completion, as one does that waits for a large model, `--judges` at a time. A tiny random Qwen2.5-VL generates through the
-engine; its completions end at any length, as those of a trained one do. Both sides run in this process in turn, on
-the same seeds: `overlap` scores with `rl.scoring` while others are generated, `after` when all are there. They must
-give the same completions and the same scores. The last line is JSON; `ratio` is after / overlap in seconds of
-generation and scoring together, medians, `ideal` what it would be if the shorter of the two vanished altogether.
+The judge is a real reward service (`python -m rewards serve` in its own process) that sleeps `--judge-ms` per completion, like
+one that waits for a large model, and handles `--judges` completions at a time. A tiny random Qwen2.5-VL generates through
+the engine; its completions have varying lengths, like a trained model's. Two ways alternate in this process with the same
+seeds: `overlap` scores completions with `rl.scoring` while others are generated, `after` scores when all are finished. Both
+must give the same completions and scores. The last line is JSON; `ratio` is after / overlap in median seconds of generation
+plus scoring, `ideal` the ratio if the shorter of the two took no time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def judge(completion, answer):
 
 @dataclass(frozen=True)
 class Run:
-    """One round of rollouts: seconds of generating, of waiting for scores after that, and of scoring in all."""
+    """One round of rollouts: seconds of generation, of waiting for scores afterwards, and of scoring in total."""
 
     generate: float
     wait: float
@@ -62,8 +62,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--judge-ms", type=float, default=30.0, help="time the judge takes for a completion")
-    parser.add_argument("--judges", type=int, default=1, help="completions that are judged at the same time")
+    parser.add_argument(
+        "--judge-ms", type=float, default=30.0, help="judge's time per completion in milliseconds"
+    )
+    parser.add_argument("--judges", type=int, default=1, help="completions judged at the same time")
     parser.add_argument("--engine", choices=["vllm", "transformers"], default="vllm")
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--completions", type=int, default=8)
@@ -101,7 +103,7 @@ def main() -> None:
 
 
 def one_run(engine: Engine, scorer: Scorer, batch: list[Request], sampling: Sampling) -> Run:
-    """Generate and score one round, as the loop does."""
+    """Generate and score one round like the training loop."""
     with scorer.round(batch) as scoring:
         began = time.perf_counter()
         rollouts = engine.generate(batch, sampling, scoring.add)
@@ -113,7 +115,7 @@ def one_run(engine: Engine, scorer: Scorer, batch: list[Request], sampling: Samp
 
 
 def report(runs: dict[str, list[Run]], settings: dict[str, Any]) -> dict[str, Any]:
-    """Medians of both sides, the first run of each (which warms up) left out; RuntimeError where they disagree."""
+    """Medians of both ways without their first run (the warm-up); RuntimeError if completions or scores differ."""
     for after, overlap in zip(runs["after"], runs["overlap"], strict=True):
         tokens = [[r.completion_ids for r in run.rollouts] for run in (after, overlap)]
         if tokens[0] != tokens[1] or after.scores != overlap.scores:

@@ -1,4 +1,4 @@
-"""CPU time of drawing prompts, by number of rows and share of them in the easy pool.
+"""CPU time of drawing prompts, by the number of rows and the share of them in the easy pool.
 
 python -m benchmarks.prompt_sampling
 """
@@ -14,7 +14,8 @@ STEPS, PROMPTS = 30, 128
 
 
 def measure(rows: int, solved: int) -> dict[str, float]:
-    """Of `STEPS` steps with dynamic sampling: the first `solved` rows are always solved, half of the others have a signal."""
+    """Simulate `STEPS` steps with dynamic sampling: the first `solved` rows are always solved, half of the others have a
+    signal."""
     sampler = PromptSampler([{"id": str(i)} for i in range(rows)], PROMPTS, dynamic=True, alpha=0.1)
     for row in range(solved):
         sampler._set_easy(row, True)

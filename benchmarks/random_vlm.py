@@ -1,4 +1,4 @@
-"""Random Qwen2.5-VL models and rollouts of chosen sizes, for measurements: no weights are needed."""
+"""Random Qwen2.5-VL models and rollouts of chosen sizes, for measurements without downloaded weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vlm.tiny import SPECIAL_TOKENS, build_processor, build_tokenizer
 
 NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None}
 COMPLETION_LENGTHS = (40, 64, 52, 80, 33, 71, 64, 48)
-"""Tokens; repeated where a group is larger."""
+"""Completion lengths in tokens; repeated for larger groups."""
 
 
 def processor(max_visual_tokens: int = 1024):
-    """A processor with its own small vocabulary: only the numbers of tokens matter here."""
+    """A processor with a small vocabulary of its own, since only numbers of tokens matter here."""
     made = build_processor(build_tokenizer(["find the red box"]), max_visual_tokens=max_visual_tokens)
     made.tokens_per_second = 2
     return made
@@ -37,7 +37,7 @@ def random_model(
     vision_depth: int = 8,
     attention: str = "sdpa",
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """Random float32 Qwen2.5-VL with heads of width 64, four on each key head; 41 M parameters as it stands."""
+    """Random float32 Qwen2.5-VL with heads of width 64, four per key head; 41 M parameters by default."""
     config = Qwen2_5_VLConfig(
         text_config={
             "hidden_size": hidden,
@@ -70,7 +70,7 @@ def random_model(
 
 
 def media_tokens(tokenizer) -> dict[str, int]:
-    """Ids of the media tokens, as the model's config names them."""
+    """Ids of the media tokens by their names in the model's config."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     return {
         "image_token_id": ids["<|image_pad|>"],
@@ -81,7 +81,7 @@ def media_tokens(tokenizer) -> dict[str, int]:
 
 
 def image_prompt(processor, side: int, tokens: int | None = None, seed: int = 0) -> Encoded:
-    """A prompt with a square image of `side` pixels (none for 0), made `tokens` long with text where that is given."""
+    """A prompt with a square image of `side` pixels (0: no image), filled up with text to `tokens` tokens if given."""
     pixels = np.random.default_rng(seed).integers(0, 255, (max(side, 1), max(side, 1), 3), dtype=np.uint8)
     images = [Image.fromarray(pixels)] if side else []
     extra = 0
@@ -104,7 +104,7 @@ def random_group(
     vocabulary: int = 300,
     seed: int = 0,
 ) -> Group:
-    """`size` completions of random tokens, random advantages."""
+    """A group of `size` completions of random tokens with random advantages."""
     draw = random.Random(seed)
     rollouts = []
     for i in range(size):

@@ -1,9 +1,9 @@
-"""Agreement of the rewards with verdicts that others recorded on real model outputs.
+"""Agreement of the rewards with published verdicts on real model outputs.
 
     python -m benchmarks.reward_agreement [--data FOLDER]
 
-Prints one table and, where a verdict differs, the item with what was read; ends with a JSON line. Exit status 1 if agreement falls
-below the limit shown. The data sets (FOLDER, default ../shared/data beside the repository, or $ONSIGHT_SHARED/data) are public:
+Prints one table, and each item whose verdict differs with what was read; the last line is JSON. Exit status 1 if agreement is below
+the limit in the table. The data sets (FOLDER, default ../shared/data beside the repository, or $ONSIGHT_SHARED/data) are public:
 Qwen2.5-Math's 8 samples per prompt, Math-Verify's own test pairs, OmniParser's ScreenSpot-Pro log, Moment-DETR's predictions
 on QVHighlights, TimeChat's on Charades-STA and Time-R1's training rows. Each folder's README names its commit and licence.
 """
@@ -27,7 +27,7 @@ from rewards.mathematics.pool import math_pool
 
 @dataclass(frozen=True)
 class Agreement:
-    """One line of the table: `agree` of `n` items; `limit` is the share that must agree; `differ` explains the others."""
+    """One line of the table: `agree` of `n` items; `limit`: share that must agree; `differ`: the items that do not."""
 
     data: str
     reward: str
@@ -50,8 +50,8 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def rollouts_math8(data: Path) -> list[Agreement]:
-    """8 sampled answers per MATH prompt. The recorded verdicts were made against the field `gt`, in which one truth is mangled
-    ("4:30p.." for "4:30 p.m."); against the data set's own `answer` the eight right answers to it count as right."""
+    """8 sampled answers per MATH prompt. The recorded verdicts used the field `gt`, in which one truth is garbled ("4:30p.." for
+    "4:30 p.m."); with the data set's own `answer` the eight correct answers to that prompt count as correct."""
     rows = list(read_lines(data / "rollouts_math8" / "math_cot.jsonl"))
     result = []
     for name, limit in (("gt", 0.996), ("answer", 0.96)):
@@ -112,7 +112,7 @@ def gui_points(data: Path) -> list[Agreement]:
 
 
 def tvg(data: Path) -> list[Agreement]:
-    """Time-R1's recorded IoU (its `difficulty`, in percent) of its recorded prediction, read back from text."""
+    """Time-R1's recorded IoU (its `difficulty`, in percent) against the IoU of its recorded prediction, read from text."""
     rows = json.loads((data / "tvg" / "timer1_train_2k5.subset.json").read_text(encoding="utf-8"))
     differ = []
     for row in rows:
@@ -136,7 +136,7 @@ def tvg(data: Path) -> list[Agreement]:
 
 
 def retrieval_figures(data: Path) -> list[tuple[str, str, str]]:
-    """(data, ours on these rows, the figure recorded for the full set) of R@1. The rows here are a part of the full sets."""
+    """R@1 as (data, ours on these rows, the published figure for the full set). The rows here are parts of the full sets."""
     folder = data / "tvg"
     truths = list(read_lines(folder / "qvhighlights_val.subset.jsonl"))
     predictions = {
@@ -160,7 +160,7 @@ def retrieval_figures(data: Path) -> list[tuple[str, str, str]]:
 
 
 def measured(folder: Path) -> tuple[list[Agreement], list[tuple[str, str, str]], list[str]]:
-    """Agreements and retrieval figures of the data sets that are there, and the files that are not."""
+    """Agreements and retrieval figures of the data sets found, and the names of missing files."""
     lines: list[Agreement] = []
     figures: list[tuple[str, str, str]] = []
     absent: list[str] = []
@@ -176,7 +176,7 @@ def measured(folder: Path) -> tuple[list[Agreement], list[tuple[str, str, str]],
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the table; 1 if any agreement is below its limit, or nothing could be measured."""
+    """Print the table; returns 1 if any agreement is below its limit, or nothing could be measured."""
     default = Path(os.environ.get("ONSIGHT_SHARED", Path(__file__).parents[2] / "shared")) / "data"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=default, help="folder of the recorded outputs")

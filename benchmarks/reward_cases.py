@@ -1,12 +1,12 @@
-"""Rewards on cases written by hand: an answer as a model may phrase it, a truth, and whether it should earn the full reward.
+"""Rewards on hand-written cases: a possible answer of a model, the truth, and whether it should get the full reward.
 
     python -m benchmarks.reward_cases [FOLDER] [--wrong] [--reward NAME …] [--save FILE] [--against FILE]
 
-FOLDER (default ../shared/cases beside the repository, or $ONSIGHT_SHARED/cases) holds `rewards.jsonl`: one case a line with
+FOLDER (default ../shared/cases beside the repository, or $ONSIGHT_SHARED/cases) contains `rewards.jsonl`: one case per line with
 `reward` (a built-in's short name), `answer`, `completion`, `expected` (1: the reward must be 1; 0: it must be less), `kind`,
-and optionally `row` (further columns). Prints the share decided as expected by reward and kind and ends with a JSON line;
-`--wrong` also lists every case decided otherwise. `--save` keeps the result, and `--against` shows a kept one beside it and
-names the cases that it decided as expected and this code does not. Exit status 1 if the total share is below LIMIT.
+and optionally `row` (further columns). Prints the share decided as expected by reward and kind; the last line is JSON. `--wrong`
+also lists every case decided otherwise. `--save` writes the result to a file; `--against` compares with a saved result and lists
+the cases that were decided as expected there and are not now. Exit status 1 if the total share is below LIMIT.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Key = tuple[str, str]
 
 
 def read_cases(folder: Path, rewards: Sequence[str] = ()) -> list[Case]:
-    """The cases of a folder, of the named rewards only if there are names. ValueError on a line that is no case."""
+    """The cases of a folder; only those of `rewards` if any are named. ValueError for an invalid line."""
     path = folder / "rewards.jsonl"
     cases = []
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
@@ -48,7 +48,7 @@ def read_cases(folder: Path, rewards: Sequence[str] = ()) -> list[Case]:
 
 
 def decide(case: Case) -> float | str:
-    """The reward of a case's completion, or why the truth was refused (a refusal is never what a case expects)."""
+    """The reward of a case's completion, or why the truth was refused (which never counts as expected)."""
     module, function = BUILTINS[case["reward"]].split(":")
     reward = getattr(importlib.import_module(module), function)
     try:
@@ -58,7 +58,7 @@ def decide(case: Case) -> float | str:
 
 
 def wrong_cases(cases: Sequence[Case]) -> list[Case]:
-    """The cases decided otherwise than expected, each with the reward it `got`."""
+    """The cases decided otherwise than expected, each with the reward in `got`."""
     wrong = []
     for case in cases:
         got = decide(case)
@@ -68,7 +68,7 @@ def wrong_cases(cases: Sequence[Case]) -> list[Case]:
 
 
 def print_table(counts: Counter[Key], wrong: Counter[Key], before: Counter[Key] | None) -> None:
-    """Markdown table of the share decided as expected, a line for each reward and kind, and each reward's total."""
+    """Print the shares decided as expected as a Markdown table, by reward and kind, with each reward's total."""
     print(f"| reward | kind | cases | as expected | share |{' before |' if before is not None else ''}")
     print(f"|---|---|---:|---:|---:|{'---:|' if before is not None else ''}")
 
@@ -86,7 +86,7 @@ def print_table(counts: Counter[Key], wrong: Counter[Key], before: Counter[Key] 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the cases and print the table; 1 if fewer than LIMIT are decided as expected."""
+    """Run the cases and print the table; returns 1 if fewer than LIMIT are decided as expected."""
     default = Path(os.environ.get("ONSIGHT_SHARED", Path(__file__).parents[2] / "shared")) / "cases"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=default, help="folder of rewards.jsonl")

@@ -1,10 +1,10 @@
-"""What it costs to run a reward function in a killable worker process, and behind HTTP.
+"""Overhead of running a reward function in a killable worker process, and behind HTTP.
 
     python -m benchmarks.reward_isolation [--items 2000] [--workers 2]
 
-The same trivial function (a comparison of strings, so that nothing but the overhead shows) scores the same rollouts in
-process, in worker processes, as a batch function in a worker, and through a service on this machine. Then one rollout of a
-hundred hangs: the others' delay is shown beside the limit. The last line is JSON.
+The same trivial function (a string comparison, so that only the overhead is measured) scores the same rollouts in process, in
+worker processes, as a batch function in a worker, and through a service on this machine. Then one rollout of a hundred hangs,
+and the delay of the others is shown with the time limit. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def measure(name: str, function: dict[str, Any], options: argparse.Namespace) -> dict[str, float]:
-    """Microseconds per item, all at once (best of three) and one item per call (median of 200)."""
+    """Microseconds per item: all items at once (best of three), and one item per call (median of 200)."""
     rows = [{"id": str(i), "task": "t", "answer": {"value": str(i)}} for i in range(options.items)]
     texts = [str(i) if i % 2 else "no" for i in range(options.items)]
     with router(function, options) as scorer:
@@ -83,7 +83,7 @@ def measure(name: str, function: dict[str, Any], options: argparse.Namespace) ->
 
 
 def hang(function: str, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds for a hundred rollouts of which one hangs, beside the limit and the time without the hang."""
+    """Seconds for a hundred rollouts of which one hangs, the limit, and the time without the hang."""
     rows = [{"id": str(i), "task": "t", "answer": {"value": str(i)}} for i in range(100)]
     good = [str(i) for i in range(100)]
     with router({"function": function, "timeout_s": options.limit}, options) as scorer:

@@ -1,13 +1,13 @@
-"""Speed of the rewards on one core: items per second of every built-in, of math-verify in the pool, and what a hung item costs.
+"""Speed of the rewards on one core: items per second of each built-in and of math-verify, and the delay by a hanging item.
 
     python -m benchmarks.rewards [--seconds 1.0] [--data FOLDER]
 
-Every reward is called as the router calls it, one sample at a time, on the texts shown in the table (reading the text and
-the truth included). Rates are per CPU second, so that other programs on the machine do not count. math-verify is measured
-on real sampled answers (Qwen2.5-Math, 8 per prompt; FOLDER as in reward_agreement), each sent to it though the reward
-decides plain numbers itself; in the pool a worker keeps what it has parsed, as a group shares its truth. Beside it stand
-math-verify's own `parse` and `verify` in this process without limit or isolation: the library's own speed. The math reward as a
-whole (its worker's time included) is measured on answers that never repeat and on the real ones, which do. Ends with JSON.
+Each reward is called like in the router, one sample at a time, on the texts shown in the table (including parsing of the text
+and the truth). Rates are per CPU second, so that other programs on the machine do not count. math-verify is measured on real
+sampled answers (Qwen2.5-Math, 8 per prompt; FOLDER as in reward_agreement), including plain numbers, which the reward would
+decide without it; workers of the pool cache parsed truths, since a group shares its truth. For comparison, math-verify's `parse`
+and `verify` are called in this process without limit or isolation. The whole math reward (including its worker's time) is
+measured on answers that never repeat and on the real ones, which do. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ GEOMETRY = [
 
 
 def rate(call: Callable[[], object], seconds: float) -> float:
-    """Calls per CPU second of this process, best of three stretches (others may be using the machine)."""
+    """Calls per CPU second of this process, best of three intervals."""
     best = 0.0
     for _ in range(3):
         calls, start = 0, time.process_time()
@@ -84,7 +84,7 @@ def rate(call: Callable[[], object], seconds: float) -> float:
 
 
 def real_answers(data: Path) -> list[tuple[str, str]]:
-    """(truth, sampled answer) of the real samples; the eight of a prompt repeat themselves."""
+    """(truth, sampled answer) of the real samples; answers to the same prompt often repeat."""
     pairs = []
     with (data / "rollouts_math8" / "math_cot.jsonl").open(encoding="utf-8") as file:
         for line in file:
@@ -94,7 +94,7 @@ def real_answers(data: Path) -> list[tuple[str, str]]:
 
 
 def distinct_pairs(data: Path) -> list[tuple[str, str]]:
-    """(truth, answer) of Math-Verify's own test pairs, no two alike."""
+    """(truth, answer) of Math-Verify's own test pairs, without repetitions."""
     with (data / "answer_equivalence" / "pairs.jsonl").open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     return list(dict.fromkeys((row["gold"], row["pred"]) for row in rows))
@@ -107,8 +107,8 @@ def real_math_items(data: Path) -> list[tuple[str, str]]:
 
 
 def distinct_answers(count: int) -> list[tuple[str, str]]:
-    """`count` pairs (truth, answer), no two alike and four in five equal, of kinds that the eye does not decide: fractions,
-    roots, polynomials, functions, tuples and intervals of them, equations, quantities with units."""
+    """`count` different pairs (truth, answer), four in five equivalent, of kinds that need computer algebra: fractions, roots,
+    polynomials, functions, tuples and intervals of them, equations, quantities with units."""
     kinds = (
         lambda k: (rf"\frac{{{k}}}{{{k + 7}}}", rf"\boxed{{\frac{{{2 * k}}}{{{2 * k + 14}}}}}"),
         lambda k: (rf"{k}\sqrt{{{k + 1}}}", rf"\boxed{{\sqrt{{{k * k * (k + 1)}}}}}"),
@@ -141,10 +141,10 @@ def cpu_seconds(pid: int) -> float:
 
 
 def reward_rate(pairs: list[tuple[str, str]]) -> float:
-    """Answers per CPU second of the math reward and its one worker, in batches of 64, from an empty cache."""
+    """Answers per CPU second of the math reward and its one worker, in batches of 64, starting with an empty cache."""
     with MathPool(workers=1, seconds=30.0) as pool:
         use_pool(pool)
-        math_many([r"\boxed{2\sin x\cos x}"], [{"value": r"\sin 2x"}], [{}])  # the worker is up
+        math_many([r"\boxed{2\sin x\cos x}"], [{"value": r"\sin 2x"}], [{}])  # starts the worker
         pid = pool.pool._idle[0].child.process.pid
         start = time.process_time() + cpu_seconds(pid)
         for at in range(0, len(pairs), 64):
@@ -156,7 +156,7 @@ def reward_rate(pairs: list[tuple[str, str]]) -> float:
 
 
 def math_rates(data: Path) -> dict[str, float]:
-    """Items per CPU second: through the pool (worker and this process together), and math-verify alone in this process."""
+    """Items per CPU second: through the pool (worker plus this process), and math-verify alone in this process."""
     import logging
 
     from math_verify import parse, verify
@@ -192,7 +192,7 @@ def math_rates(data: Path) -> dict[str, float]:
 
 
 def hung_item(limit: float = 3.0) -> dict[str, float]:
-    """Seconds that 20 items take behind each other, with and without one before them that never ends, at the default limit."""
+    """Seconds for 20 consecutive items, with and without a preceding item that never ends, at the default limit."""
     hung = (
         "$\\int_0^1 \\frac{x^{73}+e^{x^2}}{\\tan(x)} dx$",
         "$\\int_0^1 \\frac{x^{72}+e^{x^2}}{\\tan(x)} dx$",
@@ -216,7 +216,7 @@ def hung_item(limit: float = 3.0) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the tables; 1 if a target is missed."""
+    """Print the tables; returns 1 if a target is missed."""
     default = Path(os.environ.get("ONSIGHT_SHARED", Path(__file__).parents[2] / "shared")) / "data"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=1.0, help="CPU seconds per reward")

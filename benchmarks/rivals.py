@@ -1,4 +1,4 @@
-"""The updates that ours is measured against, on the same rollouts: TRL's GRPO loss and the prefix-grouper package."""
+"""Updates to compare ours with, on the same rollouts: TRL's GRPO loss and the prefix-grouper package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vlm.packed.head import linear_cross_entropy
 
 
 def trl_inputs(group: Group, image_id: int, pad_id: int = 0) -> dict:
-    """A group as TRL 1.16's GRPOTrainer hands it to its own loss: prompts and images repeated, completions padded."""
+    """A group as TRL 1.16's GRPOTrainer passes it to its loss: prompts and images repeated, completions padded."""
     prompt, size = group.rollouts[0].prompt, len(group.rollouts)
     longest = max(len(r.completion_ids) for r in group.rollouts)
     completion_ids = torch.full((size, longest), pad_id)
@@ -35,7 +35,7 @@ def trl_inputs(group: Group, image_id: int, pad_id: int = 0) -> dict:
     }
     if prompt.pixel_values is not None and prompt.image_grid_thw is not None:
         images = len(prompt.image_grid_thw)
-        # contiguous placeholders of an image are type 1, as the processor's mm_token_type_ids has them
+        # placeholders of an image have type 1, as in the processor's mm_token_type_ids
         visual = torch.zeros(len(prompt) + longest, dtype=torch.long)
         visual[: len(prompt)] = (prompt.input_ids == image_id).long()
         inputs |= {
@@ -50,12 +50,12 @@ def trl_inputs(group: Group, image_id: int, pad_id: int = 0) -> dict:
 def trl_trainer(
     model: nn.Module, processor, *, temperature: float = 1.0, bf16: bool = False, cpu: bool = True
 ):
-    """TRL's GRPOTrainer around `model`, on-policy settings, token-normalised loss ("dapo"); only its loss is used."""
+    """TRL's GRPOTrainer for `model` with on-policy settings and token-normalised loss ("dapo"); only its loss is used."""
     from datasets import Dataset
 
     available: Any = import_module("trl.import_utils")
     has_vllm = available.is_vllm_available
-    available.is_vllm_available = lambda *_, **__: False  # nothing is generated here: spares its import
+    available.is_vllm_available = lambda *_, **__: False  # avoids importing vLLM, which is not needed here
     try:
         from trl import GRPOConfig, GRPOTrainer
     finally:
@@ -87,7 +87,7 @@ def trl_trainer(
 
 @contextmanager
 def compact_head() -> Iterator[None]:
-    """Inside, TRL's fused LM head scores only the completions' positions, as it does on CUDA; on CPU it would score
+    """Context in which TRL's fused LM head computes only the completions' positions, as on CUDA; on CPU it would compute
     every position of the padded batch."""
     from trl.trainer import utils
 
@@ -104,9 +104,9 @@ def compact_head() -> Iterator[None]:
 def prefix_grouper_loss(
     model: nn.Module, group: Group, total_tokens: int, temperature: float = 1.0
 ) -> Tensor:
-    """The published shared-prefix update (arXiv 2506.05433): keys of the prompt repeated per completion, completions
-    padded, through the package's own attention on SDPA. Positions and LM head are ours, so that attention alone
-    differs from our update; the images are encoded once."""
+    """The published shared-prefix update (arXiv 2506.05433): the prompt's keys are repeated per completion and completions are
+    padded, with the package's own attention on SDPA. Positions and LM head are ours and images are encoded once, so that only
+    the attention differs from our update."""
     from prefix_grouper import PrefixGrouper
     from prefix_grouper.utils.register_transformers import register_attention
 
@@ -115,7 +115,7 @@ def prefix_grouper_loss(
     prompt, rollouts = group.rollouts[0].prompt, group.rollouts
     lengths = [len(r.completion_ids) for r in rollouts]
     grouper = PrefixGrouper([[len(prompt), *lengths]], device=prompt.input_ids.device)
-    # The package's 2-d padding masks, meant for flash kernels, become what SDPA takes: plain causal for the prompt.
+    # Replace the package's 2-d padding masks, which are for flash kernels, by SDPA masks: causal for the prompt.
     grouper.group_info.prefix_attn_mask = _NoMask()
     grouper.group_info.suffix_attn_mask = _causal_suffix_mask(len(prompt), lengths)
 
@@ -155,14 +155,14 @@ def prefix_grouper_loss(
 
 
 class _NoMask:
-    """Stands for "no mask, plain causal" where the package wants a tensor to move to a device."""
+    """Stands for "no mask, causal" where the package expects a tensor that can be moved to a device."""
 
     def to(self, device) -> None:
         return None
 
 
 def _causal_suffix_mask(prompt: int, lengths: list[int]) -> Tensor:
-    """(G, 1, longest, prompt + longest) bool: a completion sees its prompt and itself up to the token."""
+    """(G, 1, longest, prompt + longest) bool: a token attends to its prompt and to its completion up to itself."""
     longest = max(lengths)
     own = torch.ones(longest, longest, dtype=torch.bool).tril()
     return torch.cat([torch.ones(longest, prompt, dtype=torch.bool), own], dim=1).expand(

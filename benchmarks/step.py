@@ -1,15 +1,15 @@
-"""Where the time of an on-policy step goes on a CPU, and how fast the two engines generate.
+"""Time of an on-policy step on a CPU by phase, and generation speed of both engines.
 
     python -m benchmarks.step [--steps 7] [--warm-up 2] [--prompts 16 --completions 8 --tokens 120] [--repeats 5]
 
-The step is the real loop (`rl.loop.train`) with vLLM, on rows of the shapes world (images, clips, sums), with the
-rewards of `make demo` and one plugin in a worker process. The policy is random and knows no stages, so the rewards
-read whole completions (grammar `none`), and the plugin (share of digits) is what gives the groups a signal. Numbers are
-medians over the steps after the warm-up, from `metrics.jsonl`: seconds of generating, of waiting for rewards after that,
-of the update, of the sync, and of everything else (`rest`: advantages, metrics, both files).
+Runs the real loop (`rl.loop.train`) with vLLM on rows of the shapes world (images, clips, sums), with the rewards of
+`make demo` and one plugin in a worker process. The policy is random and does not write stages, so the rewards read whole
+completions (grammar `none`), and the plugin (share of digits) gives the groups a signal. Figures are medians over the steps
+after the warm-up, from `metrics.jsonl`: seconds of generation, of waiting for rewards afterwards, of the update, of the sync,
+and of everything else (`rest`: advantages, metrics, writing files).
 
-Engines: `benchmarks/generate.py` at two model sizes, each in a process of its own, both engines in it in turn on the same
-prompts. Results go to benchmarks/results/step.json with hardware and versions; the last line is the same JSON.
+Engines: `benchmarks/generate.py` at two model sizes, each in its own process, where both engines alternate on the same prompts.
+Results are written to benchmarks/results/step.json with hardware and versions; the last line is the same JSON.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def share_of_digits(completion, answer):
     return sum(c.isdigit() for c in completion) / max(1, len(completion))
 """
 SIZES = ((128, 4), (256, 8))
-"""Hidden size and layers of the models that the engines are compared on."""
+"""Hidden sizes and layers of the models used to compare the engines."""
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -70,7 +70,7 @@ def main() -> None:
 
     report: dict[str, Any] = step_seconds(args)
     engines = [engine_speeds(hidden, layers, args) for hidden, layers in SIZES]
-    for kind in ("vllm", "transformers"):  # of the model that the step trains
+    for kind in ("vllm", "transformers"):  # for the model size that the step trains
         report[f"{kind}_tokens_per_s"] = engines[0][kind]["tokens_per_second"]
     report |= {
         "engines": engines,
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def step_seconds(args: argparse.Namespace) -> dict[str, Any]:
-    """Medians of the phases over the measured steps, and the share of the rest."""
+    """Median seconds of each phase over the measured steps, and the share of `rest`."""
     with tempfile.TemporaryDirectory() as folder:
         steps = run_loop(Path(folder), args)[args.warm_up :]
     medians = {phase: statistics.median(s[f"seconds/{phase}"] for s in steps) for phase in PHASES}
@@ -100,7 +100,7 @@ def step_seconds(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run_loop(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The loop on a tiny random policy; its metrics by step."""
+    """Run the loop with a tiny random policy; returns its metrics by step."""
     data = folder / "data"
     steps = args.warm_up + args.steps
     write_world(data, World(sft_rows=200, rl_rows=steps * args.prompts, test_rows=14), progress=False)
@@ -133,7 +133,7 @@ def run_loop(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def engine_speeds(hidden: int, layers: int, args: argparse.Namespace) -> dict[str, Any]:
-    """What `benchmarks/generate.py` finds for one model size."""
+    """Results of `benchmarks/generate.py` for one model size."""
     options = {"hidden": hidden, "layers": layers, "prompts": args.prompts, "completions": args.completions}
     options |= {"tokens": args.tokens, "repeats": args.repeats, "threads": args.threads}
     command = [sys.executable, str(Path(__file__).with_name("generate.py"))]
@@ -148,7 +148,7 @@ def engine_speeds(hidden: int, layers: int, args: argparse.Namespace) -> dict[st
 
 
 def installed_vllm() -> str:
-    """The name under which vLLM is installed: builds for CPUs have one of their own."""
+    """The package name of the installed vLLM (CPU builds have a different one)."""
     from importlib.metadata import packages_distributions
 
     return packages_distributions()["vllm"][0]

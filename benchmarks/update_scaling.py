@@ -1,13 +1,13 @@
-"""How the gain over TRL grows with the group and the prompt, beside the ideal.
+"""Speed-up of the update over TRL by group size and prompt length, compared with the ideal.
 
     python -m benchmarks.update_scaling [--repeats 5] [--threads 1] [--out benchmarks/results]
 
 G in {4, 8, 16, 32} and prompts of {64, 320, 1024} tokens (with an image of 16, 256, 256 visual tokens), completions of
-33 to 80 tokens, a random Qwen2.5-VL of 8 M parameters in float32. TRL's side runs in micro-batches of 8 sequences and
-scores completions only, as on CUDA (its CPU fallback scores every position and is slower: `update_vs_trl` has both).
-Ours is one micro-batch. Ideal is what not repeating prompts can give if time is proportional to tokens: all tokens of
-the padding-free sequences over the unique ones. Times are medians of processor time, on one thread, so that a shared
-machine can measure them; `wall_ratio` is the same ratio by the clock. Writes update_scaling.csv and .png, and prints a JSON object last.
+33 to 80 tokens, a random Qwen2.5-VL of 8 M parameters in float32. TRL runs in micro-batches of 8 sequences and computes logits
+only for completions, as on CUDA (its CPU fallback computes every position and is slower; `update_vs_trl` measures both). Ours
+is one micro-batch. The ideal assumes that time is proportional to tokens: all tokens of the unpadded sequences over the unique
+ones. Times are medians of processor time on one thread, so that they can be measured on a shared machine; `wall_ratio` is the
+same ratio in wall-clock time. Writes update_scaling.csv and .png; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rl.update.policy_gradient import policy_gradient
 
 GROUPS = (4, 8, 16, 32)
 IMAGE_SIDE = {64: 112, 320: 448, 1024: 448}  # prompt tokens -> pixels
-ROWS = 8  # sequences in one micro-batch of TRL's
+ROWS = 8  # sequences in one micro-batch of TRL
 
 
 def main() -> None:
@@ -102,7 +102,7 @@ def measure(model, trainer, group: Group, repeats: int) -> dict[str, float]:
 
 
 def write(points: list[dict[str, float]], out: Path) -> None:
-    """CSV and PNG of what is measured so far."""
+    """Write the CSV and PNG of the points measured so far."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / "update_scaling.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, points[0])

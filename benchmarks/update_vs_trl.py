@@ -2,16 +2,16 @@
 
     python -m benchmarks.update_vs_trl [--repeats 5] [--threads 2]
 
-Random Qwen2.5-VL of about 40 M parameters, float32, one 448x448 image, 320 prompt tokens, G = 8 completions of 33 to
-80 tokens. All sides get the same rollouts in one process, run in turn; times are medians. Peak memory counts tensors
-(activations and gradients), without and with the weights. The last line is a JSON object:
+Random Qwen2.5-VL of about 40 M parameters, float32, one 448x448 image, 320 prompt tokens, G = 8 completions of 33 to 80 tokens.
+All implementations alternate in one process on the same rollouts; times are medians. Peak memory counts tensors (activations
+and gradients), without and with the weights. The last line is a JSON object:
 
-time_ratio: TRL's time over ours. memory_ratio: our peak over TRL's, the weights, which both sides have, counted in.
+time_ratio: TRL's time over ours. memory_ratio: our peak over TRL's, both including the weights.
 grad_rel_err: |ours - TRL's| / |TRL's| over all parameters. vs_prefix_grouper: its time over ours.
 
-On CPU TRL's fused head scores every position of the padded batch (on CUDA only the completions'); `trl_compact_ratio`
-is the time ratio with that handicap taken away. `cpu_time_ratios` are the same ratios in processor time, which on a
-shared machine is the fairer clock (with --threads 1: threads that wait for each other spin, and count).
+On CPU TRL's fused head computes every position of the padded batch (on CUDA only the completions'); `trl_compact_ratio` is the
+time ratio without that handicap. `cpu_time_ratios` are the same ratios in processor time, which is fairer on a shared machine
+(use --threads 1, since waiting threads spin and are counted).
 """
 
 from __future__ import annotations
