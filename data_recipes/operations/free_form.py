@@ -12,21 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from core.rows import Row
+from data_recipes.operations.asks_choice import needs_options
 from data_recipes.operations.option_lists import OptionList, find_options, without_options
 from data_recipes.records import Context, Options, Removed, RowOperation
 from rewards.functions.choice import LETTERS, gold_letter, options_of
 from rewards.reading.text import plain_number, plain_text
-
-NEEDS_OPTIONS = re.compile(
-    r"\bwhich\b[^.?!\n]{0,60}\b(?:following|these|those|below|above|options?|choices?|one|statements?)\b"
-    r"|\b(?:the|of)\s+following\s+(?:is|are|could|can|must|might|would|expression|number|value|statement|option)"
-    r"|\b(?:closest|nearest|approximately\s+equal)\s+to\b|\bbest\s+(?:estimate|approximat|describes?|represents?)"
-    r"|\b(?:could|might|may)\b[^.?!\n]{0,40}\b(?:be|equal|have)\b|\bcan(?:not| not)\s+be\b|\b(?:not|except)\s*:?\s*(?:[(（_]|\?|\Z)"
-    r"|\b(?:options?|choices?|select|choose|alternatives?)\b|\bnot\s+(?:true|correct|possible|equal)\b"
-    r"|下列|以下|下面|选项|哪[个一项些]|可能[是为]|最接近|不可能|不正确|错误的|正确的是",
-    re.IGNORECASE,
-)
-"""A question that cannot be asked without its options, by rule; it errs on the side of leaving the question as it is."""
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -85,7 +75,7 @@ def free_form(row: Row, task: str = "math") -> Row | None:
         raise Unfit("words", f"its right option is no number or expression: {value!r:.80}")
     for index, (_, text) in enumerate(texts):
         rest = without_options(text, listed if index == at else None)
-        if NEEDS_OPTIONS.search(rest):
+        if needs_options(rest):
             raise Unfit("needs_options", "its question cannot be asked without the options")
         texts[index] = (texts[index][0], rest)
     if not any(_WORD.search(rest) or re.search(r"\w", rest) for _, rest in texts):

@@ -19,28 +19,58 @@ from data_recipes.teacher.client import Client
 from data_recipes.teacher.endpoint import Endpoint
 from data_recipes.teacher.messages import question_of
 from data_recipes.teacher.ordered import in_order
+from rewards.functions.choice import options_of
 
-# An order begins a sentence, a clause or a numbered part, or follows one of these words.
-_BEGIN = r"(?:\A|[.;:!?,\n)\]]\s*|\b(?:and|then|please|to|hence|also|must|can you|could you|if so|now|first|finally|thus)\s+|\d[.)]\s*)"
+# An order begins a sentence, a clause or a numbered part, or follows one of these words; "to prove" alone is no order:
+# "Which statement is needed to prove that …?", "Ann wants to show that …" have an answer that can be compared.
+_BEGIN = (
+    r"(?:\A\s*|[.;:!?,\n)\]*]\s*|\d[.)]\s*"
+    r"|\b(?:and|then|please|hence|also|or otherwise|can you|could you|you must|if so|now|first|finally|thus|next)\s+"
+    r"|\b(?:you|we)\s(?:are\s(?:asked|required|to)|have|need|want|wish|should)\s(?:to\s)?"
+    r"|\b(?:task|goal|aim|objective|job|exercise)\s(?:here\s)?is\sto\s"
+    r"|(?:\A|[.;:\n])\s*(?:use|using|apply|by)\b[^.;:?!\n]{1,80}?\bto\s)"
+)
+_SHOW = r"(?:show|verify|demonstrate|establish|justify|deduce|confirm|argue)"
 PATTERNS: dict[str, re.Pattern[str]] = {
     "prove": re.compile(
         _BEGIN
-        + r"(?:prove|disprove)\b(?!\s+(?:useful|helpful|difficult|hard|to be))"
-        + r"(?=\s*:|\s+(?:that|or|the|this|these|it|by|your|each|if|for|using|whether|both|in|one|why|[$\\(]))",
+        + r"(?:formally\s|carefully\s|rigorously\s)?(?:dis)?prove\b(?!\s+(?:useful|helpful|difficult|hard|to be)\b)",
         re.IGNORECASE,
     ),
     "show that": re.compile(
-        _BEGIN + r"(?:show|verify|demonstrate|establish|justify|deduce)\s+(?:that|why|algebraically that)\b",
+        _BEGIN
+        + _SHOW
+        + r"(?:\s*:|\s+(?:[^\s.;:?!]{1,30}\s+){0,6}?that\b|\s+why\b|\s+(?:the\s|following\s){0,2}(?:in)?(?:identit|equalit)(?:y|ies)\b)",
+        re.IGNORECASE,
+    ),
+    "show a relation": re.compile(
+        _BEGIN
+        + r"(?:show|verify)\s+(?:[^.;:?!\n]{1,60}?(?:∥|⊥|≅|\\parallel|\\perp|\\cong)|[^.;:?!\n]{1,80}?[=<>≤≥][^.;:?!\n]{1,80}?\bfor\s(?:all|every|any|each)\b)",
+        re.IGNORECASE,
+    ),
+    "explain why": re.compile(
+        r"(?:\A\s*|[.;:!?\n)]\s*|\b(?:and|please)\s+)explain\s+why\s+(?!or\b|not\b|you\b)\w*[^.?!\n]{12}",
         re.IGNORECASE,
     ),
     "give a proof": re.compile(
-        r"\b(?:give|write|provide|complete|construct)\s+(?:an?|the|your)?\s*(?:[\w-]+\s+){0,2}proof\b",
+        r"\b(?:give|write|provide|complete|construct|supply|present)\s+(?:an?|the|your)?\s*(?:[\w-]+\s+){0,2}proof\b",
         re.IGNORECASE,
     ),
     "求证": re.compile(r"求证"),
-    "证明": re.compile(r"(?:(?<=[，。；：、,.;:!?？！）)\s并请试来再且须要])|\A)证明(?![书了过人力文])"),
-    "说明理由": re.compile(r"(?:请|并|试|，)\s*说明(?:理由|.{0,20}成立)"),
+    "证明": re.compile(
+        r"(?:(?<=[，。；：、,.;:!?？！）)\s并请试来再且须])|(?<=要求)|(?<=[^不只需想]需要)|\A)证明(?!过程|方法|步骤|思路|题|了|书|人|文|力|[^，。；]{0,12}的(?:是|条件))"
+    ),
+    "试说明": re.compile(r"试说明(?!书)|(?:请|并|试|，)\s*说明(?:理由|.{0,20}成立)"),
 }
+# A question that is answered by naming one of several things, whatever is proved in it.
+_SELECTS = re.compile(
+    r"\bwhich\s(?:one\s)?of\s(?:the\sfollowing|these|the\s(?:statements|options|choices))\b"
+    r"|\b(?:which|what)\s(?:[\w-]+\s){0,2}(?:statement|reason|theorem|postulate|property|justification|criterion|option|choice"
+    r"|answer|information|step|axiom|definition|congruence)s?\b|\bwhich\s(?:equation|expression|pair|condition|fact)s?\b"
+    r"|\bfill\sin\s(?:the|each)|(?:\A|[.:\n]\s*)(?:choose|select)\s(?:the|all|one)\b"
+    r"|(?<!证明)(?<!求证)(?<![:：])(?:下列|以下)(?!各?[不恒]?等式)|哪[个一些项种条]|选项|[（(]\s*[）)]\s*[.。]?\s*(?:\Z|\n|A)|填空|____",
+    re.IGNORECASE,
+)
 
 
 class DropProofs(Options):
@@ -62,8 +92,17 @@ class DropProofs(Options):
 
 
 def proof_pattern(text: str) -> str | None:
-    """Name of the first pattern that finds an order to prove in a text, or None."""
+    """Name of the first pattern that finds an order to prove in a text, or None; also None where it asks for a choice."""
+    if _SELECTS.search(text):
+        return None
     return next((name for name, pattern in PATTERNS.items() if pattern.search(text)), None)
+
+
+def _pattern_of(row: Row) -> str | None:
+    """The pattern in a row's question; None for multiple choice, whose answer can be compared."""
+    if options_of(row.get("answer"), row) or (row.get("answer") or {}).get("letter") is not None:
+        return None
+    return proof_pattern(question_of(row))
 
 
 def _apply(rows: Iterator[Row], options: DropProofs, context: Context) -> Iterator[Row | Removed]:
@@ -72,7 +111,7 @@ def _apply(rows: Iterator[Row], options: DropProofs, context: Context) -> Iterat
 
     if options.judge is None:
         for row in rows:
-            found = proof_pattern(question_of(row)) if applies(row) else None
+            found = _pattern_of(row) if applies(row) else None
             yield row if found is None else Removed(row, "proof", f"asks for a proof (pattern '{found}')")
         return
     client = Client(options.judge, context.folder / "judge", context.counts, "judge")
@@ -81,7 +120,7 @@ def _apply(rows: Iterator[Row], options: DropProofs, context: Context) -> Iterat
         if not applies(row):
             return row
         question = question_of(row)
-        found = proof_pattern(question)
+        found = _pattern_of(row)
         if found is None and options.ask == "found":
             return row
         said = await judge.asks_for_proof(client, question)
