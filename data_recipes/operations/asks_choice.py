@@ -36,18 +36,18 @@ _NEEDS = re.compile(
     # things that are written out: many others would do as well
     rf"\b(?:which|what)\s+(?:number\s+sentences?\b|{_BETWEEN}{_WRITTEN_OUT})"
     # a number by a property that others have too
-    rf"|\bin\s+which\s+(?:number|fraction|decimal|integer)\b|\bwhich\s+(?:[\w-]+\s+)?{_NUMBERS}\s+{_HAS}{_ONLY_ONE}"
+    rf"|\bin\s+which\s+(?:number|fraction|decimal|integer)\b|(?<!in\s)\bwhich\s+(?:[\w-]+\s+)?{_NUMBERS}\s+{_HAS}{_ONLY_ONE}"
     rf"|\bwhich\s+{_NUMBERS}\s+(?:below|above|here|shown|listed)\b"
     # words that point at a list
     r"|\bwhich\b[^?\n]{0,60}?\b(?:following|these|those|options?|choices?|answers?)\b|\bwhich\s+one\b"
     r"|\bof\s+the\s+following\b|\bfollowing\s+(?:is|are|could|can|must|might|would|pairs?|expression|number|value|statement|option|equation|inequalit|function)"
-    r"|(?:\A|\bthen\s|[,:;]\s*)which\s+(?:is|are|must|could|can|does|has|have|will)\b(?!\s*the\s+result)"
+    r"|(?:\A|\bthen\s|\A(?:of|among|if|given)\b[^?\n]{1,300}[,:;]\s*)which\s+(?:is|are|must|could|can|does|has|have|will)\b(?!\s*the\s+result)"
     r"|\b(?:given|answer|following|listed|below)\s+(?:options?|choices?|alternatives?)\b|\b(?:options?|choices?)\s+(?:given|below|above|listed)\b"
     r"|(?:\A|,\s*)(?:please\s+)?(?:choose|select|pick)\s+(?:the|one|an?|all)\b"
     # an answer that is only nearly right, or one of several right ones
     r"|\b(?:closest|nearest)\s+(?:to|estimate|approximation|value)\b|\bis\s+(?:closest|nearest)\b|\bapproximately\s+equal\s+to\b"
     r"|\b(?:good|best|reasonable|closest)\s+(?:estimate|approximat\w+)|\bbest\s+(?:describes?|represents?|shows?|models?|fits?|approximates?)\b"
-    r"|\b(?:about|approximately|roughly)\s+(?:how|what)\b|\b(?:another|a\s+different)\s+(?:way|form)\s+(?:to|of)\b|\bcan\s+(?:also\s+)?be\s+(?:used|written|expressed)\b"
+    r"|\b(?:about|approximately|roughly)\s+(?:how|what)\b|\bthe\s+approximate\b|\b(?:another|a\s+different)\s+(?:way|form)\s+(?:to|of)\b|\bcan\s+(?:also\s+)?be\s+(?:used|written|expressed)\b"
     rf"|\A(?!.{{0,200}}\b{_EXTREME})[^?\n]{{0,400}}\b(?:could|might|may|can(?:not|\s+not))\b[^?\n]{{0,40}}\b(?:be|equal|have|represent|define|model|weigh|appear|stand)\b"
     r"|\b(?:not|except)\s*:?\s*(?:[(（_?]|\Z)|\bnot\s+(?:true|correct|possible|equal|be)\b|\b(?:must|always|never)\s+(?:be\s+)?(?:true|false)\b"
     r"|\bis\s+(?:true|false|correct|incorrect)\s*\??\s*\Z"

@@ -105,6 +105,13 @@ class Language:
     probability: float
     letters: int
 
+    @property
+    def shown(self) -> str:
+        """As a reason names it."""
+        if self.probability == 1:
+            return repr(self.code)
+        return f"{self.code!r} (probability {self.probability:.2f})" if self.code else f"{self.script} script"
+
     def named(self, min_confidence: float) -> str:
         """The code if it is at least so probable, else ""."""
         return self.code if self.probability >= min_confidence else ""

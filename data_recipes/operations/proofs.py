@@ -66,7 +66,7 @@ PATTERNS: dict[str, re.Pattern[str]] = {
 _SELECTS = re.compile(
     r"\bwhich\s(?:one\s)?of\s(?:the\sfollowing|these|the\s(?:statements|options|choices))\b"
     r"|\b(?:which|what)\s(?:[\w-]+\s){0,2}(?:statement|reason|theorem|postulate|property|justification|criterion|option|choice"
-    r"|answer|information|step|axiom|definition|congruence)s?\b|\bwhich\s(?:equation|expression|pair|condition|fact)s?\b"
+    r"|answer|information|step|axiom|definition|congruence)s?\b(?=[^.!?\n]{0,300}\?)|\bwhich\s(?:equation|expression|pair|condition|fact)s?\b(?=[^.!?\n]{0,300}\?)"
     r"|\bfill\sin\s(?:the|each)|(?:\A|[.:\n]\s*)(?:choose|select)\s(?:the|all|one)\b"
     r"|(?<!证明)(?<!求证)(?<![:：])(?:下列|以下)(?!各?[不恒]?等式)|哪[个一些项种条]|选项|[（(]\s*[）)]\s*[.。]?\s*(?:\Z|\n|A)|填空|____",
     re.IGNORECASE,

@@ -41,8 +41,9 @@ def repetition(text: str) -> tuple[str, float, float] | None:
     is_word = np.array([token[0].isalpha() and (len(token) > 1 or token > "\u3000") for token in tokens])
     ids: dict[str, int] = {}
     numbers = np.array([ids.setdefault(token, len(ids)) for token in tokens])
-    # a loop repeats at least half of itself, so this saves the search for one in nearly every text
-    if _repeated(tokens, PASSAGES[0][0]).mean() > PROSE_LOOP / 2 or len(ids) < PASSAGES[0][0]:
+    # a loop repeats at least half of itself, which saves the search for one in most texts
+    again = _repeated(tokens, PASSAGES[0][0])
+    if again.mean() > PROSE_LOOP / 2 or again.sum() > LONG_LOOP[1] / 2 or len(ids) < PASSAGES[0][0]:
         found = _loop(numbers, is_word)
         if found is not None:
             return found

@@ -15,7 +15,7 @@ _ABOUT_ANSWERS = re.compile(
     r"answer|solution|ground[\s-]truth|\blabel|\bknow|orientation|答案", re.IGNORECASE
 )
 _ABOUT_MEDIA = re.compile(
-    r"image|pictur|photo|video|clip|figure|diagram|chart|graph|screenshot|attachment|visual|text|model|\bAI\b|sorry|apolog|unfortunately"
+    r"image|pictur|photo|video|clip|figure|diagram|chart|graph|screenshot|attachment|visual|text|model|\bAI\b|sorry|please|apolog|unfortunately"
     r"|\beyes\b|vision|\bassist|\bhelp|图|照片|视频|附件|截图|模型|助手|文字|抱歉|对不起|遗憾",
     re.IGNORECASE,
 )
@@ -36,6 +36,7 @@ _GIVEN_ANSWER = re.compile(
     rf"|\banswer\s+(?:is|was|has\s+been|had\s+been|being)\s+(?:already\s+)?(?:given|provided|supplied|told|revealed|disclosed|stated|specified)"
     rf"\s+(?:as\s|to\s+(?:us|me|be)\b|for\s+(?:us|me|orientation|reference)\b|(?:in|by)\s+the\s+{_GIVER}\b|beforehand|in\s+advance|upfront|at\s+the\s+(?:start|outset))"
     r"|\banswer\s+(?:was|has\s+(?:already\s+)?been|had\s+been)\s+(?:already\s+)?(?:given|provided|supplied|told|revealed|disclosed)(?!\s+by\b)"
+    r"|\banswer\s+(?:that|which)\s+(?:was|is|has\s+been|had\s+been)\s+(?:given|supplied|provided|told)\b(?!\s+by\b)"
     r"|\banswer\s+is\s+already\s+(?:given|provided|known|supplied)\b"
     rf"|\b(?:the|an?)\s+{_KIND}answer\s*,?\s+(?:which\s+(?:is|was)\s+)?(?:given|provided|supplied|told|shown|disclosed|revealed)\s+(?:to\s+(?:us|me)|above|beforehand|in\s+advance"
     rf"|in\s+the\s+{_GIVER}|is\b|was\b|as\b|here)"
@@ -59,7 +60,7 @@ _GIVEN_ANSWER = re.compile(
     r"|标准答案|参考答案|官方答案|(?:给定|已知|预设|既定)的?(?:正确|标准)?答案(?!选项|[中里]|的?格式)"
     r"|(?:给出|提供|所给|已给|告知|告诉我们?|题目给|题给|事先给)(?:出|了)?的(?:正确|标准|最终)?答案(?!选项|[中里]|的?格式)|所给(?:正确|标准)?答案(?!选项|[中里])"
     r"|(?:告诉|告知)(?:了)?(?:我们?|了)?(?:正确|标准)?答案(?:是|为|就是)|(?:题目|提示|指令)(?:已经?|中)?(?:已经?)?(?:给出|提供|说明|告知|告诉)(?:了)?(?:正确|标准)?答案"
-    r"|答案(?:已经|已|早已)(?:给出|提供|告知|知道|知晓|给定)|(?:既然|因为|由于)(?:我们?)?(?:已经?)?(?:知道|已知)(?:了)?(?:正确|标准)?答案"
+    r"|答案(?:已经|已|早已)(?:给出|提供|告知|知道?|知晓|给定)|(?:既然|因为|由于)(?:我们?)?(?:已经?)?(?:知道|已知)(?:了)?(?:正确|标准)?答案"
     r"|(?:我|我们)(?:已经|事先|已)知道(?:了)?(?:正确|标准)?答案|(?:由|从|根据)(?:正确)?答案(?:反推|倒推|逆推|可知|来推)|假装不知道(?:正确|标准)?答案",
     re.IGNORECASE,
 )
@@ -121,11 +122,23 @@ _UNSEEN = re.compile(
     rf"(?:provided?|attach(?:ed)?|upload(?:ed)?|included?|shared?|sen[dt]|add(?:ed)?|gave|given?)\s+(?:me\s+|us\s+)?(?:with\s+)?{_ARTICLES}{_MEDIUM}\b"
     rf"|\bwithout\s+(?:actually\s+)?(?:seeing|viewing|having|(?:having\s+)?(?:visual\s+)?access\s+to|being\s+able\s+to\s+(?:see|view|access))\s+{_ARTICLES}{_MEDIUM}\b(?!\s+of)"
     rf"|\b(?:please|could\s+you(?:\s+please)?|can\s+you(?:\s+please)?|if\s+you(?:\s+(?:can|could))?|kindly)\s+(?:re-?)?(?:provide|upload|attach|share|send|resend|describe|submit)\s+(?:(?:it|me|us|with)\s+){{0,2}}{_ARTICLES}(?:clear(?:er)?\s+)?{_MEDIUM}\b"
+    rf"|\bwithout\s+(?:(?:the|an?|any|specific|additional|information|or|visual|actual|more|further|data|context)\s+){{1,6}}{_MEDIUM}"
+    r"(?:\s+(?:being\s+)?(?:provided|given|available|attached|to\s+refer)\b|(?:\s+or\s+[^,.!?\n]{1,40})?,\s*(?:it['’]s|it\s+is|I)\s+(?:impossible|not\s+possible|difficult|can\s?not|can['’]t))"
+    rf"|\bthe\s+(?:question|problem|prompt|query|text)\s+(?:does\s+not|doesn['’]t|did\s+not|is)\s+(?:provide|include|contain|come\s+with|give|missing)\s+(?:a|an|any|the)\s+{_MEDIUM}\b{_IN_SCENE}"
+    rf"|\bno\s+{_MEDIUM}\s+(?:or\s+\w+\s+)?(?:is|was|are|were)\s+(?:mentioned|provided|given|included)\s+in\s+the\s+(?:question|problem|prompt)\b"
+    r"|\bplease\s+(?:provide|give|share|supply|clarify|submit)\s+(?:(?:us|me|with|the|an?|any|more|some|additional|further|necessary|complete|specific|relevant|required|full|missing|numeric|exact|actual|and)\s+){1,4}(?:[\w-]+\s+){0,1}"
+    r"(?:information|details?|context|questions?|data|functions?|sequence|series|lists?|values?|tables?|options|equations?|matrix|numbers?|measures?|lengths?|dimensions|problem|food\s+web)\b"
+    rf"|\bthere\s+(?:does\s+not|doesn['’]t)\s+(?:appear|seem)\s+to\s+be\s+{_ARTICLES}{_MEDIUM}\b{_IN_SCENE}"
+    rf"|\bno\s+(?:way|means|possibility)\s+(?:of\s+(?:seeing|viewing|accessing|looking\s+at|opening)|to\s+{_SEE})\s+{_ARTICLES}{_MEDIUM}\b{_IN_SCENE}"
+    rf"|\b(?:does\s+not|doesn['’]t|do\s+not|don['’]t)\s+(?:allow|let|enable|permit)\s+me\s+to\s+{_SEE}\s+{_ARTICLES}{_MEDIUM}\b{_IN_SCENE}"
+    rf"|\b{_MEDIUM}\s+(?:is|are)\s+not\s+(?:currently\s+)?supported\b|\b(?:not|n['’]t|in)\s?visible\s+to\s+me\b"
     # what it says it is
     r"|\bas\s+an?\s+(?:(?:purely\s+)?text[\s-](?:based|only)|(?:large\s+)?language|AI)\s+(?:(?:AI|language|text)\s+){0,2}(?:model|assistant|chatbot|system|AI|program|interface)\b|\bas\s+an\s+AI\s*,"
     r"|\bI\s*(?:am|['’]m)\s+(?:just\s+|only\s+|merely\s+)?an?\s+(?:(?:purely\s+)?text[\s-](?:based|only)|(?:large\s+)?language|AI)\s+(?:(?:AI|language|text)\s+){0,2}(?:model|assistant|chatbot|system|AI)\b"
     r"|\bI\s+(?:can\s+)?only\s+(?:process|handle|understand|work\s+with|read|see|have\s+access\s+to)\s+(?:the\s+)?text\b|\bI\s+(?:do\s+not|don['’]t)\s+have\s+(?:vision|eyes|visual\s+(?:capabilit\w+|access|input)|the\s+ability\s+to\s+see)\b"
+    r"|\bthe\s+AI\s+model\s+(?:does\s+not|doesn['’]t|cannot|can['’]t)\b"
     # refusals
+    r"|\bI\s+apologi[sz]e\b[^.!?\n]{0,10}\bI\s+(?:can\s?not|can['’]t|should\s+not|am\s+unable|do\s+not\s+have)\b"
     r"|\b(?:sorry|apologi[sz]e|unfortunately)\b[^.!?\n]{0,30}\bI\s*(?:can\s?not|can['’]t|am\s+(?:unable|not\s+able)\s+to|['’]m\s+(?:unable|not\s+able)\s+to|won['’]t)\s+(?:help|assist|fulfil|comply|answer|identify|do\s+that|process)\w*"
     r"|\bI\s*(?:can\s?not|can['’]t)\s+(?:help|assist)\s+(?:you\s+)?with\s+(?:that|this|images?|your|the)\b"
     # Chinese

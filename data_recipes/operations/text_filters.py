@@ -1,20 +1,22 @@
-"""Text filters: length, language, repetition, readability and density of words; each removal names its rule and figure.
+"""Text filters: length, language, repetition, slips, readability and density of words; each removal names its rule.
 
-Rules are tried in the order of the options and the first that a row breaks is named. All are off but repetition, whose
-limits are those of Gopher (Rae et al. 2021, arXiv 2112.11446, Table A1), computed as in datatrove's
-GopherRepetitionFilter, which works on whole documents: shorter texts are not judged.
+Rules are tried in the order of the options and the first that a row breaks is named. Only repetition and the two kinds of slips
+are on by default: a trace that loops, says that its answer was given to it, or says that it saw no image teaches just that.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from core.rows import TRACE_STAGES, Row
+from data_recipes.operations import languages
+from data_recipes.operations.languages import language
+from data_recipes.operations.repetition import repetition
+from data_recipes.operations.slips import denies_media, tells_given_answer
 from data_recipes.operations.text_hashes import answer_values, question, trace_text, words
 from data_recipes.records import Context, Options, Removed, RowOperation
 
@@ -23,9 +25,6 @@ Part = Literal[
 ]
 Broken = tuple[str, str]
 """(rule, reason)"""
-
-TOP_NGRAMS = ((2, 0.20), (3, 0.18), (4, 0.16))
-DUPLICATE_NGRAMS = ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10))
 
 # function words of English; they say how a text is built, not what it knows
 STOP_WORDS = frozenset(
@@ -59,19 +58,27 @@ class TextFilterOptions(Options):
     words: dict[Part, Limits] = {}
     """Limits on words; characters count as words in scripts without spaces."""
     languages: tuple[str, ...] = ()
-    """ISO 639-1 codes; texts surely in another language leave. Empty: any."""
+    """Codes of languages (en, zh, de …; zh stands for all Chinese ones); texts in others leave. Empty: any. The script decides
+    where it can, so that no Chinese text passes for English; texts without prose, as formulas, pass."""
     same_language: bool = False
     """Prompt and trace must be in the same language."""
     language_parts: tuple[Part, ...] = ("prompt", "trace")
     """The parts that `languages` judges."""
     min_confidence: float = Field(0.8, ge=0, le=1)
-    """py3langid's probability below which the language of a text counts as unknown; formulas and short texts then pass."""
+    """Probability below which only the script of a text counts as known, among languages of one script."""
     repetition: bool = True
-    """Gopher's limits on the characters in the most frequent 2- to 4-gram and in repeated 5- to 10-grams and lines."""
+    """Loops, and passages that make up much of a text though they stood before. The terms of a sum, the rows of a table or the
+    same words for one option after the other are not repetition."""
     repetition_parts: tuple[Part, ...] = ("trace",)
     """The parts that `repetition` judges."""
     repetition_min_words: int = Field(50, ge=1)
-    """Shorter texts are not judged for repetition: a question of ten words often has one 2-gram twice."""
+    """Shorter texts are not judged for repetition."""
+    given_answer: bool = True
+    """Traces leave that say that the answer was given ("according to the reference answer", 标准答案), unless the question itself
+    speaks of a given answer."""
+    unseen_media: bool = True
+    """Traces of rows with images or videos leave that say that none was seen, that a language model sees none, or that refuse
+    ("I cannot see any image", "as a text-based model")."""
     grade: Limits | None = None
     """School grade by the automated readability index, for English prose: 12 is the end of school. Formulas make it
     meaningless."""
@@ -83,6 +90,14 @@ class TextFilterOptions(Options):
     2010, which does not fall with length). Prose has 0.4 to 0.6, phrases said again and again below 0.2."""
     density_parts: tuple[Part, ...] = ("trace",)
     """The parts that `density` judges."""
+
+    @field_validator("languages")
+    @classmethod
+    def _known(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(code for code in codes if code.lower() not in languages.known_codes())
+        if unknown:
+            raise ValueError(f"expected codes of languages as 'en' or 'zh', got {', '.join(unknown)}")
+        return codes
 
 
 def text_filter(rows: Iterator[Row], options: TextFilterOptions, context: Context) -> Iterator[Row | Removed]:
@@ -101,7 +116,7 @@ def first_broken(row: Row, options: TextFilterOptions) -> Broken | None:
             text = part_text(row, part)
             if text is not None and (problem := _outside(count(text), limits, unit)):
                 return f"{unit}_{part}", f"{part} has {problem}"
-    for judge in (_languages, _repetition, _grade, _density):
+    for judge in (_languages, _repetition, _slips, _grade, _density):
         broken = judge(row, options)
         if broken is not None:
             return broken
@@ -132,110 +147,45 @@ def _outside(value: float, limits: Limits, unit: str) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------------------------------------------------- language
-
-_NOT_PROSE = re.compile(r"\$[^$]*\$|\\[A-Za-z]+|<[^>]*>|[\d_^{}\\=+*/|]+")
-
-
-def language(text: str) -> tuple[str, float]:
-    """(ISO 639-1 code, probability) of the prose in a text: formulas, tags and digits are left out."""
-    return _identifier().classify(_NOT_PROSE.sub(" ", text))
-
-
-@cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+# ----------------------------------------------------------------------------------- language, repetition, slips
 
 
 def _languages(row: Row, options: TextFilterOptions) -> Broken | None:
+    sure = options.min_confidence
     if options.languages:
         for part in options.language_parts:
-            code, sure = language(part_text(row, part) or "")
-            if sure >= options.min_confidence and code not in options.languages:
-                return (
-                    "language",
-                    f"{part} is in {code!r} (probability {sure:.2f}), allowed: {', '.join(options.languages)}",
-                )
+            found = language(part_text(row, part) or "")
+            if not languages.is_allowed(found, options.languages, sure):
+                return "language", f"{part} is in {found.shown}, allowed: {', '.join(options.languages)}"
     if options.same_language:
         asked, told = (language(part_text(row, part) or "") for part in ("prompt", "trace"))
-        if min(asked[1], told[1]) >= options.min_confidence and asked[0] != told[0]:
-            return (
-                "same_language",
-                f"prompt is in {asked[0]!r} (probability {asked[1]:.2f}), trace in {told[0]!r} ({told[1]:.2f})",
-            )
+        if languages.differ(asked, told, sure):
+            return "same_language", f"prompt is in {asked.shown}, trace in {told.shown}"
     return None
-
-
-# -------------------------------------------------------------------------------------------------------- repetition
 
 
 def _repetition(row: Row, options: TextFilterOptions) -> Broken | None:
     if options.repetition:
         for part in options.repetition_parts:
             text = part_text(row, part) or ""
-            tokens = text.split()
-            if len(tokens) >= options.repetition_min_words and (found := repetition(text)):
+            if len(words(text)) >= options.repetition_min_words and (found := repetition(text)):
                 rule, share, limit = found
-                return (
-                    rule,
-                    f"{part}: {share:.0%} of its characters are in {rule}, at most {limit:.0%} allowed",
-                )
+                return rule, f"{part}: {share:.0%} of it is {_SHOWN[rule]}, at most {limit:.0%} allowed"
     return None
 
 
-def repetition(text: str) -> tuple[str, float, float] | None:
-    """(rule, share of the text's characters, limit) of the first of Gopher's limits that the text exceeds."""
-    lines = [line for line in re.split(r"\n+", text) if line]
-    share = _repeated_characters(lines) / max(1, len(text))
-    if share > 0.20:
-        return "repeated_lines", share, 0.20
-    tokens = text.split()
-    for n, limit in TOP_NGRAMS:
-        share = top_ngram_characters(tokens, n) / max(1, len(text))
-        if share > limit:
-            return f"top_{n}_gram", share, limit
-    for n, limit in DUPLICATE_NGRAMS:
-        share = duplicate_ngram_characters(tokens, n) / max(1, len(text))
-        if share > limit:
-            return f"repeated_{n}_grams", share, limit
+_SHOWN = {"loop": "one loop", "repeated_passages": "passages that stood before"}
+
+
+def _slips(row: Row, options: TextFilterOptions) -> Broken | None:
+    trace = part_text(row, "trace")
+    if trace and options.given_answer and (said := tells_given_answer(trace, question(row))):
+        return "given_answer", f"trace says that its answer was given: {said!r:.80}"
+    if trace and options.unseen_media and (row.get("images") or row.get("videos")):
+        said = denies_media(trace)
+        if said:
+            return "unseen_media", f"trace says that it saw no image or refuses: {said!r:.80}"
     return None
-
-
-def _repeated_characters(items: Sequence[str]) -> int:
-    """Characters of items that stood before."""
-    seen: set[str] = set()
-    repeated = 0
-    for item in items:
-        repeated += len(item) if item in seen else 0
-        seen.add(item)
-    return repeated
-
-
-def top_ngram_characters(tokens: Sequence[str], n: int) -> int:
-    """Characters of all occurrences of the most frequent n-gram (the first of several); 0 if none occurs twice."""
-    counts: dict[str, int] = {}
-    for i in range(len(tokens) - n + 1):
-        ngram = " ".join(tokens[i : i + n])
-        counts[ngram] = counts.get(ngram, 0) + 1
-    top = max(counts, key=counts.__getitem__, default="")
-    return len(top) * counts[top] if counts.get(top, 0) > 1 else 0
-
-
-def duplicate_ngram_characters(tokens: Sequence[str], n: int) -> int:
-    """Characters in n-grams that stood before; none is counted twice."""
-    seen: set[str] = set()
-    repeated = i = 0
-    while i <= len(tokens) - n:
-        ngram = "".join(tokens[i : i + n])
-        if ngram in seen:
-            repeated += len(ngram)
-            i += n
-        else:
-            seen.add(ngram)
-            i += 1
-    return repeated
 
 
 # ------------------------------------------------------------------------------------------- readability and density

@@ -14,7 +14,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from core.rows import Row
-from data_recipes.operations.text_filters import language, repetition
+from data_recipes.operations.languages import group, language
+from data_recipes.operations.repetition import repetition
+from data_recipes.operations.slips import denies_media, tells_given_caption
 from data_recipes.operations.text_hashes import words
 from data_recipes.records import Context, Options, Removed, RowOperation
 from data_recipes.teacher.attempts import Verdict, attempt, control_token, describe
@@ -50,7 +52,7 @@ class Recaption(Options):
     min_confidence: float = Field(default=0.8, ge=0.0, le=1.0)
     """Probability below which the language of a text counts as unknown; unknown ones pass."""
     repetition: bool = True
-    """Refuse captions that exceed Gopher's limits on repetition, as the operation `text_filter` measures them."""
+    """Refuse captions that loop or say passages again, as the operation `text_filter` measures it."""
     repetition_min_words: int = Field(default=30, ge=1)
     """Shorter captions are not judged for repetition."""
     min_chars: int = Field(default=40, ge=1)
@@ -85,7 +87,7 @@ class _Captioner:
             self.counts["passed"] += 1
             return row
         self.counts["asked"] += 1
-        wanted = options.language or self._language(caption)
+        wanted = group(options.language) if options.language else self._language(caption)
         messages = await asyncio.to_thread(self._messages, row, caption)
         fields = await asyncio.to_thread(media_fields, row, options.teacher)
 
@@ -124,8 +126,7 @@ class _Captioner:
         return [{"role": "user", "content": [*media, text_part(text)]}]
 
     def _language(self, text: str) -> str | None:
-        code, sure = language(text)
-        return code if sure >= self.options.min_confidence else None
+        return language(text).named(self.options.min_confidence) or None
 
     def _other_language(self, text: str, wanted: str) -> str | None:
         """A language that the text, or a long sentence of it, is surely in instead of the wanted one."""
@@ -148,15 +149,28 @@ class _Captioner:
                 reason=f"the caption holds {token}",
                 feedback="The caption must be plain text without tags.",
             )
+        said = denies_media(text)
+        if said:
+            return Verdict(
+                rule="unseen_media",
+                reason=f"the caption says that no image was seen or refuses: {describe(said)}",
+                feedback=f"Your caption says {describe(said)}. The image is part of this conversation: describe what it shows.",
+            )
+        said = tells_given_caption(text) if options.show_caption else None
+        if said:
+            return Verdict(
+                rule="given_caption",
+                reason=f"the caption speaks of the one before it: {describe(said)}",
+                feedback="The caption must stand alone: do not mention the present caption or what was changed in it.",
+            )
         tokens = words(text)
         if options.repetition and len(tokens) >= options.repetition_min_words:
-            # the words apart as well: text without spaces would count as one word
-            repeated = repetition(text) or repetition(" ".join(tokens))
+            repeated = repetition(text)
             if repeated:
                 rule, share, limit = repeated
                 return Verdict(
                     rule="repetition",
-                    reason=f"{share:.0%} of its characters are in {rule}, at most {limit:.0%} allowed: {describe(text)}",
+                    reason=f"{share:.0%} of it is repetition ({rule}), at most {limit:.0%} allowed: {describe(text)}",
                     feedback="The caption repeats itself. Say everything once.",
                 )
         other = self._other_language(text, wanted) if wanted is not None else None

@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from core.rows import Row
 from data_recipes.records import Context, Options, Removed, RowOperation
 from data_recipes.teacher import judge
-from data_recipes.teacher.attempts import Verdict, attempt, control_token, describe
+from data_recipes.teacher.attempts import Verdict, attempt, describe
 from data_recipes.teacher.client import Client
 from data_recipes.teacher.endpoint import Endpoint
 from data_recipes.teacher.messages import (
@@ -36,9 +36,10 @@ from data_recipes.teacher.messages import (
     text_part,
 )
 from data_recipes.teacher.ordered import in_order
+from data_recipes.teacher.trace_form import read_trace
 from rewards.config import RewardsConfig
 from rewards.errors import RewardDataError
-from rewards.stages import STAGES, parse, render
+from rewards.stages import render
 
 INSTRUCTION = """You write worked solutions that a vision-language model will learn from. Solve the problem below in four \
 parts, each between its tags, with nothing outside them:
@@ -242,29 +243,9 @@ class _Writer:
         return [{"role": "user", "content": parts}]
 
     async def _check(self, text: str, row: Row, by_reward: bool) -> Verdict[_Accepted]:
-        parsed = parse(text)
-        if parsed.stages is None:
-            broken = parsed.broken or ""
-            return Verdict(
-                rule="grammar",
-                reason=f"the reply breaks the grammar ({broken}): {describe(text)}",
-                feedback=f"Your reply breaks the form: {_explained(broken)} Write the whole solution again.",
-            )
-        empty = next((name for name in STAGES if not parsed.stages[name]), None)
-        if empty:
-            return Verdict(
-                rule="grammar",
-                reason=f"the reply's part {empty} is empty",
-                feedback=f"The part <{empty}> is empty. Write the whole solution again.",
-            )
-        token = control_token(text)
-        if token:
-            return Verdict(
-                rule="control_token",
-                reason=f"the reply holds the token {token}",
-                feedback="Your reply holds a control token. Write the whole solution again, in plain text.",
-            )
-        trace = {name.lower(): parsed.stages[name] for name in STAGES}
+        trace = read_trace(text, row)
+        if isinstance(trace, Verdict):
+            return trace
         if by_reward:
             right, verified_by, why = await asyncio.to_thread(self._reward, row, render(trace))
         else:
@@ -306,20 +287,6 @@ class _Writer:
         assert self.judge is not None
         scores = await judge.rate(self.judge, question_of(row), render(trace))
         return None if scores is None else sum(scores.values()) / len(scores)
-
-
-def _explained(broken: str) -> str:
-    """The grammar's broken rule as a sentence."""
-    rule, _, place = broken.partition(":")
-    return {
-        "empty": "there is no text.",
-        "missing": f"the part <{place}> is missing.",
-        "repeated": f"the part <{place}> stands there more than once.",
-        "order": f"the part <{place}> is not in its place; the order is {', '.join(STAGES)}.",
-        "unclosed": f"the tag </{place}> is missing.",
-        "nested": f"the tags of <{place}> overlap with others.",
-        "outside": f"there is text outside the parts ({place}).",
-    }.get(rule, broken)
 
 
 def _apply(rows: Iterator[Row], options: Traces, context: Context) -> Iterator[Row | Removed]:

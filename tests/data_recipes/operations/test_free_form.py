@@ -7,6 +7,7 @@ import json
 import pytest
 
 from data_recipes.operations import OPERATIONS
+from data_recipes.operations.asks_choice import needs_options
 from data_recipes.operations.free_form import FreeForm, Unfit, free_form, is_expression
 from data_recipes.operations.option_lists import find_options
 from data_recipes.records import Context, Removed
@@ -111,6 +112,59 @@ def test_an_answer_by_the_options_text():
 @pytest.mark.parametrize("answer", [{"value": "4"}, {"value": 4}, {"boxes": [[1, 2, 3, 4]]}, None])
 def test_what_is_no_multiple_choice_passes(answer):
     assert free_form(row("What is 2 + 2?", answer)) is None
+
+
+NEEDS = [
+    "Which equation describes the line through both points?",
+    "Which quadratic equation has no real root?",
+    "Which expression shows how many pens Mr. Hall has left?",
+    "What expression represents the cost after d days?",
+    "Which number sentence can be used to find the number of rows?",
+    "Which inequality is shown on the number line?",
+    "Which statement about the angles must be true?",
+    "Which number is a multiple of 7?",
+    "Which fraction is equal to three quarters?",
+    "In which number has the digit 6 the value 600?",
+    "Which of these numbers will the frog land on?",
+    "Which answer is closest to the area?",
+    "Approximately how many people live there?",
+    "How much could one dog weigh?",
+    "What can her total not be?",
+    "If b is right-angled, then:",
+    "Tom wrote 5 x 4. What is another way to write this product?",
+    "已知 a>b，其中的真命题为（ ）",
+]
+ALONE = [
+    "Which number is missing in the square?",
+    "Which fraction of the flag is grey?",
+    "Which point will the ant reach after two hours?",
+    "The other ant, which is 6 cm long, casts a shadow. How long is the shadow?",
+    "What is the area of the part which is bounded by both arcs?",
+    "In how many ways can he choose 4 marbles?",
+    "A team can not be composed of men only. How many teams are there?",
+    "What is the greatest number of students who could have missed both?",
+    "How many choices does she have for her lunch?",
+    "The line can be written in the form y = mx + b. What is b?",
+    "What value of c makes the equation true?",
+    "In which ratio are the sides?",
+    "What is the longest path she can choose?",
+    "Two circles are closest to each other at P. How long is PQ?",
+]
+
+
+@pytest.mark.parametrize("text", NEEDS)
+def test_a_question_with_many_right_answers_needs_its_options(text):
+    assert needs_options(text)
+
+
+@pytest.mark.parametrize("text", ALONE)
+def test_a_question_with_one_right_answer_does_not(text):
+    assert not needs_options(text)
+
+
+@pytest.mark.parametrize("text", ["which ", "could ", "_", "( ", "then ", ". ", "following ", "?"])
+def test_long_questions_come_to_an_end(text):
+    needs_options(text * (60_000 // len(text)))
 
 
 NOT_REWRITTEN = [

@@ -22,6 +22,20 @@ PROOFS = [
     "证明：三角形ABC是等腰三角形。",
     "（1）求AB的长；（2）请证明AD=BC。",
     "判断四边形的形状，并说明理由。",
+    "Let n be odd. Prove n + 2 is odd.",
+    "Prove the AM-GM inequality.",
+    "Show by induction that 6 divides the product of three consecutive integers.",
+    "Use the mean value theorem to show that f is constant.",
+    "Your task is to prove that no such map exists.",
+    "Verify the identity $(a+b)^2 - (a-b)^2 = 4ab$.",
+    "Explain why every bounded sequence has a convergent subsequence.",
+    "Show AB ∥ EF.",
+    "(1) Prove that BE = CF. (2) Which of the two angles is larger?",
+    "Let $m$ be the step after which three marbles are left. Show that $m$ is finite, and find it.",
+    "要求证明这个数列收敛。",
+    "证明过点A的直线平分这个圆。",
+    "证明下列等式成立：a+b=b+a。",
+    "如图，试说明∠1=∠2。",
 ]
 
 NO_PROOFS = [
@@ -37,12 +51,42 @@ NO_PROOFS = [
     "已证明∠A=∠B，求∠C的度数。",
     "如图，求AB的长。",
     "",
+    "Which statement is enough to prove that the two triangles are similar?",
+    "What information is needed to prove ABCD a rectangle?",
+    "To prove the lines parallel, Ann needs one more fact. Which statement should she add?",
+    "Given: AE = EB. Prove: AD = BC. Which reason justifies step 4?",
+    "Which equation can be used to show that x = 3?",
+    "Which statement best explains why the figure is no square?",
+    "A tenant has 30 days to prove that he paid. He took 12. How many are left?",
+    "The pump is meant to verify that the pressure is 4 bar. What is the error at 4.2 bar?",
+    "Find the inverse. If it does not exist, explain why.",
+    "Does it follow that B = C? Explain why or why not.",
+    "Show the total as a decimal and state your unit.",
+    "Find the least such n or show that there is none.",
+    "要证明四边形是菱形，需要添加的条件是（ ）",
+    "下列条件中，不能证明两个三角形全等的是（ ）",
+    "哪个定理可以用来证明这个结论？",
+    "这段证明过程用了几次全等？",
 ]
 
 
 def row(question: str, number: int = 0, **more) -> dict:
     content = [{"type": "text", "text": question}]
     return {"id": f"r{number}", "task": "math", "prompt": [{"role": "user", "content": content}]} | more
+
+
+def test_multiple_choice_about_a_proof_stays(tmp_path):
+    choice = row(
+        "Prove: AD = BC. What is the reason for step 2?", answer={"letter": "B", "options": ["SAS", "SSS"]}
+    )
+    assert list(OPERATIONS["drop_proofs"].apply(iter([choice]), DropProofs(), Context(tmp_path))) == [choice]
+
+
+@pytest.mark.parametrize(
+    "text", ["prove ", "and ", "show a ", "，证明", "write a ", "which step ", "use it to ", "=", " "]
+)
+def test_long_texts_come_to_an_end(text):
+    proof_pattern(text * (100_000 // len(text)))
 
 
 @pytest.mark.parametrize("question", PROOFS)

@@ -7,16 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_recipes.operations.text_filters import (
-    OPERATIONS,
-    TextFilterOptions,
-    density,
-    duplicate_ngram_characters,
-    language,
-    repetition,
-    school_grade,
-    top_ngram_characters,
-)
+from data_recipes.operations.text_filters import OPERATIONS, TextFilterOptions, density, school_grade
 from data_recipes.records import Context, Removed
 
 PROSE = (
@@ -90,7 +81,7 @@ def test_other_languages_leave_and_formulas_do_not(tmp_path):
     ]
     out = apply(rows, tmp_path, languages=("en",))
     assert [rule(found) for found in out] == [None, "language", None, None]
-    assert "prompt is in 'de' (probability 0.9" in out[1].reason
+    assert "prompt is in 'de' (probability 1.00)" in out[1].reason
 
 
 def test_prompt_and_trace_in_different_languages_leave(tmp_path):
@@ -108,42 +99,30 @@ def _said(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
-def test_the_language_of_prose_is_told_among_formulas():
-    assert language(r"The value of $\alpha + \beta$ is found by adding both of them.")[0] == "en"
+def test_a_trace_that_loops_leaves_with_its_share(tmp_path):
+    (out,) = apply([row(trace=[_said(PROSE + " wait, let me see." * 20)])], tmp_path)
+    assert rule(out) == "loop" and out.reason.startswith("trace: ") and "at most 25% allowed" in out.reason
+    (out,) = apply([row(trace=[_said(PROSE + " so " + PROSE)])], tmp_path)
+    assert rule(out) == "repeated_passages"
+    assert rule(apply([row(trace=[_said("我们再看一遍表格。" * 12)])], tmp_path)[0]) == "loop"
 
 
-@pytest.mark.parametrize(
-    ("text", "broken"),
-    [
-        (PROSE, None),
-        ("wait, no. " * 60, "top_2_gram"),
-        (PROSE + "\n" + "\n".join([PROSE] * 2), "repeated_lines"),
-        (PROSE + " so " + PROSE[:150], "repeated_5_grams"),
-    ],
-)
-def test_repetition_is_found_as_in_gopher(text, broken, tmp_path):
-    found = repetition(text)
-    assert (found and found[0]) == broken
-    (out,) = apply([row(trace=[_said(text)])], tmp_path)
-    assert rule(out) == broken
+def test_slips_of_a_trace_cost_the_row_unless_allowed(tmp_path):
+    given = row(trace=[_said("According to the reference answer, five animals are left.")])
+    blind = row(trace=[_said("I cannot see any image, so I take it that five are left.")]) | {
+        "images": ["a.png"]
+    }
+    (out,) = apply([given], tmp_path)
+    assert rule(out) == "given_answer" and "reference answer" in out.reason
+    (out,) = apply([blind], tmp_path)
+    assert rule(out) == "unseen_media"
+    assert apply([given, blind], tmp_path, given_answer=False, unseen_media=False) == [given, blind]
+    assert apply([blind | {"images": []}], tmp_path) == [blind | {"images": []}]  # there was nothing to see
 
 
-def test_ngram_figures_are_those_of_datatrove(shared_data):
-    """The same functions of datatrove on real solutions, which count characters in the same way."""
-    from datatrove.pipeline.filters.gopher_repetition_filter import (
-        find_all_duplicate,
-        find_top_duplicate,
-        get_n_grams,
-    )
-
-    problems = json.loads(next((shared_data / "tabmwp").glob("*.json")).read_text(encoding="utf-8"))
-    texts = [problem["solution"] for problem in problems.values()][:60]
-    for text in texts:
-        tokens = text.split()
-        for n in (5, 7, 10):
-            assert duplicate_ngram_characters(tokens, n) == find_all_duplicate(tokens, n)
-        ours, theirs = top_ngram_characters(tokens, 3), find_top_duplicate(get_n_grams(tokens, 3) or [""])
-        assert ours in (0, theirs)  # datatrove counts an n-gram that occurs once, too
+def test_unknown_codes_of_languages_are_refused():
+    with pytest.raises(ValueError, match="expected codes of languages as 'en' or 'zh', got english"):
+        TextFilterOptions(languages=("en", "english"))
 
 
 def test_short_texts_are_not_judged_for_repetition(tmp_path):
@@ -174,7 +153,19 @@ def test_density_does_not_fall_with_length():
 
 def test_real_traces_pass_the_default_rules(shared_data, tmp_path):
     problems = json.loads(next((shared_data / "tabmwp").glob("*.json")).read_text(encoding="utf-8"))
-    rows = [row(p["question"], p["solution"]) for p in problems.values()]
-    out = apply(rows, tmp_path, languages=("en",), same_language=True)
-    lost = [found.reason for found in out if isinstance(found, Removed)]
-    assert len(lost) <= 0.1 * len(rows), lost
+    rows = [row(p["question"], p["solution"]) | {"images": ["table.png"]} for p in problems.values()]
+    assert apply(rows, tmp_path, languages=("en",), same_language=True) == rows
+
+
+def test_right_rollouts_pass_the_default_rules(shared_data, tmp_path):
+    groups = [
+        json.loads(line)
+        for line in (shared_data / "rollouts_math8" / "math_cot.jsonl").open(encoding="utf-8")
+    ]
+    rows = [
+        row(g["question"], [_said(t)])
+        for g in groups
+        for t, right in zip(g["response"], g["score"], strict=True)
+        if right
+    ]
+    assert len(rows) == 215 and apply(rows, tmp_path, languages=("en",), same_language=True) == rows

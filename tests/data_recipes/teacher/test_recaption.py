@@ -85,6 +85,8 @@ BAD = {
     "media token": (GOOD + "<|image_pad|>", "control_token"),
     "stage tag": (GOOD + "<CONCLUSION>", "control_token"),
     "refusal": (None, "refused"),
+    "saw nothing": ("I am sorry, but I cannot see any image here to describe in a caption.", "unseen_media"),
+    "speaks of the old one": (GOOD + " The present caption was wrong about the bus.", "given_caption"),
 }
 
 

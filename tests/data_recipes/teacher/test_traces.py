@@ -134,6 +134,26 @@ def test_a_broken_reply_is_told_what_broke(tmp_path, name):
     assert len(json.dumps(teacher.requests[1])) < 20_000
 
 
+SLIPS = {
+    "given_answer": (
+        reply("3", "The standard answer is 3, so the dice must show 1 and 2."),
+        "as if you did not know",
+    ),
+    "unseen_media": (reply("3", "I cannot see the image, but 1 and 2 make 3."), "Look at it"),
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_trace_that_gives_away_how_it_was_asked_is_written_again(image, tmp_path, name):
+    slip, told = SLIPS[name]
+    with scripted_teacher(lambda body, number: slip if number == 0 else reply("3")) as teacher:
+        (out,), _ = traces([row(image)], teacher.url, tmp_path)
+        assert out["teacher"]["tries"] == 2 and told in teacher.text(1)
+    with scripted_teacher(lambda body, number: slip) as teacher:
+        (out,), counts = traces([row(image)], teacher.url, tmp_path / "again", max_tries=2)
+    assert isinstance(out, Removed) and out.rule == f"trace_{name}" and counts[f"refused/{name}"] == 1
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_teacher_that_never_gets_it_right_costs_the_row(tmp_path, name):
     with scripted_teacher(lambda body, number: BROKEN[name][0]) as teacher:
