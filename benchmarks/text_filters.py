@@ -180,7 +180,7 @@ def half_of(name: str) -> str:
 
 def found(operation: str, options: dict[str, Any], rows: Iterable[Row], rules: tuple[str, ...]) -> set[str]:
     """Ids of the rows that an operation takes out by one of the rules (any rule that begins so)."""
-    made = OPERATIONS[operation]
+    made: Any = OPERATIONS[operation]
     with tempfile.TemporaryDirectory() as folder:
         out = list(made.apply(iter(rows), made.options(**options), Context(Path(folder))))
     return {each.row["id"] for each in out if isinstance(each, Removed) and each.rule.startswith(rules)}
@@ -231,11 +231,11 @@ def main(arguments: list[str] | None = None) -> int:
                 at[i] += one
             if args.wrong and took != should:
                 print(f"    {'taken' if took else 'missed'}: {key}")
-        for half, (total, should, hit, wrongly) in sorted(counts.items(), reverse=True):
+        for half, (total, wanted, hit, wrongly) in sorted(counts.items(), reverse=True):
             precision = f"{hit / (hit + wrongly):.3f}" if hit + wrongly else "-"
-            recall = f"{hit / should:.3f}" if should else "-"
-            print(f"{name:30} {half:6} {total:6} {should:7} {hit:6} {wrongly:8} {precision:>10} {recall:>7}")
-            result[f"{name}/{half}"] = {"rows": total, "should": should, "found": hit, "wrongly": wrongly}
+            recall = f"{hit / wanted:.3f}" if wanted else "-"
+            print(f"{name:30} {half:6} {total:6} {wanted:7} {hit:6} {wrongly:8} {precision:>10} {recall:>7}")
+            result[f"{name}/{half}"] = {"rows": total, "should": wanted, "found": hit, "wrongly": wrongly}
     for name in sorted(sets.missing):
         print(f"not there: {args.folder / name}")
     print(json.dumps(result, ensure_ascii=False))

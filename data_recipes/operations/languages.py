@@ -213,12 +213,14 @@ def _script(character: str) -> str:
 
 def _by_model(prose: str, script: str, letters: int) -> Language:
     """The most probable of the script's languages, relatives taken together."""
-    words = "".join(c if not c.isalpha() or _script(c) == script else " " for c in prose)
+    others = {ord(character): " " for character in set(prose) if _script(character) not in ("", script)}
+    words = " ".join(prose.translate(others).split())
     within = set(_languages_of(script))
-    shares: Counter[str] = Counter()
-    for code, probability in _model().rank(" ".join(words.split())):
-        if group(code) in within:
-            shares[group(code)] += float(probability)
+    shares: dict[str, float] = {}
+    for code, probability in _model().rank(words):
+        name = _GROUP_OF.get(code, code)
+        if name in within:
+            shares[name] = shares.get(name, 0.0) + float(probability)
     if not shares:
         return Language("", script, 0.0, letters)
     code, share = max(shares.items(), key=lambda item: item[1])
