@@ -7,7 +7,7 @@ videos (`vlm.positions`), and returns log-probs only as logits of the whole voca
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,24 @@ from engines.rollout import Request, Rollout, Sampling
 from engines.tokens import stop_token_ids, stop_watch, suppress_, suppressed_token_ids
 from vlm.inputs import Encoded, collate_media
 from vlm.load import check_checkpoint, without_zero3
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The S sequences of a batch that are not finished, T tokens long with padding.
+
+    place: (S,) of the completion among those of the batch. limit: (S,) its most tokens. position: (S,) M-RoPE position of its
+    next token. mask: (S, T) attention mask.
+    """
+
+    place: Tensor
+    limit: Tensor
+    position: Tensor
+    mask: Tensor
+
+    def of(self, rows: Tensor) -> _Running:
+        """Those at `rows` alone."""
+        return _Running(self.place[rows], self.limit[rows], self.position[rows], self.mask[rows])
 
 
 class TransformersEngine:
@@ -106,65 +124,64 @@ class TransformersEngine:
         self, requests: Sequence[Request], sampling: Sampling
     ) -> Iterator[tuple[int, Rollout]]:
         """One forward over the prompts, then one token at a time for all completions that are not finished. Yields each
-        completion, with its place among them, when it is.
+        completion, with its place among them, when it is."""
+        owners = [request for request in requests for _ in range(request.n)]
+        ids: list[list[int]] = [[] for _ in owners]
+        logprobs: list[list[float]] = [[] for _ in owners]
+        completed = stop_watch(self._processor.tokenizer, sampling.stop) if sampling.stop else None
+        running, cache, logits = self._prefill(requests, sampling.max_tokens)
+        while True:
+            tokens, sampled = self._sample(logits, sampling.temperature)
+            stop = torch.isin(tokens, self._stop)
+            places = running.place.tolist()
+            for i, token, logprob in zip(places, tokens.tolist(), sampled.tolist(), strict=True):
+                ids[i].append(token)
+                logprobs[i].append(logprob)
+            if completed:
+                stop |= torch.tensor(completed([ids[i] for i in places]), device=self._device)
+            lengths = torch.tensor([len(ids[i]) for i in places], device=self._device)
+            finished = stop | (lengths >= running.limit)
+            for i, end, done in zip(places, stop.tolist(), finished.tolist(), strict=True):
+                if done:
+                    yield i, self._rollout(owners[i], ids[i], logprobs[i], end)
+            rest = (~finished).nonzero()[:, 0]
+            if not len(rest):
+                return
+            if len(rest) < len(places):
+                running, tokens = running.of(rest), tokens[rest]
+                cache.batch_select_indices(rest)
+            running, logits = self._decode(running, cache, tokens)
 
-        B prompts, S sequences still running (at first the sum of n), T tokens so far.
-        """
+    def _prefill(self, requests: Sequence[Request], max_tokens: int) -> tuple[_Running, DynamicCache, Tensor]:
+        """The forward over the prompts: one sequence for each completion to come, the cache, and logits (S, vocabulary)."""
         inputs = {k: v.to(self._device) for k, v in _left_padded([r.prompt for r in requests]).items()}
         cache = DynamicCache(config=self._model.config.get_text_config())
         out = self._model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-
-        owners = [request for request in requests for _ in range(request.n)]
         owner = torch.tensor([i for i, r in enumerate(requests) for _ in range(r.n)], device=self._device)
         room = torch.tensor(
             [self.config.max_model_len - len(r.prompt) for r in requests], device=self._device
         )
-        limit = room.clamp(max=sampling.max_tokens)[owner]  # (S,) tokens at most
-        position = torch.tensor([r.prompt.next_position for r in requests], device=self._device)[owner]
-        mask = inputs["attention_mask"][owner]
-        logits = out.logits[owner, -1]
+        position = torch.tensor([r.prompt.next_position for r in requests], device=self._device)
         cache.batch_select_indices(owner)
+        running = _Running(
+            place=torch.arange(len(owner), device=self._device),
+            limit=room.clamp(max=max_tokens)[owner],
+            position=position[owner],
+            mask=inputs["attention_mask"][owner],
+        )
+        return running, cache, out.logits[owner, -1]
 
-        running = torch.arange(len(owner), device=self._device)  # which completion a row of the batch is
-        ids: list[list[int]] = [[] for _ in owner]
-        logprobs: list[list[float]] = [[] for _ in owner]
-        stopped = [False] * len(owner)
-        completed = stop_watch(self._processor.tokenizer, sampling.stop) if sampling.stop else None
-        while True:
-            tokens, sampled = self._sample(logits, sampling.temperature)
-            stop = torch.isin(tokens, self._stop)
-            for i, token, logprob, end in zip(
-                running.tolist(), tokens.tolist(), sampled.tolist(), stop.tolist(), strict=True
-            ):
-                ids[i].append(token)
-                logprobs[i].append(logprob)
-                stopped[i] = end
-            if completed:
-                ended = completed([ids[i] for i in running.tolist()])
-                stop |= torch.tensor(ended, device=self._device)
-                for i, end in zip(running.tolist(), stop.tolist(), strict=True):
-                    stopped[i] = end
-            lengths = torch.tensor([len(ids[i]) for i in running.tolist()], device=self._device)
-            unfinished = ~stop & (lengths < limit)
-            for i in running[~unfinished].tolist():
-                yield i, self._rollout(owners[i], ids[i], logprobs[i], stopped[i])
-            on = unfinished.nonzero()[:, 0]
-            if not len(on):
-                return
-            if len(on) < len(running):
-                running, limit, position, mask, tokens = (
-                    t[on] for t in (running, limit, position, mask, tokens)
-                )
-                cache.batch_select_indices(on)
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            out = self._model(
-                input_ids=tokens[:, None],
-                attention_mask=mask,
-                position_ids=position.expand(3, -1)[..., None],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits, position = out.logits[:, -1], position + 1
+    def _decode(self, running: _Running, cache: DynamicCache, tokens: Tensor) -> tuple[_Running, Tensor]:
+        """The forward over one token (S,) of each sequence, and logits (S, vocabulary) for the next."""
+        mask = torch.cat([running.mask, running.mask.new_ones(len(tokens), 1)], dim=1)
+        out = self._model(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=running.position.expand(3, -1)[..., None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return replace(running, mask=mask, position=running.position + 1), out.logits[:, -1]
 
     def _sample(self, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Token and its log-prob for each row of `logits` (S, vocabulary); greedy at temperature 0."""

@@ -16,7 +16,7 @@ On eight GPUs:   bash launch/grpo_8xh100.sh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from math import isfinite
@@ -43,7 +43,7 @@ from engines.samples import Group, grouped
 from engines.weights import sync_checked
 from rl.advantages import group_advantages, scored_tokens
 from rl.checkpoints import record_of
-from rl.checks import check_gap, check_sampled
+from rl.checks import LogprobGap, check_gap, check_sampled
 from rl.config import GRPOConfig
 from rl.metrics import UpdateMetrics, group_metrics
 from rl.prompts.drawing import draw
@@ -52,7 +52,7 @@ from rl.run import Run, finish, leave, phase, read, save, start, state_of, stop_
 from rl.run_files import log
 from rl.setup import correction, join_processes
 from rl.step import gap_over_processes, rounding_over_processes, sampled_gap
-from rl.update.packing import fill, pack
+from rl.update.packing import PackedBatch, fill, pack
 from rl.update.policy_gradient import policy_gradient
 from rl.update.rounding import engine_gap
 from vlm.weights import named_weights
@@ -120,10 +120,8 @@ def take_step(run: Run, seconds: dict[str, float]) -> tuple[list[Group], dict[st
         with run.scorer.round(prompts) as scoring:
             with phase(run, "generate", seconds):
                 rollouts = generate(run, prompts, scoring.add, already=sum(len(g.samples) for g in groups))
-            with phase(
-                run, "reward", seconds
-            ):  # most are scored by now: scoring began with the first rollout
-                rewards = scoring.finish()
+            with phase(run, "reward", seconds):
+                rewards = scoring.finish()  # most are there: scoring began with the first finished rollout
                 stop_if_asked(run)
         drawn = grouped(prompts, rollouts, rewards)
         with phase(run, "exchange results of groups"):
@@ -217,12 +215,31 @@ def update(run: Run, groups: Sequence[Group], total_tokens: int) -> dict[str, Me
         check_gap(gap, run.gap.limits)
         return metrics | run.gap.metrics(gap)
 
-    weights = correction(config)
+    mine, gap, loss = accumulate_gradient(run, batches, total_tokens, rate, options)
+    renew("optimizer step")
+    norm = apply_gradient(accelerator, run.optimizer, config.optimizer.max_grad_norm)
+
+    numbers = {"learning rate": rate, "loss": loss, "gradient norm": norm}
+    if skipped := run.skipped.look(run.step + 1, numbers):
+        say(skipped)
+        metrics["steps/skipped"] = same(1.0)
+    else:
+        run.version += 1
+    return metrics | mine.metrics | {"grad_norm": same(norm)} | run.gap.metrics(gap)
+
+
+def accumulate_gradient(
+    run: Run, batches: Sequence[PackedBatch], total_tokens: int, rate: float, options: Mapping[str, Any]
+) -> tuple[UpdateMetrics, LogprobGap, float]:
+    """Forward and backward over the micro-batches. Returns this process's metrics, and the gap and the loss over all tokens of
+    the step. Before the last backward, with which gradients are reduced and DeepSpeed takes its step, the gap is checked,
+    and the gradient made NaN if the loss or the learning rate is not finite."""
+    weights = correction(run.config)
     mine = UpdateMetrics(run.ranks, weights)
     for i, batch in enumerate(batches):
         last = i == len(batches) - 1
         renew(f"micro-batch {i + 1} of {len(batches)}")
-        with accumulating(accelerator, run.policy, last):
+        with accumulating(run.accelerator, run.policy, last):
             out = policy_gradient(
                 run.policy, batch, total_tokens=total_tokens, ranks=run.ranks, correction=weights, **options
             )
@@ -237,17 +254,8 @@ def update(run: Run, groups: Sequence[Group], total_tokens: int) -> dict[str, Me
                 else:
                     loss = loss_without_step(loss)
             if loss.requires_grad:  # not if the vision tower trains alone, in one process, on text
-                accelerator.backward(loss)
-    renew("optimizer step")
-    norm = apply_gradient(accelerator, run.optimizer, config.optimizer.max_grad_norm)
-
-    numbers = {"learning rate": rate, "loss": step_loss, "gradient norm": norm}
-    if skipped := run.skipped.look(run.step + 1, numbers):
-        say(skipped)
-        metrics["steps/skipped"] = same(1.0)
-    else:
-        run.version += 1
-    return metrics | mine.metrics | {"grad_norm": same(norm)} | run.gap.metrics(gap)
+                run.accelerator.backward(loss)
+    return mine, gap, step_loss
 
 
 def sync(run: Run) -> None:
