@@ -10,7 +10,7 @@
 | `trace` | dict, list or None | the four stages (`summary`, `caption`, `reasoning`, `conclusion`), or messages |
 | `source` | str, dict or None | data set, licence |
 
-Every other column is kept as it is. Media fill the placeholders of the prompt, then those of a multi-turn trace, in
+Every other column is kept unchanged. Media fill the placeholders of the prompt, then those of a multi-turn trace, in
 reading order. A file with broken rows is refused as a whole, with one line per broken row.
 """
 
@@ -65,7 +65,7 @@ def read_rows(
         path: a file or folder that `core.files.records.read_records` reads.
         limit: keep only the first so many rows (after `task`); later ones are neither read nor checked.
         task: keep only rows of this task.
-        check: what makes a row of (record, folder), and raises BrokenRow if it cannot; `check_row` unless given.
+        check: turns (record, folder) into a row or raises BrokenRow; `check_row` unless given.
 
     Raises:
         RowError: no such file, an unknown kind of file, no row left, or broken rows (20 listed, the rest counted).
@@ -147,7 +147,7 @@ def check_row(record: Any, folder: Path) -> Row:
 
 
 def check_id(record: Any, folder: Path) -> Row:
-    """One record of which only `id` and `answer` must be as in a row: enough to score completions with. Raises BrokenRow."""
+    """One record as a row to score completions with, of which only `id` and `answer` are checked. Raises BrokenRow."""
     if isinstance(record, Unreadable):
         raise BrokenRow("", str(record))
     if not isinstance(record, Mapping):

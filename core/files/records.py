@@ -35,7 +35,7 @@ def read_records(path: Path) -> Iterator[tuple[str, Any, Path]]:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, a folder of `.parquet` or `rows-*.jsonl` shards, or a folder made by
             `datasets.Dataset.save_to_disk`. The place is FILE:LINE; the line of a columnar file is its row, counted from 1.
 
-    A line that is not JSON comes as `Unreadable`; JSON that is not an object comes as it is.
+    A line that is not JSON is yielded as `Unreadable`; JSON that is not an object is yielded unchanged.
 
     Raises:
         RowError: no such file, an unknown kind of file, or a damaged one.
@@ -64,9 +64,9 @@ def read_records(path: Path) -> Iterator[tuple[str, Any, Path]]:
 
 
 def without_filling(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of a columnar file with JSON text parsed, and without the nulls that its answer holds for other rows' keys.
+    """A record of a columnar file with JSON text parsed, and without the nulls that its answer has for the keys of other rows.
 
-    JSON text that cannot be parsed stays a string, which no row may have there.
+    JSON text that cannot be parsed stays a string, which the checks of rows refuse.
     """
     for field in JSON_TEXT:
         if isinstance(record.get(field), str):

@@ -143,14 +143,14 @@ class Pool:
         limits = call.limits_now()
         full = limits == call.limits
 
+        def emit(place: int, outcome: Outcome) -> None:
+            call.outcomes[chunk[place]] = outcome
+            if outcome.failure and outcome.failure.kind == "too_expensive":
+                self._remember(call, chunk[place], outcome.failure)
+
         def work(worker: Worker) -> Metrics:
             items = [call.items[index] for index in chunk]
-            return worker.score(
-                items,
-                limits,
-                lambda index, outcome: call.outcomes.__setitem__(chunk[index], outcome),
-                lambda: self._start_spare(call.key),
-            )
+            return worker.score(items, limits, emit, lambda: self._start_spare(call.key))
 
         try:
             call.metrics += self._with_worker(call.key, work)
@@ -160,11 +160,11 @@ class Pool:
         except PluginError as error:
             if call.key not in self._loaded:
                 raise
-            failure = Failure("crash", str(error))  # it could be loaded before; its file has changed since
+            failure = Failure("crash", str(error))  # it was loaded before, so its file has changed
         if failure.kind in ("timeout", "too_expensive"):
             call.lost_s += limits.timeout_s
         if failure.kind == "too_expensive" and not full:
-            failure = Failure("timeout", "other rollouts of its batch had taken the time that there was")
+            failure = Failure("timeout", "other rollouts of its batch had used up the time")
         return self._give_up(call, chunk, failure, remember=full)
 
     def _give_up(self, call: _Call, chunk: list[int], failure: Failure, *, remember: bool) -> list[list[int]]:
@@ -178,11 +178,16 @@ class Pool:
             lost, again = [], [[index] for index in rest]
         for index in lost:
             call.outcomes[index] = Outcome(None, {}, failure)
-            if remember and call.signature.style == "sample" and failure.kind in ("timeout", "too_expensive"):
-                message = f"the same text exceeded its limit before: {failure.message}"
-                with self._lock:
-                    self._hung[_digest(call.key, call.items[index])] = replace(failure, message=message)
+            if remember and failure.kind in ("timeout", "too_expensive"):
+                self._remember(call, index, failure)
         return again
+
+    def _remember(self, call: _Call, index: int, failure: Failure) -> None:
+        """Give the same failure to the same text at once from now on (per-sample functions only)."""
+        if call.signature.style == "sample":
+            message = f"the same text exceeded its limit before: {failure.message}"
+            with self._lock:
+                self._hung[_digest(call.key, call.items[index])] = replace(failure, message=message)
 
     def _with_worker(self, key: int, work: Callable[[Worker], Any]) -> Any:
         self._after_fork()
@@ -203,14 +208,15 @@ class Pool:
 
     def _take(self, key: int) -> Worker:
         """An idle worker of the function or a new one, ready for use. Raises PluginError if it does not load."""
-        worker = None
         with self._lock:
-            for idle in [worker for worker in self._idle if worker.key == key]:
-                self._idle.remove(idle)
-                if idle.alive():
-                    worker = idle
-                    break
-        worker = worker or self._start(key)
+            idle = [worker for worker in self._idle if worker.key == key]
+            found = idle[-1] if idle else None
+            if found:
+                self._idle.remove(found)
+        if found and not found.alive():
+            found.child.kill()  # what it has started
+            return self._take(key)
+        worker = found or self._start(key)
         try:
             worker.signature()
         except BaseException:
@@ -235,7 +241,7 @@ class Pool:
             self._idle.append(spare)
 
     def _give_back(self, worker: Worker) -> None:
-        """Keep the worker for the next call; where there are enough, the one idle for longest ends."""
+        """Keep the worker for the next call. If there are more than enough, the one idle for longest ends."""
         with self._lock:
             old = worker.spec.recycle_after is not None and worker.items >= worker.spec.recycle_after
             ended = [worker] if old else []

@@ -1,4 +1,4 @@
-"""One worker process, as seen by its pool: requests and answers, and what became of the worker where there is no answer."""
+"""One worker process as its pool sees it: requests, answers, and why there is no answer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rewards.serving.process import Child, Late, Lost
 from rewards.serving.signatures import Signature
 
 CPU_WALL_FACTOR, CPU_WALL_S = 20.0, 60.0
-"""Limit in elapsed time of an item that is limited in processor time: this many times its limit, and at least so long."""
+"""Elapsed time allowed for an item with a limit of processor time: this multiple of the limit, but at least CPU_WALL_S."""
 SLOW = 0.25
-"""Share of an item's limit of processor time after which it is likely to hang."""
+"""Fraction of its limit of processor time after which an item probably hangs."""
 ASYNC_GRACE_S = 1.0  # async functions are cancelled at the limit; the worker is killed if that does not help
 ORPHAN_GRACE_S = 60.0  # a worker whose parent has died ends this long after its limit
 _IMPORTING = "<frozen importlib._bootstrap>"
@@ -27,7 +27,7 @@ _IMPORT_POLL_S = 0.5  # how often a late worker is checked for still importing
 
 @dataclass(frozen=True)
 class Spec:
-    """The function of a worker. `recycle_after`: items after which a worker is replaced by a new one."""
+    """The function that a worker runs. `recycle_after`: number of items after which a worker is replaced."""
 
     name: str
     style: str = "auto"
@@ -82,7 +82,7 @@ class Worker:
         return self._signature
 
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process is running."""
         return self.child.process.poll() is None
 
     def score(
@@ -114,7 +114,12 @@ class Worker:
                 if "done" in answer:
                     return [(str(name), float(value)) for name, value in answer["metrics"]]
                 emit(int(answer["key"]), wire.outcome_from_json(answer))
-            except (KeyError, IndexError, TypeError, ValueError):  # the function has patched what we use
+            except (
+                KeyError,
+                IndexError,
+                TypeError,
+                ValueError,
+            ):  # the function has patched modules that we use
                 raise WorkerLost(Failure("crash", "the worker process sent an unexpected answer")) from None
 
     def check(self, rows: Sequence[dict[str, Any]], timeout_s: float) -> list[str | None]:

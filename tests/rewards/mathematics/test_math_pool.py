@@ -108,6 +108,19 @@ def test_memory_beyond_the_limit_is_too_expensive(monkeypatch: pytest.MonkeyPatc
     assert isinstance(found, Failure) and found.kind == "too_expensive"
 
 
+def test_what_needed_too_much_memory_is_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "needy_verify.py").write_text(
+        "import os\nfrom rewards.serving.items import Failure\n\n"
+        "def verify(completion, answer):\n    return Failure('too_expensive', str(os.getpid()))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(pool_module, "FUNCTION", "needy_verify:verify")
+    with MathPool(workers=1) as pool:
+        first, again = pool.compare("$1$", "$2$"), pool.compare("$1$", "$2$")
+    assert kind(first) == kind(again) == "too_expensive"
+    assert again.failure and "exceeded its limit before" in again.failure.message
+
+
 def test_time_spent_starting_a_worker_is_not_charged_to_the_item() -> None:
     with MathPool(workers=1, seconds=0.9) as pool:
         assert [ask(pool, "$2$", "$2$") for _ in range(3)] == [True] * 3

@@ -72,12 +72,18 @@ def test_a_changed_directory_is_changed_back_for_the_next_call(
     assert [s.extra.get("hostile/at_home") for s in scores] == [1.0, None, 1.0]
 
 
-@pytest.mark.parametrize("how", ["closed", "killed"])
+@pytest.mark.parametrize("how", ["closed", "killed", "died"])
 def test_a_daemon_that_a_function_left_ends_with_its_worker(tmp_path: Path, how: str) -> None:
-    texts = ["daemon"] if how == "closed" else ["daemon", "sleep"]
-    with make_router(tmp_path, workers=1, timeout_s=30.0 if how == "closed" else 3.0) as router:
+    texts = ["daemon", "sleep"] if how == "killed" else ["daemon"]
+    with make_router(tmp_path, workers=1, timeout_s=3.0 if how == "killed" else 30.0) as router:
         assert score(router, texts)[0].reward == 0.5
         daemon = int((tmp_path / "daemon.pid").read_text())
+        if how == "died":
+            worker = router._pool._idle[-1]
+            worker.child.process.kill()
+            worker.child.process.wait()
+            assert runs(daemon)
+            assert score(router, ["good"])[0].reward == 0.5  # by another worker
         assert runs(daemon) == (how == "closed")
     assert not runs(daemon)
 
