@@ -1,44 +1,30 @@
 """Answer rows by several decoding methods, score all answers, and compare gains and costs.
 
 Methods: `greedy`; `sampled` (one answer at the candidates' temperature: the mean over the candidates); `best of N by …`
-(selectors on these same candidates); `stage beam by …`. The tokens of all
-candidates count as the cost of an answer.
+(selectors on these same candidates); `stage beam by …`. The tokens of all candidates count as the cost of an answer.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 import vlm  # noqa: F401  adapts torch's companions before transformers imports them
-from core.rows import Row, read_rows
+from core.rows import read_rows
 from core.statistics import mean_by_row, mean_reward, paired_difference
-from engines.build import build_engine
-from engines.engine import Engine
-from engines.rollout import Request, Sampling
-from engines.samples import Sample, rollout_record, scored
-from inference.best_of_n import pick
 from inference.config import InferenceConfig
-from inference.selectors import GRAMMARS, average_logprob, conclusion_of, selector
-from inference.stage_beam import stage_beam
+from inference.methods import Record, answers, open_methods
 from inference.table import plain
-from inference.types import Selector
 from rewards.config import check_pixel_limits
 from rewards.geometry.frames import with_model_limits
-from rewards.router import Router
-from vlm.inputs import encode_row
 from vlm.load import check_checkpoint, load_processor, pixel_limits
-
-Record = dict[str, Any]
 
 
 def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
@@ -63,31 +49,17 @@ def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
     if config.selection_rewards:
         check_pixel_limits(config.selection_rewards, limits)
     rows = with_model_limits(read_rows(config.rows, limit=config.limit), limits)
-    names = GRAMMARS[config.rewards.grammar]
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     with ExitStack() as stack:
-        router = stack.enter_context(Router(config.rewards))
-        router.check_rows(rows)
-        choosing = router
-        if config.selection_rewards:
-            choosing = stack.enter_context(Router(config.selection_rewards))
-            choosing.check_rows(rows)
-        best_of = {name: selector(name, names, choosing) for name in config.best_of}
-        beams = {name: selector(name, names, choosing) for name in config.stage_beam}
-        dtype = getattr(torch, config.dtype)
-        engine = stack.enter_context(
-            closing(build_engine(config.engine, folder, processor, dtype, seed=config.seed))
-        )
+        methods = open_methods(stack, config, folder, processor, rows)
         records: list[Record] = []
         file = stack.enter_context((output / "answers.jsonl").open("w", encoding="utf-8"))
         bar = stack.enter_context(tqdm(total=len(rows), desc="answer", unit="row", disable=not show))
         for start in range(0, len(rows), config.batch_rows):
             batch = rows[start : start + config.batch_rows]
-            for record in _answers(
-                config, engine, processor, router, batch, best_of, beams, config.seed + start
-            ):
+            for record in answers(methods, batch, config.seed + start):
                 file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
                 records.append(record)
             bar.update(len(batch))
@@ -126,53 +98,3 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
             "tasks": {task: fmean(values) for task, values in sorted(tasks.items())},
         }
     return methods
-
-
-def _answers(
-    config: InferenceConfig,
-    engine: Engine,
-    processor: Any,
-    router: Router,
-    rows: Sequence[Row],
-    best_of: Mapping[str, Selector],
-    beams: Mapping[str, Selector],
-    seed: int,
-) -> Iterator[Record]:
-    """Every method's answers to some rows, scored."""
-    names, n = GRAMMARS[config.rewards.grammar], config.candidates
-    once = [Request(row, encode_row(processor, row, max_frames=config.max_frames)) for row in rows]
-    several = [replace(request, n=n) for request in once]
-
-    def record(method: str, answer: Sample, generated: int, **more: Any) -> Record:
-        return {
-            "method": method,
-            **rollout_record(answer),
-            "conclusion": conclusion_of(answer.rollout.text, names),
-            "generated": generated,
-            "mean_logprob": average_logprob(answer.rollout),
-            **more,
-        }
-
-    greedy = engine.generate(once, Sampling(0.0, config.max_tokens))
-    for group in scored(router.score, once, greedy):
-        (answer,) = group.samples
-        yield record("greedy", answer, len(answer.rollout.completion_ids))
-
-    sampling = Sampling(config.temperature, config.max_tokens, seed)
-    groups = scored(router.score, several, engine.generate(several, sampling))
-    for group in groups:
-        for i, one in enumerate(group.samples):
-            yield record("sampled", one, len(one.rollout.completion_ids), sample=i)
-
-    for name, select in best_of.items():
-        picked = pick(several, [group.rollouts for group in groups], select)
-        for group, best in zip(groups, picked, strict=True):
-            sample = group.samples[best.chosen[0]]
-            yield record(f"best of {n} by {name}", sample, best.generated, chosen=best.chosen)
-
-    for name, select in beams.items():
-        found = stage_beam(engine, processor.tokenizer, several, select, sampling=sampling, names=names or ())
-        beam_groups = scored(router.score, once, [one.rollout for one in found])
-        for group, best in zip(beam_groups, found, strict=True):
-            (sample,) = group.samples
-            yield record(f"stage beam of {n} by {name}", sample, best.generated, chosen=best.chosen)
