@@ -28,7 +28,7 @@ _GIVER = r"(?:prompt|instructions?|hint|question|problem(?:\s+statement)?|task|u
 _NO_OPTION = r"(?!\s+(?:choices?|options?|formats?|forms?|types?|box(?:es)?|space|sheet\s+line|lines?|field|blank|units?|set|range|candidates?|list))"
 _GIVEN_ANSWER = re.compile(
     rf"\b(?:standard|reference|gold(?:en)?|ground[\s-]truth|official|supplied|pre-?given)\s+(?:correct\s+|final\s+)?answer\b{_NO_OPTION}"
-    r"|\b(?:reference|official|gold(?:en)?|ground[\s-]truth)\s+(?:solution|label)\b|\bthe\s+ground\s+truth\s+(?:is|says|tells|states|gives|shows)\b"
+    r"|\b(?:reference|official|gold(?:en)?|ground[\s-]truth)\s+(?:solution|label)\b|\bground[\s-]truth\b|\bhidden\s+answer\b"
     r"|\b(?:with|to|per|from|in|by|matches|the)\s+(?:the\s+)?answer\s+key\b"
     rf"|\b(?:the|this|that|your|with|an)\s+(?:already\s+)?(?:given|provided|stated|known|target|model|shown|expected|specified|indicated|disclosed)"
     rf"\s+{_KIND}answer\b{_NO_OPTION}"
@@ -41,6 +41,12 @@ _GIVEN_ANSWER = re.compile(
     rf"|\b(?:the|an?)\s+{_KIND}answer\s*,?\s+(?:which\s+(?:is|was)\s+)?(?:given|provided|supplied|told|shown|disclosed|revealed)\s+(?:to\s+(?:us|me)|above|beforehand|in\s+advance"
     rf"|in\s+the\s+{_GIVER}|is\b|was\b|as\b|here)"
     r"|\banswer\s+(?:of\s+|is\s+)?[^\s.!?]{1,20}\s+(?:(?:is|was|being|as)\s+)?(?:given|provided|told|supplied)\s+to\s+(?:us|me)\b"
+    rf"|\bthe\s+{_GIVER}\s+(?:has|have|had)\s+(?:already\s+)?(?:provided|given|told|supplied|stated|revealed)\s+(?:(?:us|me|with)\s+){{0,2}}the\s+{_KIND}answer\b{_NO_OPTION}"
+    r"|\b(?:according\s+to|as\s+per|per|based\s+on|match(?:es|ing)?|agrees?\s+with|consistent\s+with|from|following)\s+the\s+(?:given|provided|supplied)\s+solution\b"
+    r"|\bthe\s+given\s+solution\s+is\s+(?:\$?-?\d|\(?[A-E]\b)|\bfrom\s+the\s+(?:reference|key)\s+that\b"
+    r"|\banswer\s+is\s+known\s*(?:to\s+be\b|:|as\b|in\s+advance|beforehand)|\bgiven\s+by\s+the\s+(?:standard\s+|correct\s+)?answer\b"
+    r"|\b(?:agrees?|match(?:es)?|coincides?|consistent|same|identical)\s+(?:with|as|to)\s+the\s+one\s+(?:provided|given|supplied)\b"
+    rf"|\b(?:the|with|to)\s+{_KIND}answer\s+(?:provided|supplied)\s*(?=[.,;:!]|\Z)|\b(?:as|with|match(?:es|ing)?|equals?|to)\s+the\s+{_KIND}answer\s+given\b(?!\s+by)"
     # we were told it, we know it
     r"|\b(?:I|we|you|they|I['’]m|we['’]re|I['’]ve|we['’]ve)\s+(?:(?:am|are|were|was|have|had|been|already|also|being)\s+){0,3}"
     rf"(?:told|given|informed|provided|supplied|shown)\s+(?:(?:us|me|with|that|of|in\s+the\s+{_GIVER})\s+){{0,3}}(?:the|an)\s+{_KIND}answer\b{_NO_OPTION}"
@@ -60,7 +66,7 @@ _GIVEN_ANSWER = re.compile(
     r"|标准答案|参考答案|官方答案|(?:给定|已知|预设|既定)的?(?:正确|标准)?答案(?!选项|[中里]|的?格式)"
     r"|(?:给出|提供|所给|已给|告知|告诉我们?|题目给|题给|事先给)(?:出|了)?的(?:正确|标准|最终)?答案(?!选项|[中里]|的?格式)|所给(?:正确|标准)?答案(?!选项|[中里])"
     r"|(?:告诉|告知)(?:了)?(?:我们?|了)?(?:正确|标准)?答案(?:是|为|就是)|(?:题目|提示|指令)(?:已经?|中)?(?:已经?)?(?:给出|提供|说明|告知|告诉)(?:了)?(?:正确|标准)?答案"
-    r"|答案(?:已经|已|早已)(?:给出|提供|告知|知道?|知晓|给定)|(?:既然|因为|由于)(?:我们?)?(?:已经?)?(?:知道|已知)(?:了)?(?:正确|标准)?答案"
+    r"|答案是已知的|答案(?:给出|提供)的是|答案(?:已经|已|早已)(?:给出|提供|告知|知道?|知晓|给定)|(?:既然|因为|由于)(?:我们?)?(?:已经?)?(?:知道|已知)(?:了)?(?:正确|标准)?答案"
     r"|(?:我|我们)(?:已经|事先|已)知道(?:了)?(?:正确|标准)?答案|(?:由|从|根据)(?:正确)?答案(?:反推|倒推|逆推|可知|来推)|假装不知道(?:正确|标准)?答案",
     re.IGNORECASE,
 )
@@ -95,9 +101,10 @@ def tells_given_caption(text: str) -> str | None:
 
 # ------------------------------------------------------------------------------------------------------ nothing was seen
 
-_MEDIUM = r"(?:images?|pictures?|photos?|photographs?|videos?|clips?|figures?|diagrams?|charts?|graphs?|screenshots?|attachments?|visuals?|visual\s+(?:content|input|data)|image\s+files?)"
+_MEDIUM = r"(?:images?|pictures?|photos?|photographs?|videos?|clips?|figures?|diagrams?|charts?|graphs?|screenshots?|attachments?|visuals?|visual\s+(?:content|input|data|information)|image\s+files?)"
 _ARTICLES = r"(?:(?:any|the|your|this|that|an?|these|those|actual|attached|provided|uploaded|above|accompanying|referenced|given|such|of|or)\s+){0,4}"
-_SEE = r"(?:see|view|access|look\s+at|open|process|interpret|analy[sz]e|load|read|examine|observe|perceive|display|retrieve|inspect|describe)"
+_SEE_ONE = r"(?:see|view|access|look\s+at|open|process|interpret|analy[sz]e|load|read|examine|observe|perceive|display|retrieve|inspect|describe)"
+_SEE = rf"{_SEE_ONE}(?:(?:,|\s+or|\s+and)\s+{_SEE_ONE}){{0,2}}"
 _CANNOT = (
     r"(?:can\s?not|can['’]t|could\s?not|couldn['’]t|(?:am|are|was|were|['’]m|['’]re)\s+(?:not\s+able|unable|not\s+capable)\s+(?:to|of)"
     r"|(?:do\s+not|don['’]t|did\s+not|didn['’]t)\s+(?:actually\s+)?(?:have\s+(?:the\s+)?(?:ability|capability|access|means)\s+to|have\s+access\s+to|see|have))"
@@ -132,6 +139,10 @@ _UNSEEN = re.compile(
     rf"|\bno\s+(?:way|means|possibility)\s+(?:of\s+(?:seeing|viewing|accessing|looking\s+at|opening)|to\s+{_SEE})\s+{_ARTICLES}{_MEDIUM}\b{_IN_SCENE}"
     rf"|\b(?:does\s+not|doesn['’]t|do\s+not|don['’]t)\s+(?:allow|let|enable|permit)\s+me\s+to\s+{_SEE}\s+{_ARTICLES}{_MEDIUM}\b{_IN_SCENE}"
     rf"|\b{_MEDIUM}\s+(?:is|are)\s+not\s+(?:currently\s+)?supported\b|\b(?:not|n['’]t|in)\s?visible\s+to\s+me\b"
+    rf"|\b(?:the|your)\s+{_MEDIUM}\s+(?:that\s+)?(?:you\s+)?(?:have\s+)?(?:mentioned|sent|provided|uploaded|shared|attached|referred\s+to)\s+(?:is|was|does|did|has|can)\s*(?:not|n['’]t)\s+(?:been\s+)?(?:visible|available|accessible|loaded|loading|load|display(?:ed)?|show\s+up|appear|come\s+through|be\s+(?:viewed|seen|opened|loaded))\b"
+    rf"|\bI\s+see\s+no\s+{_MEDIUM}\b{_IN_SCENE}|\bI\s+have\s+no\s+(?:visual\s+)?access\s+to\s+{_ARTICLES}{_MEDIUM}\b"
+    rf"|\bI\s+lack\s+(?:the\s+)?(?:ability|capability|access|means|capacity)\s+to\s+(?:{_SEE}\s+)?{_ARTICLES}{_MEDIUM}\b"
+    rf"|\A\s*(?:sorry,?\s+)?(?:the\s+)?{_MEDIUM}\s+(?:is\s+|are\s+)?(?:not\s+(?:available|found|provided|loaded|attached)|unavailable)\b"
     # what it says it is
     r"|\bas\s+an?\s+(?:(?:purely\s+)?text[\s-](?:based|only)|(?:large\s+)?language|AI)\s+(?:(?:AI|language|text)\s+){0,2}(?:model|assistant|chatbot|system|AI|program|interface)\b|\bas\s+an\s+AI\s*,"
     r"|\bI\s*(?:am|['’]m)\s+(?:just\s+|only\s+|merely\s+)?an?\s+(?:(?:purely\s+)?text[\s-](?:based|only)|(?:large\s+)?language|AI)\s+(?:(?:AI|language|text)\s+){0,2}(?:model|assistant|chatbot|system|AI)\b"
