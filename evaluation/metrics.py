@@ -11,7 +11,7 @@ from core.statistics import RowReward, mean_reward, paired_difference
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredAnswer:
     """One scored answer of one checkpoint to one row."""
 
     row_id: str
@@ -21,7 +21,7 @@ class Scored:
     tokens: int = 0  # length of the completion
 
 
-def summarise(scored: Sequence[Scored]) -> dict[str, object]:
+def summarise(scored: Sequence[ScoredAnswer]) -> dict[str, object]:
     """`{"mean", "ci95", "n", "unscored", "in_grammar", "in_grammar_ci95", "tokens"}` of one set of answers.
 
     `n` counts rows with a reward, `unscored` answers without one; `in_grammar` is over all answers.
@@ -36,19 +36,19 @@ def summarise(scored: Sequence[Scored]) -> dict[str, object]:
     }
 
 
-def by_task(scored: Iterable[Scored]) -> dict[str, list[Scored]]:
+def by_task(scored: Iterable[ScoredAnswer]) -> dict[str, list[ScoredAnswer]]:
     """The answers of each task, tasks in alphabetical order."""
-    groups: dict[str, list[Scored]] = {}
+    groups: dict[str, list[ScoredAnswer]] = {}
     for one in scored:
         groups.setdefault(one.task, []).append(one)
     return dict(sorted(groups.items()))
 
 
-def rewards_of(scored: Iterable[Scored]) -> list[RowReward]:
+def rewards_of(scored: Iterable[ScoredAnswer]) -> list[RowReward]:
     return [(one.row_id, one.reward) for one in scored]
 
 
-def differences(answers: Mapping[str, Sequence[Scored]]) -> list[dict[str, object]]:
+def differences(answers: Mapping[str, Sequence[ScoredAnswer]]) -> list[dict[str, object]]:
     """Paired differences of every later checkpoint against every earlier one, overall and by task."""
     names = list(answers)
     result: list[dict[str, object]] = []

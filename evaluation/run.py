@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from engines.rollout import Request, Sampling
 from engines.samples import rollout_record, scored
 from engines.weights import sync_checked
 from evaluation.config import EvaluationConfig
-from evaluation.metrics import Scored, by_task, differences, summarise
+from evaluation.metrics import ScoredAnswer, by_task, differences, summarise
 from evaluation.tables import print_table
 from evaluation.weights import named_weights, same_architecture
 from rewards.config import check_pixel_limits
@@ -53,7 +52,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
     answers_file = output / "eval_rollouts.jsonl"
     answers_file.unlink(missing_ok=True)
 
-    greedy: dict[str, list[Scored]] = {}
+    greedy: dict[str, list[ScoredAnswer]] = {}
     checkpoints: dict[str, dict[str, Any]] = {}
     with Router(config.rewards) as router, closing(_Engines(config)) as engines:
         router.check_rows(rows)
@@ -63,24 +62,19 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
             limits = pixel_limits(processor)
             check_pixel_limits(config.rewards, limits)
             rows = with_model_limits(rows, limits)
-            scored: dict[str, list[Scored]] = {"greedy": [], "sampled": []}
-            bar = tqdm(total=len(rows), desc=f"evaluate {name}", unit="row", disable=not show)
-            for batch in _batches(rows, config.batch_rows):
-                prompts = [
-                    Request(row, encode_row(processor, row, max_frames=config.max_frames)) for row in batch
-                ]
-                for mode, sampling, count in _modes(config):
-                    records = _answers(engine, router, prompts, sampling, count)
-                    append(answers_file, ({"checkpoint": name, "mode": mode, **record} for record in records))
-                    scored[mode] += [_scored(record) for record in records]
-                bar.update(len(batch))
-            bar.close()
-            greedy[name] = scored["greedy"]
+            scored_by_mode: dict[str, list[ScoredAnswer]] = {"greedy": [], "sampled": []}
+            with tqdm(total=len(rows), desc=f"evaluate {name}", unit="row", disable=not show) as bar:
+                for batch in _batches(rows, config.batch_rows):
+                    for mode, records in _answers(config, engine, processor, router, batch):
+                        append(answers_file, ({"checkpoint": name, "mode": mode, **r} for r in records))
+                        scored_by_mode[mode] += [_scored(record) for record in records]
+                    bar.update(len(batch))
+            greedy[name] = scored_by_mode["greedy"]
             checkpoints[name] = {
                 "path": config.checkpoints[name],
                 "seconds": time.perf_counter() - began,
-                "greedy": _summaries(scored["greedy"]),
-                "sampled": _summaries(scored["sampled"]) if config.samples else None,
+                "greedy": _summaries(scored_by_mode["greedy"]),
+                "sampled": _summaries(scored_by_mode["sampled"]) if config.samples else None,
             }
     evaluation = {
         "settings": {
@@ -156,23 +150,30 @@ def _modes(config: EvaluationConfig) -> Iterator[tuple[str, Sampling, int]]:
 
 
 def _answers(
-    engine: Engine, router: Router, prompts: Sequence[Request], sampling: Sampling, count: int
-) -> list[dict[str, Any]]:
-    """`count` answers to each prompt, scored, as records in the order of the prompts."""
-    requests = [replace(prompt, n=count) for prompt in prompts]
-    groups = scored(router.score, requests, engine.generate(requests, sampling))
-    return [
-        rollout_record(sample) | ({"sample": i} if count > 1 else {})
-        for group in groups
-        for i, sample in enumerate(group.samples)
-    ]
+    config: EvaluationConfig, engine: Engine, processor: Any, router: Router, rows: Sequence[Row]
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The answers to some rows, scored, as records in the order of the rows: by mode."""
+    prompts = [encode_row(processor, row, max_frames=config.max_frames) for row in rows]
+    for mode, sampling, count in _modes(config):
+        requests = [Request(row, prompt, count) for row, prompt in zip(rows, prompts, strict=True)]
+        groups = scored(router.score, requests, engine.generate(requests, sampling))
+        yield (
+            mode,
+            [
+                rollout_record(sample) | ({"sample": i} if count > 1 else {})
+                for group in groups
+                for i, sample in enumerate(group.samples)
+            ],
+        )
 
 
-def _scored(record: Mapping[str, Any]) -> Scored:
-    return Scored(record["row_id"], record["task"], record["reward"], record["in_grammar"], record["tokens"])
+def _scored(record: Mapping[str, Any]) -> ScoredAnswer:
+    return ScoredAnswer(
+        record["row_id"], record["task"], record["reward"], record["in_grammar"], record["tokens"]
+    )
 
 
-def _summaries(scored: Sequence[Scored]) -> dict[str, Any]:
+def _summaries(scored: Sequence[ScoredAnswer]) -> dict[str, Any]:
     tasks = {task: summarise(part) for task, part in by_task(scored).items()}
     return {"overall": summarise(scored), "tasks": tasks}
 

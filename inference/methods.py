@@ -23,7 +23,7 @@ from inference.types import Selector
 from rewards.router import Router
 from vlm.inputs import encode_row
 
-Record = dict[str, Any]
+AnswerRecord = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def open_methods(
     return Methods(config, engine, processor, router, best_of, beams)
 
 
-def answers(methods: Methods, rows: Sequence[Row], seed: int) -> Iterator[Record]:
+def answers(methods: Methods, rows: Sequence[Row], seed: int) -> Iterator[AnswerRecord]:
     """Every method's answers to some rows, scored. seed: of the sampled candidates."""
     config, engine = methods.config, methods.engine
     once = [Request(row, encode_row(methods.processor, row, max_frames=config.max_frames)) for row in rows]
@@ -73,7 +73,7 @@ def answers(methods: Methods, rows: Sequence[Row], seed: int) -> Iterator[Record
     yield from _stage_beams(methods, several, sampling)
 
 
-def _best_of_n(methods: Methods, requests: Sequence[Request], sampling: Sampling) -> Iterator[Record]:
+def _best_of_n(methods: Methods, requests: Sequence[Request], sampling: Sampling) -> Iterator[AnswerRecord]:
     """All candidates, as `sampled`, and what each selector chooses among them."""
     groups = scored(methods.router.score, requests, methods.engine.generate(requests, sampling))
     for group in groups:
@@ -87,7 +87,7 @@ def _best_of_n(methods: Methods, requests: Sequence[Request], sampling: Sampling
             yield _record(methods.config, method, answer, best.generated, chosen=best.chosen)
 
 
-def _stage_beams(methods: Methods, requests: Sequence[Request], sampling: Sampling) -> Iterator[Record]:
+def _stage_beams(methods: Methods, requests: Sequence[Request], sampling: Sampling) -> Iterator[AnswerRecord]:
     """One search by stages for each selector."""
     names = GRAMMARS[methods.config.rewards.grammar] or ()
     tokenizer = methods.processor.tokenizer
@@ -101,7 +101,9 @@ def _stage_beams(methods: Methods, requests: Sequence[Request], sampling: Sampli
             yield _record(methods.config, method, answer, best.generated, chosen=best.chosen)
 
 
-def _record(config: InferenceConfig, method: str, answer: Sample, generated: int, **more: Any) -> Record:
+def _record(
+    config: InferenceConfig, method: str, answer: Sample, generated: int, **more: Any
+) -> AnswerRecord:
     """generated: tokens that the engine generated for the answer, those of losing candidates included."""
     return {
         "method": method,

@@ -20,7 +20,7 @@ import vlm  # noqa: F401  adapts torch's companions before transformers imports 
 from core.rows import read_rows
 from core.statistics import mean_by_row, mean_reward, paired_difference
 from inference.config import InferenceConfig
-from inference.methods import Record, answers, open_methods
+from inference.methods import AnswerRecord, answers, open_methods
 from inference.table import plain
 from rewards.config import check_pixel_limits
 from rewards.geometry.frames import with_model_limits
@@ -54,7 +54,7 @@ def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
     began = time.perf_counter()
     with ExitStack() as stack:
         methods = open_methods(stack, config, folder, processor, rows)
-        records: list[Record] = []
+        records: list[AnswerRecord] = []
         file = stack.enter_context((output / "answers.jsonl").open("w", encoding="utf-8"))
         bar = stack.enter_context(tqdm(total=len(rows), desc="answer", unit="row", disable=not show))
         for start in range(0, len(rows), config.batch_rows):

@@ -13,7 +13,7 @@ from scipy import stats
 import evaluation.metrics
 import inference.run
 from core.statistics import estimate_mean, interval_text, mean_reward, paired_difference
-from evaluation.metrics import Scored, differences
+from evaluation.metrics import ScoredAnswer, differences
 
 
 def test_right_or_wrong_rewards_get_wilsons_interval_by_hand():
@@ -137,7 +137,7 @@ def test_evaluation_and_inference_give_the_same_numbers_for_the_same_answers():
     searched = inference.run.summarise(records)
     evaluated = {
         method: [
-            Scored(r["row_id"], r["task"], r["reward"], r["in_grammar"], r["tokens"])
+            ScoredAnswer(r["row_id"], r["task"], r["reward"], r["in_grammar"], r["tokens"])
             for r in records
             if r["method"] == method
         ]

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw
 
-from evaluation.metrics import Scored, by_task, differences, summarise
+from evaluation.metrics import ScoredAnswer, by_task, differences, summarise
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 STEPS, GROUP = 30, 4
@@ -150,7 +150,7 @@ def make_run_folder(folder: Path, *, rows: int = 40) -> Path:
     _write_lines(folder / "metrics.jsonl", metrics)
     _write_lines(folder / "rollouts.jsonl", rollouts)
 
-    answers: dict[str, list[Scored]] = {}
+    answers: dict[str, list[ScoredAnswer]] = {}
     eval_rollouts = []
     for name, skill in (("untrained", 0.0), ("sft", 0.5), ("rl", 0.9)):
         for task in TASKS:
@@ -158,7 +158,7 @@ def make_run_folder(folder: Path, *, rows: int = 40) -> Path:
                 one = record(task, row, right=rng.random() < skill, broken=name == "untrained")
                 eval_rollouts.append({"checkpoint": name, "mode": "greedy", **one})
                 answers.setdefault(name, []).append(
-                    Scored(one["row_id"], task, one["reward"], one["in_grammar"], one["tokens"])
+                    ScoredAnswer(one["row_id"], task, one["reward"], one["in_grammar"], one["tokens"])
                 )
     summaries = {
         name: {

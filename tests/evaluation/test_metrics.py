@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.metrics import Scored, by_task, differences, summarise
+from evaluation.metrics import ScoredAnswer, by_task, differences, summarise
 
 
 def scored(
     row: str, reward: float | None, task: str = "math", in_grammar: bool = True, tokens: int = 10
-) -> Scored:
-    return Scored(row, task, reward, in_grammar, tokens)
+) -> ScoredAnswer:
+    return ScoredAnswer(row, task, reward, in_grammar, tokens)
 
 
 def test_summary_counts_failures_and_averages_samples_of_a_row_first():

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from evaluation.metrics import Scored, by_task, differences, summarise
+from evaluation.metrics import ScoredAnswer, by_task, differences, summarise
 from evaluation.tables import markdown, percent, plain, print_table
 
 
@@ -14,13 +14,13 @@ from evaluation.tables import markdown, percent, plain, print_table
 def evaluation() -> dict:
     answers = {
         name: [
-            Scored(f"{task}{i}", task, float(i < right), True, 20)
+            ScoredAnswer(f"{task}{i}", task, float(i < right), True, 20)
             for task in ("math", "grounding")
             for i in range(10)
         ]
         for name, right in (("sft", 4), ("rl", 9))
     }
-    answers["sft"][0] = Scored("math0", "math", None, False, 20)
+    answers["sft"][0] = ScoredAnswer("math0", "math", None, False, 20)
     scores = {
         name: {"overall": summarise(all_), "tasks": {t: summarise(s) for t, s in by_task(all_).items()}}
         for name, all_ in answers.items()
