@@ -49,7 +49,6 @@ class Pool:
     def __init__(self, size: int, start_timeout_s: float) -> None:
         if size < 1:
             raise ValueError(f"workers: expected at least 1, got {size}")
-        self.started = 0  # processes, since the pool was made
         self._size = size
         self._start_timeout_s = start_timeout_s
         self._specs: list[Spec] = []
@@ -216,7 +215,7 @@ class Pool:
         if found and not found.alive():
             found.child.kill()  # what it has started
             return self._take(key)
-        worker = found or self._start(key)
+        worker = found or Worker(key, self._specs[key], self._start_timeout_s)
         try:
             worker.signature()
         except BaseException:
@@ -225,18 +224,13 @@ class Pool:
         self._loaded.add(key)
         return worker
 
-    def _start(self, key: int) -> Worker:
-        with self._lock:
-            self.started += 1
-        return Worker(key, self._specs[key], self._start_timeout_s)
-
     def _start_spare(self, key: int) -> None:
         """Start a worker for a function whose worker will probably be killed, unless one is idle."""
         with self._lock:
             self._spares = self._size  # one that turns out not to be needed is kept for the next time
             if any(worker.key == key for worker in self._idle):
                 return
-        spare = self._start(key)
+        spare = Worker(key, self._specs[key], self._start_timeout_s)
         with self._lock:
             self._idle.append(spare)
 
