@@ -38,13 +38,8 @@ from data_recipes.operations.image_likeness import likeness
 from data_recipes.operations.media_hashes import texts_alike
 from data_recipes.records import Context, Signature
 
-REAL = (
-    "raccoon",
-    "bccd",
-    "mathv",
-    "tabmwp",
-    "cookbook_traces",
-)  # screens of one session are often the same: left out
+# without screenshots, since those of one session are often the same
+REAL = ("raccoon", "bccd", "mathv", "tabmwp", "cookbook_traces")
 SWEEP = tuple(
     (c, w, d) for c in (0.93, 0.95, 0.97) for w in (0.7, 0.8, 0.85) for d in (-1, 0.55, 0.6, 0.65, 0.7, 0.75)
 )

@@ -92,9 +92,8 @@ def compact_head() -> Iterator[None]:
     from trl.trainer import utils
 
     original = utils._use_triton
-    utils._use_triton = lambda device: (
-        True
-    )  # decides nothing else in that module: the kernel asks by device itself
+    # nothing else in that module depends on it: the kernel checks the device itself
+    utils._use_triton = lambda device: True
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from vlm.assemble_config import build_config, read_language_config, read_vision_
 from vlm.assemble_weights import is_missing_bias, plan_tensors, stored_dtype, take_sources
 from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint
 from vlm.parts import PARTS, Part, part_of
-from vlm.safetensors_stream import write_sharded
+from vlm.safetensors_stream import PlannedTensor, write_sharded
 from vlm.vocabulary import Vocabulary, extend_vocabulary
 
 if TYPE_CHECKING:
@@ -108,31 +108,17 @@ def assemble(
     stored = stored_dtype(language_source)
     config.dtype = config.text_config.dtype = config.vision_config.dtype = _dtype(dtype) or stored
     plan = plan_tensors(
-        config, vision_source, language_source, raw_language["model_type"], vocabulary, seed, _dtype(dtype)
+        config, vision_source, language_source, raw_language["model_type"], seed, _dtype(dtype)
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    needed, free = sum(t.nbytes for t in plan), shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise CheckpointError(f"{target}: the weights need {needed:,} bytes, the disk has {free:,} left")
 
-    # Beside the output, so that the final rename stays on one file system and is atomic.
-    partial_folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    try:
-        with _progress(needed, quiet) as bar:
-            files = write_sharded(partial_folder, plan, max_shard_bytes, bar.update)
-        _write_configs(partial_folder, config, vocabulary, vision_folder, language_folder, language_config)
-        partial_folder.chmod(0o755)  # mkdtemp makes it private
-        _move_into_place(partial_folder, target)
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
+    def write_configs(folder: Path) -> None:
+        _write_configs(folder, config, vocabulary, vision_folder, language_folder, language_config)
 
-    parameters = dict.fromkeys(PARTS, 0)
-    for tensor in plan:
-        parameters[_part(tensor.name)] += torch.Size(tensor.shape).numel()
+    files = _write(target, plan, max_shard_bytes, write_configs, quiet)
     result = Assembled(
         path=target,
         files=tuple(file.name for file in files),
-        parameters=parameters,
+        parameters=_count_parameters(plan),
         vocabulary=vocabulary.size,
         added_tokens=vocabulary.added,
         zero_biases=sum(is_missing_bias(t.name, language_source) for t in plan),
@@ -151,6 +137,38 @@ def _check_output(target: Path, sources: Sequence[Path], overwrite: bool) -> Non
         raise FileExistsError(f"{target}: the output exists and is not a folder")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise FileExistsError(f"{target}: the output folder is not empty (--overwrite replaces it)")
+
+
+def _write(
+    target: Path,
+    plan: Sequence[PlannedTensor],
+    max_shard_bytes: int,
+    write_configs: Callable[[Path], None],
+    quiet: bool,
+) -> list[Path]:
+    """Write the weights and everything else to a temporary folder and rename it to `target`; returns the weight files."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = sum(t.nbytes for t in plan), shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise CheckpointError(f"{target}: the weights need {needed:,} bytes, the disk has {free:,} left")
+    # Beside the output, so that the final rename stays on one file system and is atomic.
+    partial_folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    try:
+        with _progress(needed, quiet) as bar:
+            files = write_sharded(partial_folder, plan, max_shard_bytes, bar.update)
+        write_configs(partial_folder)
+        partial_folder.chmod(0o755)  # mkdtemp makes it private
+        _move_into_place(partial_folder, target)
+    finally:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+    return files
+
+
+def _count_parameters(plan: Sequence[PlannedTensor]) -> dict[Part, int]:
+    parameters = dict.fromkeys(PARTS, 0)
+    for tensor in plan:
+        parameters[_part(tensor.name)] += torch.Size(tensor.shape).numel()
+    return parameters
 
 
 def _write_configs(

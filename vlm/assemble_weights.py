@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 
 from vlm.checkpoint import CheckpointError, weight_files
 from vlm.safetensors_stream import DTYPES, PlannedTensor, describe, read_tensor
-from vlm.vocabulary import Vocabulary, extend_rows
+from vlm.vocabulary import extend_rows
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLConfig
@@ -68,35 +68,53 @@ def plan_tensors(
     vision: Source,
     language: Source,
     family: str,
-    vocabulary: Vocabulary,
     seed: int,
     dtype: torch.dtype | None,
 ) -> list[PlannedTensor]:
     """Every tensor of the assembled model with its source; checks all names, shapes and dtypes."""
+    expected = _expected_shapes(config)
+    biasless = family == "llama" and not any(_QKV_BIAS.search(name) for name in language.tensors)
+    new = {n for n in expected if n.startswith("visual.merger.") or (biasless and _QKV_BIAS.search(n))}
+    _check_names(expected, new, vision, language)
+    plan = []
+    for name, shape in expected.items():
+        if name in new:
+            made = dtype or config.dtype
+            read = partial(_initial, name, shape, made, config.vision_config.initializer_range, seed)
+            plan.append(PlannedTensor(name, shape, made, read))
+        elif name.startswith("visual."):
+            plan.append(_plan_copy(name, shape, vision, None, dtype, seed))
+        else:
+            rows = _rows(language) if name in (_EMBEDDING, _HEAD) else None
+            plan.append(_plan_copy(name, shape, language, rows, dtype, seed))
+    return plan
+
+
+def _expected_shapes(config: Qwen2_5_VLConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the assembled model's tensors by their names in checkpoint files, without a tied LM head."""
     from transformers import Qwen2_5_VLForConditionalGeneration
 
     with torch.device("meta"):
         skeleton = Qwen2_5_VLForConditionalGeneration(config)
-    expected = {_disk_name(name): tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
+    shapes = {_disk_name(name): tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
     if config.tie_word_embeddings:
-        expected.pop(_HEAD, None)
+        shapes.pop(_HEAD, None)
+    return shapes
+
+
+def _check_names(expected: Collection[str], new: set[str], vision: Source, language: Source) -> None:
+    """Raise CheckpointError for source tensors the model does not have, or missing ones that are not in `new`."""
     for source, kind in ((vision, "vision"), (language, "language")):
-        unexpected = sorted(source.tensors.keys() - expected.keys())
+        unexpected = sorted(source.tensors.keys() - set(expected))
         if unexpected:
             raise CheckpointError(
                 f"{source.folder}: {len(unexpected)} tensors of the {kind} model do not exist in Qwen2.5-VL:"
                 f" {_some(unexpected)}"
             )
-    biasless = family == "llama" and not any(_QKV_BIAS.search(name) for name in language.tensors)
-    made_here = {
-        name
-        for name in expected
-        if name.startswith("visual.merger.") or (biasless and _QKV_BIAS.search(name))
-    }
     for source, kind in ((vision, "vision"), (language, "language")):
         missing = sorted(
             name
-            for name in expected.keys() - made_here - source.tensors.keys()
+            for name in set(expected) - new - source.tensors.keys()
             if name.startswith("visual.") == (kind == "vision")
         )
         if missing:
@@ -104,33 +122,23 @@ def plan_tensors(
                 f"{source.folder}: {len(missing)} weights of the {kind} model are missing: {_some(missing)}"
             )
 
-    plan = []
-    for name, shape in expected.items():
-        if name in made_here:
-            made = dtype or config.dtype
-            read = partial(_initial, name, shape, made, config.vision_config.initializer_range, seed)
-            plan.append(PlannedTensor(name, shape, made, read))
-            continue
-        source = vision if name.startswith("visual.") else language
-        file, stored_name = source.tensors[name]
-        stored_shape, code = describe(file, stored_name)
-        if code not in DTYPES:
-            raise CheckpointError(
-                f"{file}: {stored_name}: expected weights of type {', '.join(DTYPES)}, got {code}"
-            )
-        grows = name in (_EMBEDDING, _HEAD)
-        fits = (
-            stored_shape[1:] == shape[1:] and stored_shape[0] <= shape[0] if grows else stored_shape == shape
+
+def _plan_copy(
+    name: str, shape: tuple[int, ...], source: Source, rows: int | None, dtype: torch.dtype | None, seed: int
+) -> PlannedTensor:
+    """A tensor copied from a source. rows: of an embedding or LM head in the source, extended to those of `shape`."""
+    file, stored_name = source.tensors[name]
+    stored_shape, code = describe(file, stored_name)
+    if code not in DTYPES:
+        raise CheckpointError(
+            f"{file}: {stored_name}: expected weights of type {', '.join(DTYPES)}, got {code}"
         )
-        if not fits or (grows and stored_shape[0] != _rows(language)):
-            wanted = (_rows(language), *shape[1:]) if grows else shape
-            raise CheckpointError(f"{file}: {stored_name}: expected shape {wanted}, got {stored_shape}")
-        final = dtype or DTYPES[code]
-        size = vocabulary.size if grows and stored_shape[0] < vocabulary.size else None
-        plan.append(
-            PlannedTensor(name, shape, final, partial(_copy, file, stored_name, final, size, name, seed))
-        )
-    return plan
+    wanted = shape if rows is None else (rows, *shape[1:])
+    if stored_shape != wanted or stored_shape[0] > shape[0]:
+        raise CheckpointError(f"{file}: {stored_name}: expected shape {wanted}, got {stored_shape}")
+    final = dtype or DTYPES[code]
+    size = shape[0] if rows is not None and rows < shape[0] else None
+    return PlannedTensor(name, shape, final, partial(_copy, file, stored_name, final, size, name, seed))
 
 
 def _rows(language: Source) -> int:

@@ -87,9 +87,8 @@ def count_parameters(model: nn.Module) -> dict[Part, PartCount]:
     trained = dict.fromkeys(PARTS, 0)
     frozen = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
-        size = getattr(
-            parameter, "ds_numel", parameter.numel()
-        )  # under ZeRO-3 the tensor is empty and ds_numel is its full size
+        # under ZeRO-3 the tensor is empty and ds_numel is its full size
+        size = getattr(parameter, "ds_numel", parameter.numel())
         (trained if parameter.requires_grad else frozen)[part_of(name)] += size
     return {part: PartCount(trained[part], frozen[part]) for part in PARTS}
 

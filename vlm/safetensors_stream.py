@@ -20,12 +20,8 @@ from safetensors import safe_open
 
 from vlm.checkpoint import INDEX_FILE, SINGLE_FILE
 
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}  # supported dtypes of weights
+# supported dtypes of weights
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 

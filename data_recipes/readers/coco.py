@@ -154,9 +154,8 @@ def convert(record: Record, options: CocoOptions) -> Iterator[Row | Rejected]:
                 found.append(box)
         except Rejected as error:
             objects[name] = Rejected(f"category '{name}', annotation {item.get('id')}: {error}")
-    ignored = [
-        name for name, found in objects.items() if found == []
-    ]  # crowd regions only, ignored by the option
+    # crowd regions only, ignored by the option
+    ignored = [name for name, found in objects.items() if found == []]
     for name in ignored:
         objects[name] = Rejected(
             f"category '{name}': field 'iscrowd': expected an object, got only crowd regions"

@@ -60,11 +60,6 @@ def _pieces(path: Path, split: Callable[[IO[bytes]], Iterator[Piece]]) -> Iterat
             )
 
 
-def json_lines(path: Path) -> Iterator[Record]:
-    """Records of a .jsonl file; `at` is the line. A line that is no JSON becomes a record with a `problem`."""
-    return _pieces(path, json_text.lines)
-
-
 def json_items(path: Path, section: str | None = None) -> Iterator[Record]:
     """Elements of a .json file that is an array, or of the array under the key `section`; `at` is the index from 0."""
     if section is None:
@@ -195,11 +190,7 @@ def file_record(path: Path, at: int | str, read: Callable[[bytes], Any], kind: s
         return Record(read(path.read_bytes()), path, at)
     except OSError as error:
         return Record(None, path, at, f"expected a readable file, got: {error.strerror}")
-    except (
-        ValueError,
-        SyntaxError,
-        LookupError,
-    ) as error:  # LookupError: an encoding that Python does not know
+    except (ValueError, SyntaxError, LookupError) as error:  # LookupError: an unknown encoding
         return Record(None, path, at, f"expected {kind}, got no valid {kind} ({error})")
 
 

@@ -116,9 +116,8 @@ def _placed(
 ) -> list[Figure] | None:
     """Figures of these colours and shapes, later ones above earlier ones, none covered by more than `overlap`; None if one
     does not fit."""
-    owner = np.full(
-        (options.height, options.width), -1, np.int32
-    )  # number of the topmost figure of each pixel
+    # index of the topmost figure at each pixel
+    owner = np.full((options.height, options.width), -1, np.int32)
     sizes: list[int] = []  # pixels of each figure
     placed: list[Figure] = []
     for number, (colour, shape) in enumerate(looks):

@@ -25,9 +25,8 @@ from rewards.geometry.frames import smart_resize
 
 Kind = Literal["number", "letter", "arrow"]
 LEGIBLE_PX = 8  # minimum height in the file for a detail to be legible after enlarging
-SHAPES = tuple(
-    s for s in ALL_SHAPES if s not in ("star", "cross")
-)  # those with room for a text in the middle
+# shapes with room for text in the middle
+SHAPES = tuple(s for s in ALL_SHAPES if s not in ("star", "cross"))
 LIGHT = ("yellow", "cyan", "pink", "orange")  # signs whose text is black
 DETAILS: dict[str, tuple[str, ...]] = {
     "number": tuple(str(n) for n in range(12, 99) if n % 10 and n % 11),

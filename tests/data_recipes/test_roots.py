@@ -69,9 +69,8 @@ def test_a_file_elsewhere_is_not_taken(private, tmp_path, kind, way):
 
 def test_a_named_root_or_media_folder_is_allowed(private, tmp_path):
     assert len(run(tmp_path, str(private), root=str(private.parent))) == 2
-    assert (
-        len(run(tmp_path, str(private), options={"media": "/"})) == 1
-    )  # own.png then starts there, and is no file
+    # own.png is then relative to that folder and does not exist
+    assert len(run(tmp_path, str(private), options={"media": "/"})) == 1
     assert len(run(tmp_path, str(private), root="/")) == 2
 
 

@@ -50,9 +50,8 @@ def test_after_a_sync_the_engine_is_the_new_policy_on_media_it_has_seen_before(
     engine, policy, processor, requests_of_all_kinds, part
 ):
     sync(engine, policy)
-    engine.generate(
-        requests_of_all_kinds, Sampling(max_tokens=2)
-    )  # fills prefix, multimodal and encoder caches
+    # fills prefix, multimodal and encoder caches
+    engine.generate(requests_of_all_kinds, Sampling(max_tokens=2))
     perturb([p for name, p in policy.named_parameters() if part in name])
     sync(engine, policy)
     check_fingerprint(engine.fingerprint(), weights_fingerprint(weights(policy)))
@@ -160,9 +159,8 @@ def test_placeholders_and_unused_rows_are_never_sampled_even_when_the_head_wants
 ):
     suppressed = suppressed_token_ids(processor, policy.config.text_config.vocab_size)
     assert policy.config.image_token_id in suppressed
-    assert (
-        policy.config.text_config.vocab_size - 1 in suppressed
-    )  # the vocabulary is padded to a multiple of 64
+    # the vocabulary is padded to a multiple of 64
+    assert policy.config.text_config.vocab_size - 1 in suppressed
     head = policy.get_output_embeddings().weight
     direction = torch.nn.functional.normalize(torch.randn(head.shape[1]), dim=0)
     with torch.no_grad():  # whatever the hidden state, half of these rows have by far the largest logits

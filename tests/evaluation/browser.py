@@ -54,10 +54,8 @@ def emulate(page: Any, *, width: int, height: int = 900, dark: bool = False) -> 
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    still = {
-        "name": "prefers-reduced-motion",
-        "value": "reduce",
-    }  # smooth scrolling would delay every screenshot
+    # smooth scrolling would delay every screenshot
+    still = {"name": "prefers-reduced-motion", "value": "reduce"}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
 
 

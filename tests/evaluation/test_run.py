@@ -130,9 +130,8 @@ def test_weights_are_the_models_tied_head_included(bench):
 
 def test_a_trained_and_saved_checkpoint_counts_as_the_same_architecture(bench, tmp_path):
     processor = load_processor(bench.one)
-    processor.tokenizer(
-        ["a b", "c"], padding=True, truncation=True, max_length=5
-    )  # leaves its mark in what is saved
+    # changes what is saved
+    processor.tokenizer(["a b", "c"], padding=True, truncation=True, max_length=5)
     processor.save_pretrained(tmp_path)
     load_model(bench.one).save_pretrained(tmp_path)
     assert same_architecture(bench.one, tmp_path)

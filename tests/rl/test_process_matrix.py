@@ -48,10 +48,8 @@ def train(wrapper: str, model: Path) -> Path:
     environment: dict[str, str] = {}
     if wrapper.startswith("zero"):
         settings = json.loads((REPOSITORY / "launch" / "deepspeed" / "zero3.json").read_text())
-        zero = {
-            "stage": int(wrapper[-1]),
-            "reduce_bucket_size": 100_000,
-        }  # several buckets, even at this size
+        # several buckets, even at this size
+        zero = {"stage": int(wrapper[-1]), "reduce_bucket_size": 100_000}
         if wrapper == "zero3":
             zero["stage3_param_persistence_threshold"] = 0  # every weight is partitioned, small ones too
         settings["zero_optimization"] = zero

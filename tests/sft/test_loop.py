@@ -332,9 +332,8 @@ def test_a_row_that_slips_through_is_left_out_named_and_counted(
     train(tiny, path, tmp_path / "run", data__max_bad_rows=0.5, **changes)
     lines = [line for line in metrics(tmp_path / "run") if "loss" in line]
     assert len(lines) == 4 and lines[-1]["rows/left_out"] == 1
-    assert (
-        sum(line["loss"] is None for line in lines) == 2
-    )  # two passes over two rows: half the steps had no target
+    # two epochs of two rows: half the steps had no target
+    assert sum(line["loss"] is None for line in lines) == 2
     assert f"left out: row 'row0': expected an image that decodes, got {image}" in capfd.readouterr().err
     Image.new("RGB", (56, 56), "red").save(image)
     with pytest.raises(TraceError, match=r"1 of 2 rows had to be left out .* data.max_bad_rows = 0\.01"):

@@ -163,9 +163,8 @@ def test_so_it_is_for_parts_of_the_model(tiny, processor, world, kind, settings)
     model = load_trainable(ModelConfig(path=str(tiny), **settings))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            nn.init.normal_(
-                parameter, std=0.1
-            )  # zero in a fresh adapter, and so is the gradient of its other half
+            # zero in a fresh adapter, and so is the gradient of its other half
+            nn.init.normal_(parameter, std=0.1)
     examples = [encode_example(processor, row) for row in world.rows(kind)]
     assert_packed_equals_padded(model, examples, max_tokens=10_000)
 

@@ -117,10 +117,8 @@ def test_vision_features_before_the_projector_are_the_sources(made, vision):
         with torch.no_grad():
             expected, features = (v(patches, grid_thw=grids) for v in (source, model.model.visual))
         assert torch.equal(features.last_hidden_state, expected.last_hidden_state)
-        assert features.pooler_output.shape == (
-            20,
-            model.config.text_config.hidden_size,
-        )  # 80 patches, 2x2 merged
+        # 80 patches, 2x2 merged
+        assert features.pooler_output.shape == (20, model.config.text_config.hidden_size)
 
 
 def test_projector_is_new_and_depends_on_the_seed_alone(made, vision, tmp_path):

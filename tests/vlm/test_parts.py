@@ -45,10 +45,8 @@ def test_a_preset_trains_exactly_its_parts(model, preset, parts):
 
 def test_parts_are_those_of_the_modules(model):
     counts = count_parameters(model)
-    size = {
-        "projector": model.model.visual.merger,
-        "language": model.model.language_model,
-    }  # the tied head is in it
+    # the tied head is in it
+    size = {"projector": model.model.visual.merger, "language": model.model.language_model}
     for part, module in size.items():
         assert counts[part] == PartCount(sum(p.numel() for p in module.parameters()), 0)
 

@@ -99,9 +99,8 @@ def pack(trees: Sequence[PrefixTree], dummy: DummyMedia | None = None) -> Packed
     for tree in trees:
         if len(tree.prefix) and tree.prefix.trained[0]:
             raise ValueError("the first token of a sequence cannot be trained: nothing predicts it")
-        places = [
-            (tree.prefix, prefix_start, prefix_start)
-        ]  # (segment, its first token, the one before that)
+        # (segment, its first token, the one before that)
+        places = [(tree.prefix, prefix_start, prefix_start)]
         prefix_start += len(tree.prefix)
         for segment in tree.continuations:
             places.append((segment, start, prefix_start - 1))

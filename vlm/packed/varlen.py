@@ -87,9 +87,8 @@ def varlen_backward(
     """Gradients of q, k, v, given the output and log-sum-exp *over all keys of the softmax*, which may be more than
     those given here: the part of the gradient that goes through these keys."""
     if q.is_cuda:
-        state = torch.zeros(
-            2, dtype=torch.uint64, device=q.device
-        )  # of the random generator: there is no dropout
+        # state of the random generator, unused without dropout
+        state = torch.zeros(2, dtype=torch.uint64, device=q.device)
         unused = torch.empty(0, device=q.device)
         q, k, v = _strided(q, k, v)
         return torch.ops.aten._flash_attention_backward(

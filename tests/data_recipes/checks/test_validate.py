@@ -132,9 +132,8 @@ def test_lengths_are_those_that_the_model_is_shown(video, shared_data):
     for path in (video, shared_data / "tvg_videos" / "v_rBMQFpHspmo.mp4"):
         shown = load_video(path, fps=2.0, max_frames=4096)
         for decode in (True, False):
-            assert probes.video_length(str(path), decode=decode) == pytest.approx(
-                shown.duration, abs=1.01
-            )  # of an even number of frames
+            # an even number of frames
+            assert probes.video_length(str(path), decode=decode) == pytest.approx(shown.duration, abs=1.01)
 
 
 # ------------------------------------------------------------------------------------------------------------- places

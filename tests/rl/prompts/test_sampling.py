@@ -124,9 +124,8 @@ def test_every_pass_gives_every_row_once_whatever_the_batch(batch_size):
         assert len(set(step)) == min(batch_size, len(ROWS))  # none twice while there are others
         drawn += step
     counts = Counter(drawn).values()
-    assert max(counts) - min(counts) <= 1 + batch_size // len(
-        ROWS
-    )  # those of the last pass, and put off ones
+    # prompts of the last pass, and postponed ones
+    assert max(counts) - min(counts) <= 1 + batch_size // len(ROWS)
     assert len({tuple(drawn[40 * k : 40 * k + 40]) for k in range(40)}) == 40  # another order in each
 
 
