@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of small real data sets beside the repository; tests that need it skip where it is absent."""
+    """Folder of small real data sets next to the repository; tests that need it are skipped if it is absent."""
     path = Path(os.environ.get("ONSIGHT_SHARED", REPOSITORY.parent / "shared")) / "data"
     if not path.is_dir():
         pytest.skip(f"real data sets not found at {path} (set ONSIGHT_SHARED to the folder that holds data/)")
@@ -24,7 +24,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What programs remember between starts (vlm/preflight.py) stays out of the user's cache, child processes included."""
+    """Keeps the cache of row checks (vlm/preflight.py) out of the user's cache folder, also in child processes."""
     before = os.environ.get("ONSIGHT_CACHE")
     os.environ["ONSIGHT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield

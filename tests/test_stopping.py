@@ -1,4 +1,4 @@
-"""Real programs that are told to stop, or run out of disk."""
+"""Real programs that receive a signal to stop, or run out of disk space."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_launcher_that_is_terminated_leaves_a_checkpoint_of_both_processes(wor
 
 
 def test_a_full_disk_ends_a_run_in_one_line_and_it_goes_on_when_there_is_room(world, tmp_path):
-    """A limit on the size of files stands in for the full disk: the second checkpoint does not fit."""
+    """A file size limit simulates the full disk: the second checkpoint does not fit."""
     from rl.loop import train
 
     out = tmp_path / "run"

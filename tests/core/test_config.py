@@ -1,4 +1,4 @@
-"""The command line and YAML of every program: what is read, and how mistakes are told."""
+"""The command line and YAML of every program: what is read, and how mistakes are reported."""
 
 from __future__ import annotations
 

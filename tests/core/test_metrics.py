@@ -1,4 +1,4 @@
-"""Metrics joined from parts are those of the whole, however it was divided."""
+"""Metrics merged from parts equal those of the whole, however it was divided."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ANSWERS = {
 
 
 def write_source(path: Path, rows: int, *, images: bool = True, seed: int = 0) -> Path:
-    """A .jsonl of rows that go through four tasks, each with an image of its own beside it."""
+    """A .jsonl of rows that cycle through four tasks, each with its own image next to the file."""
     (path.parent / "images").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     with path.open("w") as file:

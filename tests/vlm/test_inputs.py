@@ -1,4 +1,4 @@
-"""One way in: the same ids and pixels as the processor's, vLLM's positions, any mix of media in a batch."""
+"""Encoded inputs have the processor's ids and pixels and vLLM's positions, for any mix of media in a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All rows are looked at before a run, in workers, once; what is unusable is named."""
+"""All rows are checked once before a run, in worker processes; unusable ones are named."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ SIZES = {
 
 
 def randomise(model: torch.nn.Module, seed: int) -> None:
-    """Every weight away from its initial value, norms and biases included, so that none can be forgotten unseen."""
+    """Randomise all weights, including norms and biases, so that a weight that was not copied is noticed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -46,7 +46,7 @@ def randomise(model: torch.nn.Module, seed: int) -> None:
 
 
 def llama_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE in the manner of Llama 3: puts a begin token before each text, knows no chat or vision tokens."""
+    """Byte-level BPE like Llama 3's: prepends a begin token to each text, and has no chat or vision tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -67,7 +67,7 @@ def llama_tokenizer() -> PreTrainedTokenizerFast:
 def qwen2(
     folder: Path, *, tied: bool = False, seed: int = 1, dtype: torch.dtype = torch.float32, **changes
 ) -> Path:
-    """Qwen2 whose tokenizer has all the chat and vision tokens already."""
+    """Qwen2 whose tokenizer already has all chat and vision tokens."""
     tokenizer = build_tokenizer(CORPUS)
     settings = {
         **SIZES,
@@ -85,7 +85,7 @@ def qwen2(
 
 
 def mimo(folder: Path, *, seed: int = 1) -> Path:
-    """Qwen2 in MiMo's clothes: its model_type and code references, an old-style RoPE field, one MTP layer."""
+    """Qwen2 with MiMo's model_type and code references, an old-style RoPE field, and one MTP layer."""
     qwen2(folder, seed=seed)
     edit_config(
         folder,
@@ -111,7 +111,7 @@ def mimo(folder: Path, *, seed: int = 1) -> Path:
 
 
 def llama(folder: Path, *, seed: int = 1, **changes) -> Path:
-    """Llama without biases, whose tokenizer lacks chat and vision tokens and puts a begin token before each text."""
+    """Llama without biases, whose tokenizer has no chat or vision tokens and prepends a begin token to each text."""
     tokenizer = llama_tokenizer()
     settings = {**SIZES, "vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 1, **changes}
     settings.setdefault("rope_parameters", {"rope_type": "default", "rope_theta": 500000.0})
@@ -123,7 +123,7 @@ def llama(folder: Path, *, seed: int = 1, **changes) -> Path:
 
 
 def qwen_vl(folder: Path, *, seed: int = 2, language_hidden: int = 32) -> Path:
-    """Qwen2.5-VL with another width of language model than the sources above, and its processor."""
+    """Qwen2.5-VL whose language model has a different width than the sources above, and its processor."""
     tokenizer = build_tokenizer(CORPUS)
     config = Qwen2_5_VLConfig(
         text_config={

@@ -1,4 +1,4 @@
-"""Logs that grow: what may stand in a line, and what a killed run leaves behind."""
+"""Append-only logs: valid lines, and what a killed run leaves behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run begins: which checkpoint is whole, what may have changed, what is the user's own."""
+"""Starting and resuming a run: which checkpoint is complete, which settings may change, which files are the user's."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_a_finished_run_without_checkpoints_is_not_overwritten(tmp_path):
 
 
 def test_a_full_disk_names_path_disk_and_bytes_and_leaves_the_last_checkpoint(tmp_path):
-    """A limit on the size of files stands in for the full disk."""
+    """A file size limit simulates the full disk."""
     save(tmp_path, 2)
     child = os.fork()
     if not child:

@@ -1,4 +1,4 @@
-"""Images come out as viewers show them, or are refused with their name; sizes agree everywhere."""
+"""Images are decoded as viewers show them, or refused by name; sizes agree everywhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def photo(kind: str, orientation: int) -> bytes:
-    """64 x 32, a red corner at the top left of what is stored, with an EXIF orientation."""
+    """64 x 32 pixels with a red corner at the top left of the stored image, and an EXIF orientation."""
     image = Image.new("RGB", (64, 32), "white")
     image.paste((200, 0, 0), (0, 0, 16, 16))
     exif = Image.Exif()
@@ -64,7 +64,7 @@ def test_broken_exif_data_do_not_hide_the_image():
 
 
 def see_through(mode: str) -> Image.Image:
-    """Black writing (left half) on a transparent ground of black."""
+    """Black text (left half) on a transparent black background."""
     image = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (0, 0, 20, 20))
     if mode != "P":

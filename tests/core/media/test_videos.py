@@ -1,4 +1,4 @@
-"""Videos are sampled in two passes that keep the wanted frames alone, and come out as players show them."""
+"""Videos are sampled in two passes that keep only the wanted frames, and are decoded as players show them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vlm.media import load_media
 
 
 def write_clip(path: Path, frames: int, rate: int, size: tuple[int, int] = (64, 48)) -> Path:
-    """A clip with B-frames in which every frame has a grey of its own."""
+    """A clip with B-frames in which every frame has a different grey."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "0", "bf": "2"})
         stream.width, stream.height = size
@@ -108,7 +108,7 @@ def write_corner(path: Path, size: tuple[int, int] = (64, 32), frames: int = 10,
 
 
 def with_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
-    """The clip with a display matrix of these signs, as phones write it into the track's header."""
+    """The clip with a display matrix in the track's header, as phones write it."""
     content = bytearray(path.read_bytes())
     one = 0x10000
     struct.pack_into(

@@ -1,4 +1,4 @@
-"""How a program ends when the user, or the user's input, ends it."""
+"""How a program exits after invalid input or an interrupt by the user."""
 
 from __future__ import annotations
 

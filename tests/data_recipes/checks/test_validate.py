@@ -1,4 +1,4 @@
-"""What a row must be held against before it is used: its media, its frame, its video's length, its reward."""
+"""Checks of a row before it is used: against its media, its frame, its video's length, its reward."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def row(task, answer, *, images=(), videos=(), **more):
 
 
 def complaint(checked, **options):
-    """What is wrong with a row, None if nothing is."""
+    """What is wrong with a row; None if it is valid."""
     try:
         make_check(Validation(**options))(checked)
     except Rejected as error:

@@ -1,4 +1,4 @@
-"""Whatever stands in one record: it is a row or a rejection with its place and a reason, and all others are read.
+"""Every record becomes a row or a rejection with its position and a reason, and all other records are still read.
 
 Every format is given a good record, and copies of it in which every field in turn is missing or holds a value that does
 not belong there.

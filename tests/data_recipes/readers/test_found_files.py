@@ -1,6 +1,6 @@
-"""Files as people have them: shards of model hubs, saved data sets, compressed and oddly named JSON, other tools' forms.
+"""Files as found in practice: shards of model hubs, saved data sets, compressed and oddly named JSON, other tools' formats.
 
-What is no source of rows is refused by its own name, with what to do.
+Known files that are not a source of rows are refused by name, with advice on what to do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Moments in videos: the published annotations with their known dirt, and one real video."""
+"""Moments in videos: the published annotations with their known errors, and one real video."""
 
 from __future__ import annotations
 

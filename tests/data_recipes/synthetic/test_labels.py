@@ -1,4 +1,4 @@
-"""Labels of made worlds against the pixels: boxes, counts, spans, referents and details, each found a second way."""
+"""Labels of synthetic worlds checked against the pixels by independent code: boxes, counts, spans, referents, details."""
 
 from __future__ import annotations
 

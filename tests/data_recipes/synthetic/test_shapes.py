@@ -1,4 +1,4 @@
-"""The shapes world: reproducible, learnable in form, right where it says so, and sometimes right where it does not."""
+"""The shapes world is reproducible; correct traces are always right, and habit traces sometimes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every made world: rows follow the contract, right traces are worth 1, the same bytes come from any process in any order."""
+"""All synthetic worlds: valid rows, traces that score 1, and the same bytes from any process in any order."""
 
 from __future__ import annotations
 

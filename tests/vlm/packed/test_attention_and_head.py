@@ -1,4 +1,4 @@
-"""The two numerical kernels beside their plain forms: merged attention, and log-probs with their gradient in one pass."""
+"""Merged attention, and log-probs with their gradient in one pass, compared with plain implementations."""
 
 from __future__ import annotations
 
