@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import vlm  # noqa: F401  adapts torch's companions before anything imports them
 from core.config import load_config
 from core.processes.explained import explained
 from evaluation.config import EvaluationConfig

@@ -60,7 +60,7 @@ def run(source: Path, rows: int, operations: str, workers: int, folder: Path) ->
     recipe = folder / "recipe.yaml"
     recipe.write_text(
         f"name: benchmark\ntasks: {TASKS}\nworkers: {workers}\noperations: {operations}\n"
-        f"sources: [{{name: made, format: rows, path: {source}, limit: {rows}}}]\noutput: {{path: {folder / 'out'}}}\n"
+        f"sources: [{{name: made, format: rows, path: {source}, limit: {rows}}}]\noutput_dir: {folder / 'out'}\n"
     )
     began = time.perf_counter()
     process = psutil.Popen(

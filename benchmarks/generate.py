@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-import vlm  # noqa: F401
 from core.rows import Row
 from engines.build import build_engine
 from engines.config import TransformersConfig, VLLMConfig

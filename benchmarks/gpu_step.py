@@ -26,7 +26,6 @@ from typing import Any
 
 import torch
 
-import vlm  # noqa: F401  before transformers' models
 from benchmarks.random_vlm import NO_SPECIAL_TOKENS, image_prompt, media_tokens, processor, random_group
 from benchmarks.rivals import trl_inputs, trl_trainer
 from engines.samples import Group

@@ -177,7 +177,6 @@ def run_ours(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
     """`rl.loop.train`, which waits for the other side whenever it logs a step."""
     import torch
 
-    import vlm  # noqa: F401  adapts torch's companions before transformers imports them
     from rl import loop
     from rl.config import GRPOConfig
 
@@ -225,7 +224,6 @@ def run_trl(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
     from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    import vlm  # noqa: F401  adapts torch's companions before transformers imports them
     from engines.tokens import suppressed_token_ids
 
     torch.set_num_threads(args.threads)

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from benchmarks.generate import QUESTION, requests
 from benchmarks.reward_isolation import Service
 from engines.build import build_engine

@@ -34,7 +34,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-import vlm  # noqa: F401  before transformers' processors
 from benchmarks.measure import gradient, interleaved_medians, peak_cpu_bytes
 from benchmarks.random_vlm import random_model
 from benchmarks.rivals import compact_head

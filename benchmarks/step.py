@@ -28,7 +28,6 @@ from typing import Any
 
 import torch
 
-import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from core.files.jsonl import read
 from data_recipes.synthetic.shapes.write import World, write_world
 from rl.config import GRPOConfig

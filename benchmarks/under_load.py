@@ -76,7 +76,6 @@ def measure(repeats: int, threads: int, hidden: int) -> dict[str, float]:
 def make_update(threads: int, hidden: int) -> Callable[[], None]:
     import torch  # the wait policy is read when it is loaded
 
-    import vlm  # noqa: F401
     from benchmarks.random_vlm import image_prompt, processor, random_group, random_model
     from rl.update.packing import pack
     from rl.update.policy_gradient import policy_gradient

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import torch
 
-import vlm  # noqa: F401
 from benchmarks.measure import interleaved_medians
 from benchmarks.random_vlm import image_prompt, processor, random_group, random_model
 from benchmarks.rivals import compact_head, prefix_grouper_loss, trl_inputs, trl_trainer

@@ -23,7 +23,6 @@ import platform
 
 import torch
 
-import vlm  # noqa: F401  before transformers' processors
 from benchmarks.measure import gradient, interleaved_medians, peak_cpu_bytes
 from benchmarks.random_vlm import image_prompt, processor, random_group, random_model
 from benchmarks.rivals import compact_head, prefix_grouper_loss, trl_inputs, trl_trainer

@@ -1,6 +1,11 @@
-"""What every program stands on: run folders, checkpoints, locks, signals, paths. Imports nothing else of this project."""
+"""What every program stands on: run folders, checkpoints, locks, signals, paths. Imports nothing else of this project.
+
+Importing it prepares the process for torch and the packages around it, once and without importing them. `vlm` and
+`engines` ask for the same, for modules that import transformers or vLLM before anything from here.
+"""
 
 from core.processes.threads import sleep_while_waiting
+from core.torch_companions import adapt_torch_companions
 
-# Must run before anything imports torch, and every program imports this package first.
 sleep_while_waiting()
+adapt_torch_companions()

@@ -8,7 +8,7 @@
       - text_filter: {max_prompt_chars: 4000}
       - dedup: {}
     mixture: {weights: {source: {tabmwp: 2}}, caps: {math: 5000}}
-    output: {path: runs/rlvr}
+    output_dir: runs/rlvr
 
 Operations run in the order in which they are written.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -87,6 +87,7 @@ class Mixture(Options):
     """
 
     weights: Weights = Weights()
+    """Weights of sources and tasks."""
     temperature: float = Field(default=1.0, ge=1.0)
     """1: by size. Larger: more even; groups of any size alike in the limit."""
     caps: dict[str, int] = {}
@@ -99,11 +100,10 @@ class Mixture(Options):
 
 
 class Output(Options):
-    """Where and how rows are written."""
+    """How rows are written."""
 
-    path: Path
-    """Folder for rows-*.jsonl or .parquet, data_card.json, DATA_CARD.md, rejected.jsonl and removed.jsonl."""
     format: Literal["jsonl", "parquet"] = "jsonl"
+    """JSON lines, or Parquet."""
     media: Literal["reference", "copy", "embed"] = "reference"
     """`reference`: paths of the media where they are. `copy`: files under `media/`, named by content. `embed`: bytes in
     the rows (Parquet)."""
@@ -120,6 +120,8 @@ class Output(Options):
 class Recipe(Options):
     """A data set from public files, made the same way every time."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"output.path": "output_dir"}
+
     name: str
     """Of the data set, for its card."""
     description: str = ""
@@ -133,7 +135,11 @@ class Recipe(Options):
     operations: list[dict[str, dict[str, Any] | None] | str] = []
     """In order; each is a name, or a name with options. `python -m data_recipes operations` lists them."""
     mixture: Mixture = Mixture()
-    output: Output
+    """How many rows of each source and task the output has."""
+    output_dir: Path
+    """Folder for rows-*.jsonl or .parquet, data_card.json, DATA_CARD.md, rejected.jsonl and removed.jsonl."""
+    output: Output = Output()
+    """How rows are written."""
     strict: bool = False
     """Bad rows end the run with an error, in place of going to rejected.jsonl."""
     tasks: int = Field(default=8, ge=1)
@@ -171,7 +177,7 @@ class Recipe(Options):
 
     def digest(self) -> str:
         """Hash of what the recipe makes: every field but where it is written and by how many processes."""
-        content = self.model_dump(mode="json", exclude={"workers": True, "output": {"path"}})
+        content = self.model_dump(mode="json", exclude={"workers", "output_dir"})
         content["operations"] = [[name, options.model_dump(mode="json")] for name, _, options in self.steps]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import ConfigDict, field_validator
 
+from core.config import Section
 from core.rows import Row
 from data_recipes.files.json_text import Piece, parse_json
 
@@ -91,10 +92,10 @@ class Record:
             self._problem = f"expected one JSON value, got no valid JSON ({error})"
 
 
-class Options(BaseModel):
+class Options(Section):
     """Options of a format or an operation in a recipe; each has its own subclass with a docstring under every field."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     @field_validator("*")
     @classmethod

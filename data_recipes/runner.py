@@ -84,8 +84,8 @@ def run_recipe(
     Raises:
         RecipeError: a source is missing or changes while it is read, no row is left, or with `strict` a row was rejected.
     """
-    out = recipe.output.path.resolve()
-    recipe = recipe.model_copy(update={"output": recipe.output.model_copy(update={"path": out})})
+    out = recipe.output_dir.resolve()
+    recipe = recipe.model_copy(update={"output_dir": out})
     if fresh:
         if machine != (0, 1):
             raise RecipeError(
@@ -127,7 +127,7 @@ def work_key(recipe: Recipe, machine: tuple[int, int], say: Callable[[str], None
             raise RecipeError(
                 f"source '{source.name}': expected a file or folder, found nothing at {source.path}"
             )
-    file = recipe.output.path / ".work" / "inputs.json"
+    file = recipe.output_dir / ".work" / "inputs.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     inputs = named_inputs(recipe, before)
     if before and (lines := differences(before, inputs)):
@@ -143,7 +143,7 @@ def _key(recipe: Recipe, inputs: dict[str, Any]) -> str:
 
 def refuse_changed(recipe: Recipe, work: Path) -> None:
     """RecipeError if files that the recipe names changed since this run began to read them."""
-    file = recipe.output.path / ".work" / "inputs.json"
+    file = recipe.output_dir / ".work" / "inputs.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     inputs = named_inputs(recipe, before)
     if _key(recipe, inputs) != work.name:
@@ -310,7 +310,7 @@ def refuse_rejected(work: Path, tasks: int) -> None:
 
 def finish(recipe: Recipe, work: Path, last: int) -> None:
     """Collect what was rejected and removed, write the card, and clear the work folder but for the caches."""
-    out = recipe.output.path
+    out = recipe.output_dir
     if recipe.output.format == "jsonl":
         shards = join_tasks(out, [rows_written(work, last + 1, rank) for rank in range(recipe.tasks)])
     else:

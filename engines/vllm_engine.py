@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import vlm  # noqa: F401  adapts torch's companions before vLLM imports them
 from engines.config import VLLMConfig
 from engines.engine import OnRollout
 from engines.fingerprint import Fingerprint, vllm_fingerprint

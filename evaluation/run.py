@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from core.files.jsonl import append
 from core.rows import Row, read_rows
 from engines.build import build_engine
@@ -36,7 +35,7 @@ from vlm.load import check_checkpoint, load_processor, pixel_limits
 
 
 def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
-    """Evaluate all checkpoints, write `eval.json` and `eval_rollouts.jsonl` to `config.output`, print one table.
+    """Evaluate all checkpoints, write `eval.json` and `eval_rollouts.jsonl` to `config.output_dir`, print one table.
 
     Returns what eval.json holds: `settings`; `checkpoints` {name: {"path", "seconds", "greedy", "sampled"}} with
     {"overall", "tasks": {task: …}} of `metrics.summarise`; `differences` (greedy, paired by row, of every later checkpoint
@@ -47,7 +46,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
     """
     folders = {name: check_checkpoint(path) for name, path in config.checkpoints.items()}
     rows: list[Row] = read_rows(config.rows, limit=config.limit)
-    output = Path(config.output)
+    output = Path(config.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     answers_file = output / "eval_rollouts.jsonl"
     answers_file.unlink(missing_ok=True)
@@ -84,7 +83,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
             "samples": config.samples,
             "seed": config.seed,
             "engine": config.engine.kind,
-            "dtype": config.dtype,
+            "dtype": config.model.dtype,
         },
         "checkpoints": checkpoints,
         "differences": differences(greedy),
@@ -113,7 +112,7 @@ class _Engines:
 
     def __init__(self, config: EvaluationConfig) -> None:
         self._config = config
-        self._dtype = getattr(torch, config.dtype)
+        self._dtype = getattr(torch, config.model.dtype)
         self._engine: Engine | None = None
         self._started_on: Path | None = None
         self._processor: Any = None
@@ -125,13 +124,7 @@ class _Engines:
             return self._engine, self._processor
         self.close()
         config = self._config
-        self._processor = load_processor(
-            folder,
-            min_pixels=config.min_pixels,
-            max_pixels=config.max_pixels,
-            video_min_pixels=config.video_min_pixels,
-            video_max_pixels=config.video_max_pixels,
-        )
+        self._processor = load_processor(folder, **config.model.limits)
         self._engine = build_engine(config.engine, folder, self._processor, self._dtype, seed=config.seed)
         self._started_on = folder
         return self._engine, self._processor

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from core.config import Section
 from core.files.paths import PathText
 from engines.config import EngineConfig, VLLMConfig
 from rewards.config import RewardsConfig
+from vlm.load import CheckpointConfig, LoadingConfig
 
 
-class InferenceConfig(BaseModel):
+class InferenceConfig(Section):
     """Settings of `python -m inference`. Every method answers the same rows with the same token limit per answer; costs are
     given in generated tokens."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    RENAMED: ClassVar[dict[str, str]] = {
+        "output": "output_dir",
+        **{name: f"model.{name}" for name in LoadingConfig.model_fields},
+    }
 
-    model: PathText
-    """Folder (or Hub id in the local cache) of the checkpoint."""
+    model: CheckpointConfig
+    """The checkpoint that answers."""
     rows: PathText
     """Rows to answer (core/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many rows; null: all."""
     rewards: RewardsConfig
     """Reward functions by task: they score every answer. `rewards.grammar` is the grammar of the answers."""
-    output: PathText
+    output_dir: PathText
     """Folder for answers.jsonl and inference.json; made if missing."""
     candidates: int = Field(4, ge=2)
     """Answers per row for best-of-N, and candidates per stage for the stage beam: about as many tokens for both."""
@@ -46,17 +51,6 @@ class InferenceConfig(BaseModel):
     """Seed of the candidates. The greedy answers do not depend on it."""
     batch_rows: int = Field(256, ge=1)
     """Rows that are encoded and handed to the engine at a time; bounds the memory for images and videos."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the engine's weights."""
-    min_pixels: int | None = Field(None, ge=784)
-    """Images with a smaller area, in pixels, are enlarged; null: as the checkpoint's processor says. Must be what
-    training used."""
-    max_pixels: int | None = Field(None, ge=784)
-    """Images with a larger area, in pixels, are shrunk; null: as the processor says."""
-    video_min_pixels: int | None = Field(None, ge=784)
-    """The same for one frame of a video."""
-    video_max_pixels: int | None = Field(None, ge=784)
-    """The same for one frame of a video."""
     max_frames: int = Field(256, ge=2)
     """Most frames of one video; longer clips are sampled at a lower rate over their whole length."""
     engine: EngineConfig = VLLMConfig()

@@ -54,7 +54,9 @@ def open_methods(
     names = GRAMMARS[config.rewards.grammar]
     best_of = {name: selector(name, names, choosing) for name in config.best_of}
     beams = {name: selector(name, names, choosing) for name in config.stage_beam}
-    engine = build_engine(config.engine, folder, processor, getattr(torch, config.dtype), seed=config.seed)
+    engine = build_engine(
+        config.engine, folder, processor, getattr(torch, config.model.dtype), seed=config.seed
+    )
     stack.enter_context(closing(engine))
     return Methods(config, engine, processor, router, best_of, beams)
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from core.rows import read_rows
 from core.statistics import mean_by_row, mean_reward, paired_difference
 from inference.config import InferenceConfig
@@ -28,7 +27,7 @@ from vlm.load import check_checkpoint, load_processor, pixel_limits
 
 
 def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
-    """Answer all rows, write `answers.jsonl` and `inference.json` to `config.output`, print one table.
+    """Answer all rows, write `answers.jsonl` and `inference.json` to `config.output_dir`, print one table.
 
     Returns what inference.json holds: `settings`, and `methods` {name: {"reward", "in_grammar", "tokens", "unscored", "tasks",
     "difference"}} of `summarise`. `show`: progress bar and table.
@@ -36,20 +35,14 @@ def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
     Raises:
         CheckpointError, RowError, RewardDataError, PluginError: an input is wrong; raised before any engine starts.
     """
-    folder = check_checkpoint(config.model)
-    processor = load_processor(
-        folder,
-        min_pixels=config.min_pixels,
-        max_pixels=config.max_pixels,
-        video_min_pixels=config.video_min_pixels,
-        video_max_pixels=config.video_max_pixels,
-    )
+    folder = check_checkpoint(config.model.path)
+    processor = load_processor(config.model)
     limits = pixel_limits(processor)
     check_pixel_limits(config.rewards, limits)
     if config.selection_rewards:
         check_pixel_limits(config.selection_rewards, limits)
     rows = with_model_limits(read_rows(config.rows, limit=config.limit), limits)
-    output = Path(config.output)
+    output = Path(config.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     with ExitStack() as stack:

@@ -85,7 +85,7 @@ def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None 
     phase(5, "Evaluation: the untrained, the SFT and the RL model answer the same held-out rows")
     run("evaluate.py", f"--config={CONFIGS / 'eval_demo.yaml'}", f"checkpoints.untrained={untrained}",
         f"checkpoints.sft={models['sft']}", f"checkpoints.rl={models['grpo']}",
-        f"rows={data / 'test.jsonl'}", f"output={out / 'eval'}", *extra["eval"])  # fmt: skip
+        f"rows={data / 'test.jsonl'}", f"output_dir={out / 'eval'}", *extra["eval"])  # fmt: skip
 
     phase(6, "Report")
     for name in ("metrics.jsonl", "rollouts.jsonl"):

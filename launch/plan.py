@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from core.config import dump, load_config, read_yaml
 from core.errors import LaunchError
 from core.rows import Row, RowError, read_rows

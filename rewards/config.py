@@ -15,15 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from core.config import Section
 from rewards.errors import PluginError
 
 
-class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a field, beside **kwargs
+class FunctionConfig(Section):  # type: ignore[no-redef]  # `kwargs` is a field, beside **kwargs
     """One reward function of one task. Other keys are passed to the function as keyword arguments."""
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     function: str
     """Short name of a built-in, dotted path `package.module:function`, file `path/to/file.py:function`, or the
@@ -86,10 +87,10 @@ class FunctionConfig(BaseModel):  # type: ignore[no-redef]  # `kwargs` is a fiel
         return str(remote) if remote else self.function.replace(":", ".").rsplit(".", 1)[-1]
 
 
-class RewardsConfig(BaseModel):
+class RewardsConfig(Section):
     """Rewards of a run, routed by the rows' `task`."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     grammar: Literal["stages", "think", "none"] = "stages"
     """`stages`: completions must follow the stage grammar, and functions read only the conclusion; a text that

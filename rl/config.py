@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from core.config import Section
 from core.files.paths import PathText
 from core.training.optimizer import OptimizerConfig
 from core.training.precision import training_precision
@@ -18,11 +19,7 @@ from vlm.checkpoint import hidden_size
 from vlm.load import ModelConfig
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class PromptsConfig(_Section):
+class PromptsConfig(Section):
     """Which rows are trained on."""
 
     rows: PathText
@@ -39,7 +36,7 @@ class PromptsConfig(_Section):
     during the run (files that have changed). Above it the run stops."""
 
 
-class RolloutConfig(_Section):
+class RolloutConfig(Section):
     """How much is generated per step. Temperature is the only shaping of the distribution (docs/algorithm.md)."""
 
     prompts_per_step: int = Field(default=32, ge=1)
@@ -55,7 +52,7 @@ class RolloutConfig(_Section):
     call. The rewards are the same (rl/scoring.py)."""
 
 
-class SamplingConfig(_Section):
+class SamplingConfig(Section):
     """Which prompts fill a step; everything stays on-policy (rl/prompts/sampling.py)."""
 
     dynamic: bool = False
@@ -68,7 +65,7 @@ class SamplingConfig(_Section):
     0.1); 0: no pool."""
 
 
-class ChecksConfig(_Section):
+class ChecksConfig(Section):
     """Limits of the gap between the engine's and the trainer's log-probs; null: by dtype (`rl.checks.GapLimits`)."""
 
     max_mean_gap: float | None = Field(default=None, gt=0)
@@ -86,7 +83,7 @@ class ChecksConfig(_Section):
     """Tokens of each process on which the gap is measured where no group has a signal, and rounding in the first step."""
 
 
-class TimeoutsConfig(_Section):
+class TimeoutsConfig(Section):
     """When a run that hangs is ended, with an error that names rank and operation (core/processes/watchdog.py)."""
 
     exchange_s: float = Field(default=1800, gt=0)
@@ -96,7 +93,7 @@ class TimeoutsConfig(_Section):
     """Longest call of the rollout engine: its start, a round of generation, a sync; also of scoring a round."""
 
 
-class GRPOConfig(_Section):
+class GRPOConfig(Section):
     """Fully on-policy GRPO: every step samples from the current weights and takes exactly one optimizer step at them."""
 
     PRECISION_SETTING: ClassVar[str] = "model.dtype"

@@ -26,7 +26,6 @@ from typing import Any
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from core.files.lock import locked
 from core.files.run_folder import begin
 from core.metrics import Metric, same

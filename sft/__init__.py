@@ -1,3 +1,1 @@
 """Supervised fine-tuning on structured traces, on TRL's SFTTrainer."""
-
-import vlm  # noqa: F401  adapts torchvision to a CPU torch, before transformers and TRL import it

@@ -24,7 +24,6 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-import vlm  # noqa: F401  adapts torch's companions before transformers imports them
 from core.files.disk import disk_explained
 from core.files.jsonl import append
 from core.files.lock import locked

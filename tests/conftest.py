@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import vlm  # noqa: F401  adapts torchvision and torchaudio to a CPU torch first
+from core.torch_companions import adapt_torch_companions
 
+adapt_torch_companions()  # before a test module imports torchvision
 REPOSITORY = Path(__file__).parents[1]
 
 

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
+from core.config import Section
 from core.files.paths import PathText
 from vlm.checkpoint import CheckpointError, check_tokenizer, read_config, resolve_checkpoint, weight_files
 from vlm.lora import LoraSettings, add_lora
@@ -28,56 +29,25 @@ MODEL_TYPE = "qwen2_5_vl"
 _MIN_AREA = 28 * 28  # pixels: one visual token
 
 
-class ModelConfig(BaseModel):
-    """Which model, how it is loaded, which parts train, and the limits on image size."""
+class LoadingConfig(Section):
+    """How a checkpoint is loaded: the type of its weights, and the limits on image size."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    path: PathText = Field(
-        description="Folder of a Qwen2_5_VLForConditionalGeneration checkpoint (as `python -m vlm.assemble`, SFT and"
-        " GRPO write it), or a Hub id that is already in the local Hugging Face cache."
-    )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32",
-        description="Type of the loaded weights. Steps at learning rates near 1e-6 are lost in bfloat16 weights, so the"
-        " optimiser keeps float32 master weights: DeepSpeed's, or the project's own (core/training/master_weights.py)."
-        " float16 is for evaluation and inference, not for training.",
-    )
-    trainable: Preset = Field(
-        "all",
-        description="Which parts to train: projector, vision+projector, language or all (see vlm/parts.py).",
-    )
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        "sdpa",
-        description="Attention implementation of transformers; flash_attention_2 needs that package and a GPU.",
-    )
-    gradient_checkpointing: bool = Field(
-        False,
-        description="Recompute activations in the backward pass: takes about a third more time and far less memory.",
-    )
-    lora: LoraSettings | None = Field(
-        None,
-        description="Train low-rank adapters instead of full weights (vlm/lora.py); null trains full weights.",
-    )
-    min_pixels: int | None = Field(
-        None,
-        ge=_MIN_AREA,
-        description="Images with a smaller area, in pixels, are enlarged; null: the checkpoint's own limit.",
-    )
-    max_pixels: int | None = Field(
-        None,
-        ge=_MIN_AREA,
-        description="Images with a larger area, in pixels, are shrunk; null: the checkpoint's own limit.",
-    )
-    video_min_pixels: int | None = Field(
-        None, ge=_MIN_AREA, description="The same for one frame of a video; null: the checkpoint's."
-    )
-    video_max_pixels: int | None = Field(
-        None, ge=_MIN_AREA, description="The same for one frame of a video; null: the checkpoint's."
-    )
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the loaded weights. Steps at learning rates near 1e-6 are lost in bfloat16 weights, so the optimizer keeps
+    float32 master weights: DeepSpeed's, or our own (core/training/master_weights.py). float16 is for evaluation and
+    inference, not for training."""
+    min_pixels: int | None = Field(None, ge=_MIN_AREA)
+    """Images with a smaller area, in pixels, are enlarged; null: the checkpoint's own limit. All limits must be what
+    training used."""
+    max_pixels: int | None = Field(None, ge=_MIN_AREA)
+    """Images with a larger area, in pixels, are shrunk; null: the checkpoint's own limit."""
+    video_min_pixels: int | None = Field(None, ge=_MIN_AREA)
+    """The same for one frame of a video; null: the checkpoint's."""
+    video_max_pixels: int | None = Field(None, ge=_MIN_AREA)
+    """The same for one frame of a video; null: the checkpoint's."""
 
     @model_validator(mode="after")
-    def _limits_in_order(self) -> ModelConfig:
+    def _limits_in_order(self) -> LoadingConfig:
         for kind, low, high in (
             ("", self.min_pixels, self.max_pixels),
             ("video_", self.video_min_pixels, self.video_max_pixels),
@@ -85,6 +55,35 @@ class ModelConfig(BaseModel):
             if low is not None and high is not None and low > high:
                 raise ValueError(f"{kind}min_pixels ({low}) is larger than {kind}max_pixels ({high})")
         return self
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """The pixel limits, as `load_processor` takes them."""
+        names = ("min_pixels", "max_pixels", "video_min_pixels", "video_max_pixels")
+        return {name: getattr(self, name) for name in names}
+
+
+class _Path(Section):
+    path: PathText
+    """Folder of a Qwen2_5_VLForConditionalGeneration checkpoint (as `python -m vlm.assemble`, SFT and GRPO write it), or
+    a Hub id that is already in the local Hugging Face cache."""
+
+
+class CheckpointConfig(LoadingConfig, _Path):  # fields come in the order of the bases from the last one on
+    """Which checkpoint, and how it is loaded."""
+
+
+class ModelConfig(CheckpointConfig):
+    """Which model, how it is loaded, the limits on image size, and which parts train."""
+
+    trainable: Preset = "all"
+    """Which parts to train: projector, vision+projector, language or all (see vlm/parts.py)."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention implementation of transformers; flash_attention_2 needs that package and a GPU."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: takes about a third more time and far less memory."""
+    lora: LoraSettings | None = None
+    """Train low-rank adapters instead of full weights (vlm/lora.py); null trains full weights."""
 
 
 def check_checkpoint(path: str | Path) -> Path:
@@ -118,7 +117,7 @@ def context_length(path: str | Path) -> int | None:
 
 
 def load_processor(
-    model: ModelConfig | str | Path,
+    model: CheckpointConfig | str | Path,
     *,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
@@ -132,12 +131,12 @@ def load_processor(
     """
     from transformers import Qwen2_5_VLProcessor
 
-    if isinstance(model, ModelConfig):
+    if isinstance(model, CheckpointConfig):
         min_pixels = model.min_pixels if min_pixels is None else min_pixels
         max_pixels = model.max_pixels if max_pixels is None else max_pixels
         video_min_pixels = model.video_min_pixels if video_min_pixels is None else video_min_pixels
         video_max_pixels = model.video_max_pixels if video_max_pixels is None else video_max_pixels
-    folder = resolve_checkpoint(model.path if isinstance(model, ModelConfig) else model)
+    folder = resolve_checkpoint(model.path if isinstance(model, CheckpointConfig) else model)
     check_tokenizer(folder)
     try:
         processor = Qwen2_5_VLProcessor.from_pretrained(folder)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
+
+from core.config import Section
 
 if TYPE_CHECKING:
     import peft
@@ -20,23 +22,17 @@ _LANGUAGE = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(ga
 _VISION = r".*visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(gate|up|down)_proj)"
 
 
-class LoraSettings(BaseModel):
+class LoraSettings(Section):
     """Low-rank adapters instead of full training of the language model (and optionally the ViT)."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    r: int = Field(16, ge=1, description="Rank of the two adapter matrices of each layer.")
-    alpha: int = Field(32, ge=1, description="The adapters' output is scaled by alpha / r.")
-    dropout: float = Field(
-        0.0,
-        ge=0.0,
-        lt=1.0,
-        description="Dropout on the adapters' input. Keep 0 in RL: the trainer's log-probs must be the engine's.",
-    )
-    targets: Literal["language", "all"] = Field(
-        "language",
-        description="'language': linear layers of the language model; 'all': also those of the ViT.",
-    )
+    r: int = Field(16, ge=1)
+    """Rank of the two adapter matrices of each layer."""
+    alpha: int = Field(32, ge=1)
+    """The adapters' output is scaled by alpha / r."""
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Dropout on the adapters' input. Keep 0 in RL: the trainer's log-probs must be the engine's."""
+    targets: Literal["language", "all"] = "language"
+    """'language': linear layers of the language model; 'all': also those of the ViT."""
 
 
 def lora_config(settings: LoraSettings) -> peft.LoraConfig:

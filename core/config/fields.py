@@ -106,7 +106,8 @@ def all_fields(model: type[BaseModel], prefix: str = "", above: tuple[type, ...]
 def _fields_by_kind(kinds: Kinds, prefix: str, field: FieldInfo, above: tuple[type, ...]) -> Iterator[Field]:
     """The field that tells the kinds apart; then what several kinds have alike, once, and the rest with its kinds."""
     default = getattr(_default(field), kinds.field, PydanticUndefined)
-    union = typing.Union[tuple(m.model_fields[kinds.field].annotation for m in kinds.models.values())]  # noqa: UP007
+    tags = tuple(model.model_fields[kinds.field].annotation for model in kinds.models.values())
+    union: Any = typing.Union[tags]  # noqa: UP007
     tag = next(iter(kinds.models.values())).model_fields[kinds.field]
     yield Field(prefix + kinds.field, union, default, tag.description or "")
     merged: dict[tuple[str, str], Field] = {}

@@ -92,6 +92,9 @@ def _explain(model: type[BaseModel], data: Any, path: KeyPath, where: str, mista
         return _unknown_kind(model, path, where, mistake["input"])
     if not path:
         return f"{where}: {message}"
+    if kind in {"model_type", "model_attributes_type"}:
+        keys = [name for m in models(annotation_at(model, path)) for name in m.model_fields]
+        return _unexpected(where, path, f"a section with the keys {', '.join(keys)}", mistake["input"])
     if kind in {"value_error", "assertion_error"}:
         return f"{where}: key '{dotted(path)}': {message}"
     hint = ""

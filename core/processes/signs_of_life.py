@@ -125,7 +125,9 @@ def _connection() -> Any:
 def joined() -> bool:
     """Whether torch.distributed has brought the processes together."""
     distributed = sys.modules.get("torch.distributed")
-    if not hasattr(distributed, "is_initialized"):  # not imported, or not yet to its end
+    if distributed is None or not hasattr(
+        distributed, "is_initialized"
+    ):  # not imported, or not yet to its end
         return False
     return bool(distributed.is_initialized() and "MASTER_PORT" in os.environ)
 
@@ -138,7 +140,7 @@ def ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 

@@ -8,19 +8,18 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
 
+from core.config import Section
 from core.errors import LaunchError
 from core.training.master_weights import MasterAdamW, needs_masters
 
 _DATA_PARALLEL = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
-class OptimizerConfig(BaseModel):
+class OptimizerConfig(Section):
     """AdamW and its schedule."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     learning_rate: float = Field(default=1e-6, gt=0)
     """Peak learning rate, at the end of the warm-up."""

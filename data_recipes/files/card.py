@@ -38,7 +38,7 @@ def write_card(recipe: Recipe, work: Path, last: int, files: list[str]) -> dict[
             before.update(json.loads(decided.read_text(encoding="utf-8")))
     after = read_counts(work, last + 1, recipe.tasks)
     card = describe(recipe, before, after) | {"files": files, "made_by": work.name}
-    out = recipe.output.path
+    out = recipe.output_dir
     for name, head in (("DATA_CARD.md", ""), ("README.md", HUB_HEAD.format(suffix=recipe.output.format))):
         with whole_file(out / name) as file:
             file.write(head + markdown(card))

@@ -182,7 +182,7 @@ def changes(notes: Iterable[tuple[str, State]]) -> list[str]:
 
 def named_inputs(recipe: Any, known: Mapping[str, Any]) -> dict[str, dict[str, State]]:
     """{what it is for: {path: state}} of every file that a recipe reads by its own words. known: the last run's, for digests."""
-    out = recipe.output.path.resolve()
+    out = recipe.output_dir.resolve()
     inputs: dict[str, dict[str, State]] = {}
 
     def enter(label: str, path: Path, *, media: bool) -> None:

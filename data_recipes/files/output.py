@@ -58,7 +58,7 @@ class WriteOutput(PipelineStep):
                     yield row
 
             if output.format == "jsonl":
-                write_rows(rows(), task_file(output.path, rank, world_size))
+                write_rows(rows(), task_file(self.recipe.output_dir, rank, world_size))
             else:
                 spool = spool_file(self.work, self.last, rank)
                 spool.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class WriteOutput(PipelineStep):
     def _kept(self, rank: int, removed: Any, counts: Counter[str]) -> Iterator[Row]:
         """The task's rows, each as often as the mixture says, with their media where they will stay."""
         copies_made: dict[str, str] = {}
-        media = self.recipe.output.path / "media"
+        media = self.recipe.output_dir / "media"
         store = self.work.parent / "media"  # what came as bytes has no other place to stay
         with Verdicts.opened(verdicts_file(self.work, self.last)) as verdicts:
             for position, row in read_stage(self.work, self.last, rank):
@@ -151,7 +151,7 @@ class WriteParquet(PipelineStep):
         spools = [spool_file(self.work, self.last, r) for r in range(world_size)]
         found = (json.loads(s.with_suffix(".types.json").read_text(encoding="utf-8")) for s in spools)
         output = self.recipe.output
-        path = output.path / SHARD.format(rank=rank, tasks=world_size, suffix="parquet")
+        path = self.recipe.output_dir / SHARD.format(rank=rank, tasks=world_size, suffix="parquet")
         path.unlink(missing_ok=True)
         if spools[rank].stat().st_size:  # else it would have no columns, and readers fall over it
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ class Endpoint(Options):
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
     """Not given: the endpoint's own default."""
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Not given: the endpoint's own default."""
     max_tokens: int | None = Field(default=4096, ge=1)
     """Limit of a reply; null leaves it to the endpoint."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ipaddress
 import os
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from core.config import Section
 from rewards.config import FunctionConfig
 
 
-class ServiceConfig(BaseModel):
+class ServiceConfig(Section):
     """A reward service."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     functions: list[FunctionConfig] = Field(min_length=1)
     """Functions to serve, each under its `component` name or else its own. Clients set the weights."""

@@ -136,8 +136,8 @@ def vllm_server(model_path: Path, log: Path) -> Iterator[VLLMServer]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # vLLM looks at the model's class in child processes, and each needs `import vlm` before torchvision
-    (log.parent / "sitecustomize.py").write_text("import vlm\n")
+    # vLLM looks at the model's class in child processes, and each needs `import core` before torchvision
+    (log.parent / "sitecustomize.py").write_text("import core\n")
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(model_path), "--served-model-name", "tiny"),

@@ -42,13 +42,7 @@ def test_every_record_of_odd_videos_is_a_row_a_rejection_or_a_named_removal(tmp_
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     sources = [{"name": "s", "format": "rows", "path": str(tmp_path / "rows.jsonl")}]
     out = tmp_path / "out"
-    recipe = {
-        "name": "t",
-        "sources": sources,
-        "operations": ["dedup"],
-        "output": {"path": str(out)},
-        "tasks": 1,
-    }
+    recipe = {"name": "t", "sources": sources, "operations": ["dedup"], "output_dir": str(out), "tasks": 1}
     run_recipe(Recipe.model_validate(recipe | {"workers": 1}), say=lambda line: None)
     gone = [
         json.loads(line)

@@ -28,13 +28,7 @@ class Made:
 
     def __init__(self, source: Path, out: Path, kind: str = "rows", **fields):
         sources = [{"name": "made", "format": kind, "path": str(source), **fields.pop("of_source", {})}]
-        self.fields = {
-            "name": "t",
-            "tasks": 3,
-            "workers": 1,
-            "sources": sources,
-            "output": {"path": str(out)},
-        }
+        self.fields = {"name": "t", "tasks": 3, "workers": 1, "sources": sources, "output_dir": str(out)}
         self.fields |= fields
         self.out, self.said = out, ""
 
@@ -252,7 +246,7 @@ def test_another_version_of_the_code_makes_the_rows_again(source, tmp_path, monk
 
 def test_copied_media_or_shards_that_went_missing_are_made_again(source, tmp_path):
     out = tmp_path / "out"
-    made = Made(source, out, output={"path": str(out), "media": "copy"})
+    made = Made(source, out, output_dir=str(out), output={"media": "copy"})
     made.run()
     shutil.rmtree(out / "media")
     assert made.run()["rows"] == 60 and "is gone" in made.said
@@ -304,7 +298,7 @@ def test_what_is_added_after_a_kill_is_read(tmp_path, what):
         hidden = hide(second, images_of(second))
     file = tmp_path / "r.yaml"
     file.write_text(
-        f"name: killed\ntasks: 12\nworkers: 1\noutput: {{path: {out}}}\n"
+        f"name: killed\ntasks: 12\nworkers: 1\noutput_dir: {out}\n"
         f"sources: [{{name: made, format: rows, path: {tmp_path / 'data'}}}]\n"
     )
     process = subprocess.Popen(

@@ -11,7 +11,7 @@ BASE = """
 name: t
 sources:
   - {name: a, format: rows, path: a.jsonl}
-output: {path: out}
+output_dir: out
 """
 
 
@@ -46,6 +46,6 @@ def test_mistakes_are_named(tmp_path, text, message):
 
 def test_the_digest_is_of_what_is_made_alone(tmp_path):
     digest = read(tmp_path, BASE).digest()
-    assert read(tmp_path, BASE, "workers=7", "output.path=elsewhere").digest() == digest
+    assert read(tmp_path, BASE, "workers=7", "output_dir=elsewhere").digest() == digest
     for change in ("seed=1", "tasks=2", "sources.0.limit=3", "output.format=parquet", "operations=[dedup]"):
         assert read(tmp_path, BASE, change).digest() != digest, change

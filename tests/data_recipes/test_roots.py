@@ -39,7 +39,8 @@ def run(tmp_path: Path, image: str, kind: str = "sharegpt", **source) -> list[di
     values = {
         "name": "t",
         "sources": sources,
-        "output": {"path": str(tmp_path / "out"), "media": "copy"},
+        "output_dir": str(tmp_path / "out"),
+        "output": {"media": "copy"},
         "tasks": 1,
     }
     run_recipe(Recipe.model_validate(values | {"workers": 1}), say=lambda line: None)
@@ -90,13 +91,7 @@ def test_links_of_a_hubs_cache_stay_in_its_entry(tmp_path):
     turns = [{"from": "human", "value": "<image>Name it."}, {"from": "gpt", "value": "A cat."}]
     (snapshot / "rows.jsonl").write_text(json.dumps({"conversations": turns, "images": ["a.png"]}) + "\n")
     sources = [{"name": "s", "format": "sharegpt", "path": str(snapshot / "rows.jsonl")}]
-    values = {
-        "name": "t",
-        "sources": sources,
-        "output": {"path": str(tmp_path / "out")},
-        "tasks": 1,
-        "workers": 1,
-    }
+    values = {"name": "t", "sources": sources, "output_dir": str(tmp_path / "out"), "tasks": 1, "workers": 1}
     run_recipe(Recipe.model_validate(values), say=lambda line: None)
     assert len(read_rows(tmp_path / "out")) == 1
 
@@ -112,12 +107,6 @@ def test_nothing_left_says_why(private, tmp_path):
     }
     (folder / "rows.jsonl").write_text(json.dumps(row | {"answer": {"value": "2"}}) + "\n")
     sources = [{"name": "s", "format": "rows", "path": str(folder / "rows.jsonl")}]
-    values = {
-        "name": "t",
-        "sources": sources,
-        "output": {"path": str(tmp_path / "out")},
-        "tasks": 1,
-        "workers": 1,
-    }
+    values = {"name": "t", "sources": sources, "output_dir": str(tmp_path / "out"), "tasks": 1, "workers": 1}
     with pytest.raises(RecipeError, match="no row is left"):
         run_recipe(Recipe.model_validate(values | {"strict": False}), say=lambda line: None)

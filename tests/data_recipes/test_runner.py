@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 def recipe(source: Path, out: Path, **fields) -> Recipe:
     sources = [{"name": "made", "format": "rows", "path": str(source)}]
-    values = {"name": "t", "tasks": 1, "sources": sources, "output": {"path": str(out)}}
+    values = {"name": "t", "tasks": 1, "sources": sources, "output_dir": str(out)}
     return Recipe.model_validate(values | fields)
 
 
@@ -158,7 +158,7 @@ def test_shards_of_an_earlier_recipe_do_not_stay(source, tmp_path):
 
 def test_lengths_are_in_tokens_of_a_given_tokenizer(source, tmp_path):
     model = build_tiny_vlm(tmp_path / "model", ["Question 0 1 2 3 4 5 6 7 8 9?"] * 5, layers=1)
-    card = run(source, tmp_path / "out", output={"path": str(tmp_path / "out"), "tokenizer": str(model)})
+    card = run(source, tmp_path / "out", output_dir=str(tmp_path / "out"), output={"tokenizer": str(model)})
     assert card["unit_of_length"] == "tokens"
     # "Question", a space, one token per digit, "?"
     assert card["prompt_length"] == {"0%": 4, "10%": 4, "50%": 5, "90%": 5, "100%": 5}
@@ -166,7 +166,7 @@ def test_lengths_are_in_tokens_of_a_given_tokenizer(source, tmp_path):
 
 
 def test_copied_media_travel_with_the_output(source, tmp_path):
-    run(source, tmp_path / "out", output={"path": str(tmp_path / "out"), "media": "copy"})
+    run(source, tmp_path / "out", output_dir=str(tmp_path / "out"), output={"media": "copy"})
     moved = (tmp_path / "out").rename(tmp_path / "elsewhere")
     rows = read_rows(moved)
     assert all(Path(row["images"][0]).is_relative_to(moved / "media") for row in rows)
@@ -174,8 +174,8 @@ def test_copied_media_travel_with_the_output(source, tmp_path):
 
 def test_parquet_with_embedded_media_reads_back_as_the_same_rows(source, tmp_path):
     run(source, tmp_path / "jsonl")
-    out = {"path": str(tmp_path / "parquet"), "format": "parquet", "media": "embed"}
-    run(source, tmp_path / "parquet", output=out, tasks=2)
+    out = {"format": "parquet", "media": "embed"}
+    run(source, tmp_path / "parquet", output_dir=str(tmp_path / "parquet"), output=out, tasks=2)
     expected = {row["id"]: row for row in read_rows(tmp_path / "jsonl")}
     rows = read_rows(tmp_path / "parquet")
     assert len(rows) == 60
@@ -186,8 +186,8 @@ def test_parquet_with_embedded_media_reads_back_as_the_same_rows(source, tmp_pat
 
 
 def test_bytes_inside_a_source_become_files(source, tmp_path, monkeypatch):
-    out = {"path": str(tmp_path / "parquet"), "format": "parquet", "media": "embed"}
-    run(source, tmp_path / "parquet", output=out)
+    out = {"format": "parquet", "media": "embed"}
+    run(source, tmp_path / "parquet", output_dir=str(tmp_path / "parquet"), output=out)
     monkeypatch.chdir(tmp_path)  # recipes mostly name folders from where they are run
     run(Path("parquet"), Path("again"))
     rows = read_rows(tmp_path / "again")
@@ -203,7 +203,7 @@ def command(file: Path, *more: str) -> list[str]:
 
 def write_recipe(path: Path, source: Path, out: Path, tasks: int) -> Path:
     path.write_text(
-        f"name: killed\ntasks: {tasks}\nworkers: 2\nmixture: {{caps: {{math: 30}}}}\noutput: {{path: {out}}}\n"
+        f"name: killed\ntasks: {tasks}\nworkers: 2\nmixture: {{caps: {{math: 30}}}}\noutput_dir: {out}\n"
         f"sources: [{{name: made, format: rows, path: {source}}}]\noperations: [dedup]\n"
     )
     return path

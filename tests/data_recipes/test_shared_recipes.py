@@ -40,7 +40,7 @@ def make(name: str, out: Path, shared_data: Path, *overrides: str) -> list[Row]:
     recipe = (CONFIGS / name).read_text().replace("../shared/data", str(shared_data))
     file = out.parent / name
     file.write_text(recipe)
-    call("-m", "data_recipes", "run", file, f"output.path={out}", *overrides)
+    call("-m", "data_recipes", "run", file, f"output_dir={out}", *overrides)
     return read_rows(out)
 
 

@@ -32,7 +32,7 @@ def config_for(bench: Bench, output: Path, **changes) -> EvaluationConfig:
         "checkpoints": {"untrained": str(bench.one), "sft": str(bench.two), "rl": str(bench.wider)},
         "rows": str(bench.rows),
         "rewards": {"grammar": "none", "tasks": dict.fromkeys(TASKS, LETTERS)},
-        "output": str(output),
+        "output_dir": str(output),
         "max_tokens": 12,
         "samples": SAMPLES,
         "batch_rows": 8,

@@ -23,10 +23,10 @@ def settings(bench, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("inference")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bench.rows))
     return {
-        "model": str(bench.path),
+        "model": {"path": str(bench.path)},
         "rows": str(folder / "rows.jsonl"),
         "rewards": {"tasks": {"math": "math"}},
-        "output": str(folder / "out"),
+        "output_dir": str(folder / "out"),
         "candidates": 3,
         "max_tokens": 60,
         "batch_rows": 5,
@@ -39,7 +39,7 @@ def ran(settings) -> tuple[dict, list[dict]]:
     config = InferenceConfig.model_validate(settings)
     result = run(config, show=False)
     return result, [
-        json.loads(line) for line in Path(settings["output"], "answers.jsonl").read_text().splitlines()
+        json.loads(line) for line in Path(settings["output_dir"], "answers.jsonl").read_text().splitlines()
     ]
 
 
@@ -69,7 +69,7 @@ def test_best_of_n_is_one_of_the_sampled_answers_and_pass_at_n_is_their_best(ran
 
 
 def test_the_command_prints_the_table_and_says_that_pass_at_n_is_no_result(settings, tmp_path, capsys):
-    config = InferenceConfig.model_validate(settings | {"limit": 2, "output": str(tmp_path / "out")})
+    config = InferenceConfig.model_validate(settings | {"limit": 2, "output_dir": str(tmp_path / "out")})
     (tmp_path / "c.yaml").write_text(dump(config))
     main(["--config", str(tmp_path / "c.yaml"), "--dry-run"])
     assert not (tmp_path / "out").exists()
@@ -86,7 +86,12 @@ def test_selection_rewards_choose_and_rewards_score(settings, tmp_path):
         "def longest(completion, answer, **row):\n    return min(1.0, len(completion) / 1000)\nlongest.whole_text = True\n"
     )
     chosen = {"tasks": {"math": {"function": f"{tmp_path}/longest.py:longest", "isolate": False}}}
-    changes = {"output": str(tmp_path), "best_of": ["reward"], "stage_beam": [], "selection_rewards": chosen}
+    changes = {
+        "output_dir": str(tmp_path),
+        "best_of": ["reward"],
+        "stage_beam": [],
+        "selection_rewards": chosen,
+    }
     result = run(InferenceConfig.model_validate(settings | changes), show=False)
     assert "upper bound" not in plain(result)
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]

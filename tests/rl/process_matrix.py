@@ -24,7 +24,6 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import set_seed
 from torch import Tensor
 
-import vlm  # noqa: F401
 from core.processes.exchange import alone, gathered, summed
 from core.training.finite import SkippedSteps
 from core.training.optimizer import optimizer_for, prepare

@@ -450,7 +450,6 @@ def test_command_line_assembles_and_reports_errors_in_one_line(made, vision, tmp
 
 _PEAK = """
 import sys
-import vlm
 from vlm.assemble import assemble
 
 def status(field):

@@ -17,7 +17,6 @@ os.environ |= {
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
 
-import vlm  # noqa: F401  adapts torchvision to a CPU torch
 
 IMAGE_SIZE = (84, 56)  # pixels: 3 x 2 visual tokens
 
@@ -39,7 +38,7 @@ def probe(folder: str) -> list[dict]:
     from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
     from vllm.platforms import current_platform
 
-    # vLLM would look at the class in a child process, which takes seconds and does not import vlm
+    # vLLM would look at the class in a child process, which takes seconds and does not import core
     ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)
     type(current_platform).simple_compile_backend = "eager"  # not worth compiling the sampler here
     template = AutoProcessor.from_pretrained(folder).apply_chat_template

@@ -14,8 +14,8 @@ from sft.config import SFTConfig
 PATHS = {
     SFTConfig: ["model.path", "data.train", "data.eval", "output_dir", "resume", "deepspeed"],
     GRPOConfig: ["model.path", "prompts.rows", "output_dir", "resume"],
-    EvaluationConfig: ["checkpoints.a", "rows", "output"],
-    InferenceConfig: ["model", "rows", "output"],
+    EvaluationConfig: ["checkpoints.a", "rows", "output_dir"],
+    InferenceConfig: ["model.path", "rows", "output_dir"],
 }
 
 
@@ -38,4 +38,4 @@ def test_in_recipes(monkeypatch):
     source = Source(name="a", format="sharegpt", path="~/a.json", options={"dataset_info": "~/info.json"})
     assert str(source.path) == "/home/ann/a.json"
     assert str(source.typed_options.dataset_info) == "/home/ann/info.json"
-    assert str(Output(path="~/out").path) == "/home/ann/out"
+    assert str(Output(tokenizer="~/tok").tokenizer) == "/home/ann/tok"

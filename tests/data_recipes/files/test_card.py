@@ -37,7 +37,7 @@ def test_a_teachers_acceptance_rate_stands_beside_its_counts():
             "name": "t",
             "sources": [{"name": "a", "format": "rows", "path": "a.jsonl"}],
             "operations": [{"traces": {"teacher": endpoint}}],
-            "output": {"path": "out"},
+            "output_dir": "out",
         }
     )
     counts = Counter({"traces/asked": 8, "traces/accepted": 6, "traces/teacher/cost": 2, "records/a": 9})

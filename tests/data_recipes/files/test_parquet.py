@@ -94,8 +94,15 @@ def test_more_shards_than_rows_are_read_by_datasets(output, tmp_path):
             more = {"score": i} if i % 3 else {"note": "x", "score": 0.5}
             file.write(json.dumps(row | (more if output == "parquet" else {})) + "\n")
     sources = [{"name": "s", "format": "rows", "path": str(tmp_path / "rows.jsonl")}]
-    out = {"path": str(tmp_path / "out"), "format": output}
-    recipe = {"name": "t", "sources": sources, "output": out, "tasks": 16, "workers": 1}
+    out = {"format": output}
+    recipe = {
+        "name": "t",
+        "sources": sources,
+        "output_dir": str(tmp_path / "out"),
+        "output": out,
+        "tasks": 16,
+        "workers": 1,
+    }
     run_recipe(Recipe.model_validate(recipe), say=lambda line: None)
     assert len(list((tmp_path / "out").glob("rows-*"))) == (12 if output == "parquet" else 1)
     for name in (str(tmp_path / "out"), None):

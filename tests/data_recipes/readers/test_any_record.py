@@ -348,7 +348,8 @@ def run(kind: str, path: Path, options: dict, out: Path, **output) -> tuple[dict
     mistakes = {
         "name": "t",
         "sources": [source],
-        "output": {"path": str(out), **output},
+        "output_dir": str(out),
+        "output": output,
         "tasks": 1,
         "workers": 1,
     }

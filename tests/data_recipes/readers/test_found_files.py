@@ -350,8 +350,15 @@ def test_what_a_recipe_wrote_is_recognised(folder):
     write(folder / "rows.jsonl", row)
     for output in ("jsonl", "parquet"):
         sources = [{"name": "s", "format": "rows", "path": str(folder / "rows.jsonl")}]
-        out = {"path": str(folder / output), "format": output}
-        recipe = {"name": "t", "sources": sources, "output": out, "tasks": 2, "workers": 1}
+        out = {"format": output}
+        recipe = {
+            "name": "t",
+            "sources": sources,
+            "output_dir": str(folder / output),
+            "output": out,
+            "tasks": 2,
+            "workers": 1,
+        }
         run_recipe(Recipe.model_validate(recipe), say=lambda line: None)
         assert ": rows: Onsight's own rows" in told(folder / output)
         assert "1 records; 1 good rows (math 1)" in told(folder / output)

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-import vlm  # noqa: F401
 from data_recipes.readers import FORMATS
 from data_recipes.synthetic import counting, search
 from data_recipes.synthetic.figures import Figure, background, figure_mask, paint

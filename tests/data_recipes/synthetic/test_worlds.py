@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import vlm  # noqa: F401
 from core.rows import check_row
 from data_recipes.checks.validate import Validation, make_check
 from data_recipes.readers import FORMATS

@@ -43,7 +43,7 @@ def recipe(source: Path, out: Path, url: str, **fields) -> dict:
         "name": "t",
         "sources": [{"name": "made", "format": "rows", "path": str(source)}],
         "operations": [{"traces": traces}],
-        "output": {"path": str(out)},
+        "output_dir": str(out),
         "tasks": 2,
         "workers": 2,
     } | fields
@@ -52,7 +52,7 @@ def recipe(source: Path, out: Path, url: str, **fields) -> dict:
 def run(fields: dict) -> dict:
     made = Recipe.model_validate(fields)
     run_recipe(made, say=lambda line: None)
-    return json.loads((made.output.path / "data_card.json").read_text())
+    return json.loads((made.output_dir / "data_card.json").read_text())
 
 
 def expected(count: int) -> set[str]:

@@ -18,7 +18,6 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-import vlm  # noqa: F401
 from vlm.inputs import Encoded
 from vlm.packed.forward import causal_lm_of, packed_forward
 from vlm.packed.layout import DummyMedia

@@ -4,7 +4,8 @@ PyPI's wheels of the three are compiled against CUDA torch, so with a CPU torch 
 `import torchvision` raises "operator torchvision::nms does not exist", the other two an OSError. transformers and vLLM
 import all three. No torchvision operator is used here, so it is enough to declare the schemas of the two that its import
 needs. Audio is not used and videos are decoded by PyAV, so the other two are hidden as if not installed. CPU builds
-(version `…+cpu`) are left alone. Child processes need the same: they import `vlm` first.
+(version `…+cpu`) are left alone. Importing core, vlm or engines is enough, also in a
+child process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _TORCHVISION_OPS = ("nms", "qnms")
 
 
 class _DeclareOpsFirst(importlib.abc.MetaPathFinder):
-    """Declares the operators at the first import of torchvision, so that importing `vlm` does not import torch."""
+    """Declares the operators at the first import of torchvision, so that adapting does not import torch."""
 
     library = None  # torch.library.Library; the declarations are dropped when it is deleted
 
