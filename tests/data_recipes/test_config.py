@@ -31,8 +31,9 @@ def read(tmp_path, text: str, *overrides: str) -> Recipe:
         (BASE + "operations: [dedupe]", r"operations\[0\]: operation 'dedupe', did you mean 'dedup'\?"),
         (BASE + "operations: [{dedup: {thresold: 1}}]", r"operations\[0\].dedup: thresold: Extra inputs"),
         (BASE + "mixture: {weights: {source: {b: 2}}}", r"unknown source in mixture.weights.source 'b'"),
+        (BASE + "output: {path: out}", r"yaml:5: key 'output.path' is now called 'output_dir'"),
         (BASE + "mixtur: {}", r"did you mean 'mixture'\?"),
-        (BASE.replace("path: out", "path: out, media: embed"), r"media: embed needs format: parquet"),
+        (BASE + "output: {media: embed}", r"media: embed needs format: parquet"),
         (
             BASE.replace("path: a.jsonl}", "path: a.jsonl}\n  - {name: a, format: rows, path: b.jsonl}"),
             r"expected unique names, got 'a' 2 times",
