@@ -40,7 +40,7 @@ def start_vllm(
     from vllm import LLM, ModelRegistry
     from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
-    # vLLM would inspect the class in a child process, which takes seconds and lacks what `import vlm` adapts.
+    # vLLM would inspect the class in a child process, which takes seconds and does not import `core`.
     ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)
     return LLM(**_arguments(config, model_path, processor, dtype, seed, on_cpu))
 
