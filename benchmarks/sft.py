@@ -2,8 +2,9 @@
 
     python -m benchmarks.sft [--repeats 5] [--threads 2] [--images 8]
 
-Random Qwen2.5-VL of about 40 M parameters, float32, no gradient checkpointing; rows of one image (100 to 256 visual
-tokens), a question and a structured trace as the answer. Two sets: one question about each of 8 images, five about each
+Random Qwen2.5-VL of about 40 M parameters, float32, no gradient checkpointing; the vision tower takes as large a share of
+the computation as in Qwen2.5-VL-3B, the LM head a larger one. Rows of one image (64 to 400 visual tokens, as images of
+their own sizes give), a question and a structured trace as the answer. Two sets: one question about each of 8 images, five about each
 of 2. TRL gets them as prompt-completion rows (`DataCollatorForVisionLanguageModeling`, `max_length=None`, loss on
 completions alone), all in one batch; ours are encoded and packed as `sft.py` does it. An update is forward and backward;
 the optimizer's step is the same for both. Both sides run in turn in one process; times are medians. Peak memory counts
@@ -44,11 +45,11 @@ from sft.packing import micro_batches
 from vlm.packed.forward import packed_forward
 from vlm.tiny import build_processor, build_tokenizer
 
-SIDES = (280, 336, 392, 448)
+SIDES = (224, 336, 448, 560)
 """Pixels of the square images, in turn."""
 WORDS = ("find", "the", "red", "box")
 """Each of them is one token behind a blank."""
-QUESTION_WORDS, TRACE_WORDS = (12, 40), (10, 60)
+QUESTION_WORDS, TRACE_WORDS = (12, 40), (4, 20)
 """Fewest and most words of a question, and of each of the four stages of a trace."""
 
 
@@ -63,10 +64,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    tags = [f"<{stage}></{stage}>" for stage in STAGES]
-    processor = build_processor(build_tokenizer([" ".join(WORDS), *tags]), max_visual_tokens=1024)
-    processor.tokens_per_second = 2
-    model = random_model(processor.tokenizer).train()
+    processor = make_processor()
+    model = random_model(processor.tokenizer, vision_depth=4).train()
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.1f} M parameters")
     trainer = trl_trainer(model, processor)
@@ -82,6 +81,13 @@ def main() -> None:
         "machine": platform.machine(),
     }
     print(json.dumps(report))
+
+
+def make_processor() -> Any:
+    tags = [f"<{stage}></{stage}>" for stage in STAGES]
+    processor = build_processor(build_tokenizer([" ".join(WORDS), *tags]), max_visual_tokens=1024)
+    processor.tokens_per_second = 2
+    return processor
 
 
 def compare(model: nn.Module, processor: Any, trainer: Any, rows: list[Row], repeats: int) -> dict[str, Any]:
