@@ -8,10 +8,18 @@ from pydantic import Discriminator, Field, Tag
 
 from core.config import Section
 
+_KIND = (
+    "vllm: in this process, one engine per rank. transformers: the plain reference, for machines where vLLM cannot be"
+    " installed; as fast for models of a few million parameters (benchmarks/generate.py), but without paged memory, CUDA"
+    " graphs or prompts joining a running batch."
+)
+
 
 class _Engine(Section):
     """What every engine has. Weights are in the trainer's dtype; temperature and length are arguments of each call."""
 
+    kind: Literal["vllm", "transformers"]
+    """Overridden by each kind; here it comes first."""
     max_model_len: int = Field(default=4096, ge=16)
     """Longest prompt plus completion, in tokens (visual tokens included)."""
     max_num_seqs: int = Field(default=256, ge=1)
@@ -27,10 +35,7 @@ class _Engine(Section):
 class VLLMConfig(_Engine):
     """vLLM in the trainer's process, one engine per rank."""
 
-    kind: Literal["vllm"] = "vllm"
-    """vllm: in this process, one engine per rank. transformers: the plain reference, for machines where vLLM cannot be
-    installed; as fast for models of a few million parameters (benchmarks/generate.py), but without paged memory, CUDA graphs
-    or prompts joining a running batch."""
+    kind: Literal["vllm"] = Field(default="vllm", description=_KIND)
     max_num_batched_tokens: int = Field(default=8192, ge=16)
     """Tokens of one forward pass at most, prompts and completions together; also the most visual tokens that are encoded at
     once. Larger is faster until memory is short. At least max_num_seqs; on CPU also at least max_model_len, since prompts
@@ -56,8 +61,7 @@ class VLLMConfig(_Engine):
 class TransformersConfig(_Engine):
     """The reference engine, plain transformers with a KV cache."""
 
-    kind: Literal["transformers"] = "transformers"
-    """See `VLLMConfig.kind`."""
+    kind: Literal["transformers"] = Field(default="transformers", description=_KIND)
 
 
 def _kind(value: Any) -> Any:
