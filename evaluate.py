@@ -19,7 +19,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if dry_run:
         return
     with explained():
-        from evaluation.run import evaluate  # torch and vLLM load only when they are needed
+        from evaluation.run import (
+            evaluate,  # after the config is known to be right: importing torch takes seconds
+        )
 
         evaluate(config)
 

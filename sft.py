@@ -1,7 +1,4 @@
-"""SFT on structured traces.
-
-accelerate launch sft.py --config launch/configs/….yaml [key=value …] [--dry-run]
-"""
+"""SFT on structured traces: `accelerate launch sft.py --config launch/configs/….yaml [key=value …] [--dry-run]`."""
 
 from __future__ import annotations
 
@@ -12,11 +9,12 @@ from sft.config import SFTConfig
 
 def main() -> None:
     config, dry_run = load_config(SFTConfig)
-    if not dry_run:
-        with explained():
-            from sft.loop import train
+    if dry_run:
+        return
+    with explained():
+        from sft.loop import train  # after the config is known to be right: importing torch takes seconds
 
-            train(config)
+        train(config)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.config import load_config
+from core.processes.explained import explained
 from inference.config import InferenceConfig
 
 
@@ -17,9 +18,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     config, dry_run = load_config(InferenceConfig, argv)
     if dry_run:
         return
-    from inference.run import run  # torch and vLLM load only when they are needed
+    with explained():
+        from inference.run import run  # after the config is known to be right: importing torch takes seconds
 
-    run(config)
+        run(config)
 
 
 if __name__ == "__main__":
