@@ -229,11 +229,8 @@ class Campaign:
         while len(statuses) < count:
             pid, status = os.wait()
             statuses[pid] = status
-            if os.waitstatus_to_exitcode(status) not in (
-                0,
-                128 + signal.SIGTERM,
-            ):  # a launcher ends the others too
-                for other in set(children) - set(statuses):
+            if os.waitstatus_to_exitcode(status) not in (0, 128 + signal.SIGTERM):
+                for other in set(children) - set(statuses):  # as a launcher does
                     os.kill(other, signal.SIGKILL)
         return [statuses[child] for child in children]
 

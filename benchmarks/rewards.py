@@ -23,9 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-if (
-    not __package__
-):  # run as a file: its own folder, first on the path, would hide the package of the same name
+if not __package__:  # run as a file: this folder, first on the path, would hide the package `rewards`
     sys.path[0] = str(Path(__file__).parents[1])
 
 from rewards.functions.builtins import BUILTINS

@@ -1,7 +1,7 @@
 """Endpoints for tests: a real vLLM server with a tiny model, and a scripted teacher on a real socket.
 
-The scripted teacher is there because a model that writes good traces does not fit into a test: it speaks the protocol of
-an OpenAI-compatible endpoint over HTTP and plays replies that a script chooses. What is tested against it is our side.
+The scripted teacher is a mock, because a model that writes good traces is too large for a test. It speaks the protocol of an
+OpenAI-compatible endpoint over HTTP and sends replies chosen by a script. Only our side is tested against it.
 """
 
 from __future__ import annotations

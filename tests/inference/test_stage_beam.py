@@ -56,11 +56,8 @@ def test_an_answer_is_one_completion_of_its_prompt_with_the_engines_logprobs(ben
         assert rollout.finish == "stop"
         assert len(rollout.logprobs) == len(rollout.completion_ids) <= 60
     rollout = answer.rollout
-    for at in (
-        0,
-        7,
-        len(rollout.completion_ids) - 1,
-    ):  # greedy log-probs of the same prefix bound the sampled ones
+    for at in (0, 7, len(rollout.completion_ids) - 1):
+        # greedy log-probs of the same prefix bound the sampled ones
         request = Request({"id": "x"}, extend(rollout.prompt, rollout.completion_ids[:at]))
         [step] = bench.engine.generate([request], Sampling(temperature=0, max_tokens=1))
         if step.completion_ids[0] == rollout.completion_ids[at]:

@@ -89,10 +89,8 @@ def test_groups_without_signal_change_nothing(world, tmp_path):
         world,
         tmp_path,
         steps=1,
-        rewards={
-            "grammar": "stages",
-            "tasks": {"digits": "exact_text"},
-        },  # random text is never in the grammar
+        # random text is never in the grammar
+        rewards={"grammar": "stages", "tasks": {"digits": "exact_text"}},
         prompts={"rows": str(_answered(world, tmp_path))},
     )
     train(config)

@@ -113,9 +113,8 @@ def test_two_processes_take_the_steps_of_one(model, one, two, cell):
     assert weights.keys() == weights_of_two.keys()
     step = distance(weights, before)
     assert distance(weights, weights_of_two) <= (0.2 if rounded else 1e-3) * step
-    if (
-        not rounded
-    ):  # Adam turns rounding of a gradient near zero into a step of up to the learning rate, so: the mean
+    # Adam turns rounding errors of gradients near zero into steps of up to the learning rate, so compare means.
+    if not rounded:
         for name, weight in weights.items():
             assert (weight - weights_of_two[name]).abs().mean() < 1e-6, name
 

@@ -340,9 +340,7 @@ def test_a_service_that_stays_away_stops_the_run_with_the_reason_and_leaves_noth
             remote.score(rows(8), ["0"] * 8)
     assert workers
     end = time.monotonic() + 30
-    while any(
-        Path(f"/proc/{pid}").exists() for pid in workers
-    ):  # they end with the service, however it ended
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):  # they must end with the service
         assert time.monotonic() < end, f"workers {workers} outlived the service"
         time.sleep(0.05)
 
