@@ -1,1 +1,1 @@
-"""Supervised fine-tuning on structured traces, on TRL's SFTTrainer."""
+"""Supervised fine-tuning on structured traces: rows about the same media are packed together and share them."""

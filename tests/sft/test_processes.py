@@ -63,14 +63,14 @@ def test_two_processes_train_as_one(tiny, shared_rows, alone, tmp_path, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["DDP", "ZeRO-3"])
-def test_adapters_and_what_trains_beside_them_are_saved_whole_and_go_on(tiny, shared_rows, tmp_path, kind):
-    """Stopped after four of six steps: the weights are those of one process that was not."""
-    changes = RUN | {"model__lora": {"r": 4}, "save_every": 4}
+def test_adapters_and_what_trains_beside_them_are_saved_whole_and_go_on(tiny, shared_rows, tmp_path):
+    """ZeRO-3, where no process has a whole weight; a run of four steps, then of six: the weights are those of one process
+    that took six at once."""
+    changes = RUN | {"model__lora": {"r": 4}, "save_every": 4, "optimizer__schedule": "constant"}
     single = train(tiny, shared_rows, tmp_path / "one", **changes)
     config = settings(tiny, shared_rows, tmp_path / "run", **changes)
-    two(kind, config | {"steps": 4}, tmp_path)
-    two(kind, config | {"resume": "auto"}, tmp_path)
+    two("ZeRO-3", config | {"steps": 4}, tmp_path)
+    two("ZeRO-3", config | {"resume": "auto"}, tmp_path)
     assert_same_weights(single, tmp_path / "run/merged", atol=1e-5, rtol=1e-4)
     for name in ("adapter_model.safetensors", "trained_base.safetensors"):
         assert (tmp_path / "run/adapter" / name).stat().st_size == (
