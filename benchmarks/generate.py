@@ -26,7 +26,7 @@ from PIL import Image
 
 from core.rows import Row
 from engines.build import build_engine
-from engines.config import TransformersConfig, VLLMConfig
+from engines.config import EngineConfig, TransformersConfig, VLLMConfig
 from engines.engine import Engine
 from engines.rollout import Request, Sampling
 from vlm.inputs import encode
@@ -77,7 +77,7 @@ def main() -> None:
         path = build_tiny_vlm(folder, [QUESTION] * 20, hidden=args.hidden, layers=args.layers)
         processor, model = load_processor(path), load_model(path)
         parameters = sum(p.numel() for p in model.parameters())
-        configs = {
+        configs: dict[str, EngineConfig] = {
             "vllm": VLLMConfig(max_model_len=512, threads=args.threads),
             "transformers": TransformersConfig(max_model_len=512),
         }

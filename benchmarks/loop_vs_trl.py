@@ -208,11 +208,12 @@ def run_ours(folder: Path, args: argparse.Namespace, turns: Turns) -> None:
         turns.wait()
         return run
 
-    def log(run: Any, out: Path, metrics: dict[str, Any], *others: Any) -> None:
-        logged(run, out, metrics, *others)
-        phases = {name: metrics[f"seconds/{name}"] for name in ("generate", "reward", "update", "sync")}
+    def log(run: Any, *given: Any) -> dict[str, Any]:
+        record = logged(run, *given)
+        phases = {name: record[f"seconds/{name}"] for name in ("generate", "reward", "update", "sync")}
         parameters = sum(p.numel() for p in run.policy.parameters())
-        turns.done(reward=metrics["reward/mean"], phases=phases, parameters=parameters)
+        turns.done(reward=record["reward/mean"], phases=phases, parameters=parameters)
+        return record
 
     loop.start, loop.log = start, log
     loop.train(config)

@@ -27,7 +27,7 @@ import torch
 from benchmarks.generate import QUESTION, requests
 from benchmarks.reward_isolation import Service
 from engines.build import build_engine
-from engines.config import TransformersConfig, VLLMConfig
+from engines.config import EngineConfig, TransformersConfig, VLLMConfig
 from engines.engine import Engine
 from engines.rollout import Request, Rollout, Sampling
 from rewards.config import RewardsConfig
@@ -78,11 +78,11 @@ def main() -> None:
         path = build_tiny_vlm(Path(folder) / "model", [QUESTION] * 20)
         processor = load_processor(path)
         length = args.tokens + 112
-        config = {
+        configs: dict[str, EngineConfig] = {
             "vllm": VLLMConfig(max_model_len=length, threads=args.threads),
             "transformers": TransformersConfig(max_model_len=length),
-        }[args.engine]
-        engine = build_engine(config, path, processor, device="cpu")
+        }
+        engine = build_engine(configs[args.engine], path, processor, device="cpu")
         file = Path(folder) / "judge.py"
         file.write_text(JUDGE.format(seconds=args.judge_ms / 1000))
         runs: dict[str, list[Run]] = {"after": [], "overlap": []}
