@@ -21,12 +21,13 @@ from data_recipes.files import inputs
 from data_recipes.operations import media_hashes
 from data_recipes.operations.dedup import NearOptions
 from data_recipes.operations.media_hashes import Hashed, Thresholds
+from data_recipes.operations.media_judge import one_thread
 from data_recipes.operations.near import NearIndex
 from data_recipes.operations.text_hashes import question
 from data_recipes.records import Context, Decision, Options, Rejected, SetOperation, Signature
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-INDEX_VERSION = 2  # of what is stored; raise it when hashes change
+INDEX_VERSION = 3  # of what is stored; raise it when hashes change
 
 
 class Benchmark(Options):
@@ -61,6 +62,7 @@ def decide(
     paths = [_index(benchmark, options, context) for benchmark in options.benchmarks]
     indices = [NearIndex(path) for path in paths]
     limits = options.thresholds()
+    threads = one_thread()
     try:
         for signature in signatures():
             hashed = media_hashes.unpack(signature.data)
@@ -73,6 +75,7 @@ def decide(
                     yield Decision(signature.id, f"benchmark_{kind}", f"near-duplicate of {where}: {reason}")
                     break
     finally:
+        threads.restore_original_limits()
         for index in indices:
             index.close()
 
@@ -92,7 +95,7 @@ def _too_close(
             if options.mode == "both" and text is None:
                 continue
             (theirs,) = media_hashes.unpack_media([index.packed(index.media(no)[at])])
-            if reason := media_hashes.media_alike(medium, theirs, limits):
+            if reason := media_hashes.compare(medium, theirs, limits).alike:
                 return no, medium.kind, reason + (f"; {text}" if text else "")
     return None
 

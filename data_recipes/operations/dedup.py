@@ -4,8 +4,11 @@ Two rows are compared by their media (image_hashes.py finds, image_likeness.py j
 rows with different true answers are different questions. Thresholds were chosen on one half of `python -m
 benchmarks.data_dedup` and checked on the other; data_recipes/README.md has the figures.
 
-Groups are the unions of pairs, whichever way they chain. Which row of a group is kept depends on the order: the one of the
-source named first in `prefer`, then the first.
+Groups are made of pairs, whichever way they chain, with one exception. A copy so small that its labels cannot be read is a
+near-duplicate of every figure that differs in its labels alone. Pairs of clearly different resolution therefore wait until all
+others are joined. Then they are gone through, the closest first, and join their groups unless the sharpest images of the two
+can be seen to differ. Which row of a group is kept depends on the order: the one of the source named first in `prefer`, then
+the first.
 """
 
 from __future__ import annotations
@@ -20,14 +23,18 @@ from pydantic import Field
 
 from core.rows import Row
 from data_recipes.operations import media_hashes
+from data_recipes.operations.groups import Groups
 from data_recipes.operations.media_hashes import Hashed, Thresholds
-from data_recipes.operations.media_judge import MediaJudge, batched
+from data_recipes.operations.media_judge import MediaJudge, Medium, batched
 from data_recipes.operations.near import NearIndex
 from data_recipes.operations.text_hashes import answer, question
 from data_recipes.records import Context, Decision, Options, SetOperation, Signature
 
 ROWS_AT_ONCE = 256
 """Rows whose candidates are judged together, by all workers."""
+
+SAME_RESOLUTION = 0.75
+"""Images whose longest sides have at least this ratio are judged at the resolution of both."""
 
 Signatures = Callable[[], Iterator[Signature]]
 
@@ -77,7 +84,7 @@ def sign(row: Row, options: DedupOptions) -> Mapping[str, Any]:
 
 
 def decide(signatures: Signatures, options: DedupOptions, context: Context) -> Iterator[Decision]:
-    """Memory: 12 bytes a row and 0.2 KB an image, beside SQLite's cache."""
+    """Memory: 28 bytes a row and 0.2 KB an image, beside SQLite's cache."""
     path = context.folder / "near.sqlite"
     context.folder.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -87,6 +94,7 @@ def decide(signatures: Signatures, options: DedupOptions, context: Context) -> I
         with MediaJudge(index, options.thresholds(), context.workers) as judge:
             for some in batched(_rows_with_candidates(signatures, options, index, groups), ROWS_AT_ONCE):
                 _join(some, index, groups, judge)
+            _join_unsure(index, groups, judge)
             context.counts["pairs_of_media"] += judge.judged
         yield from _verdicts(signatures, options, index, groups, context)
     finally:
@@ -104,9 +112,9 @@ def _by_answer(hashed: Hashed, options: DedupOptions) -> bool:
     return options.answers and (options.mode == "both" or _by_text(hashed, options))
 
 
-def _store(signatures: Signatures, options: DedupOptions, index: NearIndex) -> array[int]:
-    """All rows into the index; the forest of groups, in which rows that need no comparison are joined already."""
-    groups = array("q")
+def _store(signatures: Signatures, options: DedupOptions, index: NearIndex) -> Groups:
+    """All rows into the index; the groups, in which rows that need no comparison are joined already."""
+    groups = Groups()
     for no, signature in enumerate(signatures()):
         hashed = media_hashes.unpack(signature.data)
         by_text = _by_text(hashed, options)
@@ -118,7 +126,7 @@ def _store(signatures: Signatures, options: DedupOptions, index: NearIndex) -> a
         )
         index.add_name(no, signature.id)
         first = index.same(f"{'text' if by_text else 'media'} {digest}", no)
-        groups.append(first)
+        groups.add(first)
         if first == no:
             index.add(
                 no, signature.data, hashed, media=0 if by_text else 1, text=by_text, numbers=options.numbers
@@ -138,12 +146,12 @@ class _Candidates:
 
 
 def _rows_with_candidates(
-    signatures: Signatures, options: DedupOptions, index: NearIndex, groups: array[int]
+    signatures: Signatures, options: DedupOptions, index: NearIndex, groups: Groups
 ) -> Iterator[_Candidates]:
     """Rows whose candidates have passed all that is quickly compared: their texts, answers and numbers of media."""
     limits = options.thresholds()
     for no, signature in enumerate(signatures()):
-        if groups[no] != no:
+        if groups.root(no) != no:
             continue  # the same as an earlier row
         hashed = media_hashes.unpack(signature.data)
         by_text = _by_text(hashed, options)
@@ -170,15 +178,15 @@ def _rows_with_candidates(
             yield _Candidates(no, media, others)
 
 
-def _join(rows: Sequence[_Candidates], index: NearIndex, groups: array[int], judge: MediaJudge) -> None:
-    """Join the groups of these rows with those of their near-duplicates.
+def _join(rows: Sequence[_Candidates], index: NearIndex, groups: Groups, judge: MediaJudge) -> None:
+    """Join the groups of these rows with those of their near-duplicates, or put a pair off if its resolutions differ.
 
     In rounds, so that media are judged many at a time: in each, the next candidate of every row that is not in its group yet.
     """
     while True:
         asked: list[tuple[_Candidates, int, str | None]] = []
         for row in rows:
-            while row.others and root(groups, row.others[0][0]) == root(groups, row.no):
+            while row.others and groups.same(row.others[0][0], row.no):
                 row.others.popleft()
             if row.others:
                 asked.append((row, *row.others.popleft()))
@@ -189,34 +197,55 @@ def _join(rows: Sequence[_Candidates], index: NearIndex, groups: array[int], jud
             for row, other, _ in asked
         ]
         for (row, other, text), found in zip(asked, judge(pairs)):
-            if found is None:
+            figures = [one.alike for one in found if one.alike is not None]
+            if len(figures) < len(found):
                 continue
-            index.remember(row.no, other, "; ".join([*found, *([text] if text else [])]))
-            a, b = sorted((root(groups, row.no), root(groups, other)))
-            groups[b] = a
+            reason = "; ".join([*figures, *([text] if text else [])])
+            if row.media is None or _same_resolution(index.sides(row.no), index.sides(other)):
+                _join_two(row.no, other, reason, index, groups)
+            else:
+                index.put_off(row.no, other, min(one.closeness for one in found), reason)
 
 
-def root(groups: array[int], no: int) -> int:
-    """The lowest number in the group; paths are halved on the way."""
-    while groups[no] != no:
-        groups[no] = groups[groups[no]]
-        no = groups[no]
-    return no
+def _same_resolution(ours: Sequence[int], theirs: Sequence[int]) -> bool:
+    return all(min(pair) >= SAME_RESOLUTION * max(pair) for pair in zip(ours, theirs))
+
+
+def _join_two(no: int, other: int, reason: str, index: NearIndex, groups: Groups) -> None:
+    index.remember(no, other, reason)
+    groups.join(no, other, lambda row: sum(index.sides(row)))
+
+
+def _join_unsure(index: NearIndex, groups: Groups, judge: MediaJudge) -> None:
+    """Join the pairs that were put off, except where the sharpest rows of their groups differ."""
+
+    def sharpest(no: int, other: int) -> list[tuple[Medium, Medium]]:
+        return list(zip(*(index.media(groups.sharpest(row)) for row in sorted((no, other)))))
+
+    for some in batched(index.unsure(), ROWS_AT_ONCE):
+        apart = [(no, other, reason) for no, other, reason in some if not groups.same(no, other)]
+        judge([sharpest(no, other) for no, other, _ in apart])  # most of what follows, by all workers
+        for no, other, reason in apart:
+            if groups.same(no, other):
+                continue
+            (found,) = judge([sharpest(no, other)])
+            if not any(one.differ for one in found):
+                _join_two(no, other, reason, index, groups)
 
 
 def _verdicts(
-    signatures: Signatures, options: DedupOptions, index: NearIndex, groups: array[int], context: Context
+    signatures: Signatures, options: DedupOptions, index: NearIndex, groups: Groups, context: Context
 ) -> Iterator[Decision]:
     ranks = {source: rank for rank, source in enumerate(options.prefer)}
     last = len(ranks)
-    kept = array("q", groups)  # by root, the row that stays
+    kept = array("q", range(len(groups)))  # by root, the row that stays
     kept_rank = array("i", [last + 1]) * len(groups)
     for no, signature in enumerate(signatures()):
-        group, rank = root(groups, no), ranks.get(signature.source, last)
+        group, rank = groups.root(no), ranks.get(signature.source, last)
         if rank < kept_rank[group]:
             kept[group], kept_rank[group] = no, rank
     for no, signature in enumerate(signatures()):
-        keeper = kept[root(groups, no)]
+        keeper = kept[groups.root(no)]
         if keeper == no:
             continue
         context.counts["removed"] += 1

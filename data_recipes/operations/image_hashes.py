@@ -43,6 +43,11 @@ class ImageHash:
     thumbnail: np.ndarray
     detail: np.ndarray | None = None
 
+    @property
+    def side(self) -> int:
+        """Longest side, in pixels, that the image can be compared at."""
+        return SIDE if self.detail is None else max(self.detail.shape)
+
 
 def image_hash(image: Image.Image) -> ImageHash:
     grey = _grey(image)

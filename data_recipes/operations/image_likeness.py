@@ -192,21 +192,16 @@ def _compare_details(image: np.ndarray, target: np.ndarray, placed: np.ndarray) 
         return 1.0
     a, b = found
     height, width = b.shape
-    down, across = _patch_means(height - 2), _patch_means(width - 2)
-
-    def mean(x: np.ndarray) -> np.ndarray:
-        return down @ x @ across.T
-
     b = b[1:-1, 1:-1]
-    mean_b = mean(b)
-    variance_b = mean(b * b) - mean_b**2
+    mean_b = _patch_means(b)
+    variance_b = _patch_means(b * b) - mean_b**2
     best = structured = None
     for y, x in ((1, 1), (0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)):
         moved = a[y : height - 2 + y, x : width - 2 + x]
-        mean_a = mean(moved)
-        variance_a = mean(moved * moved) - mean_a**2
+        mean_a = _patch_means(moved)
+        variance_a = _patch_means(moved * moved) - mean_a**2
         product = np.sqrt(np.maximum(variance_a * variance_b, 1e-6))
-        correlation = (mean(moved * b) - mean_a * mean_b) / product
+        correlation = (_patch_means(moved * b) - mean_a * mean_b) / product
         if best is None:
             best = correlation
             contrast = np.maximum(variance_a / max(a.var(), 1.0), variance_b / max(b.var(), 1.0))
@@ -243,11 +238,10 @@ def _laid_upon(
     return a, b
 
 
-@lru_cache(64)
-def _patch_means(side: int) -> np.ndarray:
-    """(patches, side) matrix of means over patches of the details, each half over the next."""
-    starts = np.arange(0, max(1, side - DETAIL_PATCH + 1), DETAIL_PATCH // 2)
-    matrix = np.zeros((len(starts), side))
-    for row, start in zip(matrix, starts):
-        row[start : start + DETAIL_PATCH] = 1 / DETAIL_PATCH
-    return matrix
+def _patch_means(values: np.ndarray) -> np.ndarray:
+    """Means over patches of the details, each half over the next."""
+    half = DETAIL_PATCH // 2
+    down, across = (side // half for side in values.shape)
+    blocks = values[: down * half, : across * half].reshape(down, half, across, half).sum(axis=(1, 3))
+    rows = blocks[1:] + blocks[:-1]
+    return np.asarray(rows[:, 1:] + rows[:, :-1]) / DETAIL_PATCH**2

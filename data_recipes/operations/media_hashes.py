@@ -95,29 +95,44 @@ def image_digest(image: ImageHash) -> bytes:
     return blake2b(image.hashes.tobytes() + image.thumbnail.tobytes() + detail, digest_size=16).digest()
 
 
-def media_alike(a: Medium, b: Medium, limits: Thresholds) -> str | None:
-    """The figures in words if two images, or two videos, are near-duplicates."""
+@dataclass(frozen=True)
+class Comparison:
+    """Of two media. alike: the figures in words if they are near-duplicates. closeness: the lowest correlation of a patch
+    in thumbnails or details. differ: they show the same scene, and differences in it can be seen."""
+
+    alike: str | None
+    closeness: float
+    differ: bool
+
+
+def compare(a: Medium, b: Medium, limits: Thresholds) -> Comparison:
+    """Compare two images, or two videos frame by frame; videos may differ in one frame."""
     if a.kind != b.kind:
-        return None
+        return Comparison(None, -1.0, False)
     pairs = list(zip(a.frames, b.frames))
-    needed = min(FRAMES_ALIKE, len(pairs))
+    spare = max(0, len(pairs) - FRAMES_ALIKE)
     alike: list[Likeness] = []
-    for done, (x, y) in enumerate(pairs):
-        if len(alike) + len(pairs) - done < needed:
-            return None
+    failed: list[Likeness] = []
+    for x, y in pairs:
         found = likeness(x, y, limits.bits)
-        if (
-            found.bits <= limits.bits
-            and found.correlation >= limits.correlation
-            and found.worst_patch >= limits.worst_patch
-            and found.detail >= limits.detail
-        ):
-            alike.append(found)
-    if len(alike) < needed:
-        return None
-    worst = min(alike, key=lambda one: one.worst_patch)
-    figures = f"{worst.bits} of {image_hashes.BITS} bits differ, correlation {worst.correlation:.3f}, worst patch {worst.worst_patch:.3f}"
-    return f"{a.kind}s alike ({figures})"
+        (alike if is_alike(found, limits) else failed).append(found)
+        if len(failed) > spare:
+            return Comparison(None, -1.0, all(found.correlation >= limits.correlation for found in failed))
+    worst = min(alike, key=lambda one: min(one.worst_patch, one.detail))
+    figures = (
+        f"{worst.bits} of {image_hashes.BITS} bits differ, correlation {worst.correlation:.3f}, "
+        f"worst patch {worst.worst_patch:.3f}"
+    )
+    return Comparison(f"{a.kind}s alike ({figures})", min(worst.worst_patch, worst.detail), False)
+
+
+def is_alike(found: Likeness, limits: Thresholds) -> bool:
+    return (
+        found.bits <= limits.bits
+        and found.correlation >= limits.correlation
+        and found.worst_patch >= limits.worst_patch
+        and found.detail >= limits.detail
+    )
 
 
 def texts_alike(a: TextHash, b: TextHash, limits: Thresholds) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ OF_AN_IMAGE = 64
 _TABLES = """
 CREATE TABLE names (no INTEGER PRIMARY KEY, id TEXT NOT NULL);
 CREATE TABLE entries (no INTEGER PRIMARY KEY, numbers TEXT NOT NULL, answer TEXT NOT NULL, text TEXT NOT NULL, media TEXT NOT NULL);
-CREATE TABLE images (image INTEGER PRIMARY KEY, digest BLOB UNIQUE NOT NULL, data TEXT NOT NULL);
+CREATE TABLE images (image INTEGER PRIMARY KEY, digest BLOB UNIQUE NOT NULL, side INTEGER NOT NULL, data TEXT NOT NULL);
 CREATE TABLE places (image INTEGER, no INTEGER, at INTEGER, PRIMARY KEY (image, no, at)) WITHOUT ROWID;
 CREATE TABLE text_bands (key INTEGER, no INTEGER, PRIMARY KEY (key, no)) WITHOUT ROWID;
 CREATE TABLE exact (digest TEXT PRIMARY KEY, no INTEGER) WITHOUT ROWID;
 CREATE TABLE pairs (no INTEGER PRIMARY KEY, other INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE unsure (closeness REAL NOT NULL, no INTEGER NOT NULL, other INTEGER NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE vectors (saved BLOB NOT NULL);
 """
 
@@ -50,6 +51,7 @@ class NearIndex:
         saved = self.db.execute("SELECT saved FROM vectors").fetchone()
         self._images = ImageIndex(saved[0] if saved else None)
         self._near = lru_cache(maxsize=4096)(self._images_near)  # many rows may share an image
+        self.sides = lru_cache(maxsize=1 << 16)(self._sides)
         self.db.execute("BEGIN")
 
     def save(self) -> None:
@@ -104,8 +106,8 @@ class NearIndex:
         found = self.db.execute("SELECT image FROM images WHERE digest = ?", (digest,)).fetchone()
         if found:
             return int(found[0])
-        row = (None, digest, json.dumps(packed))
-        number = int(self.db.execute("INSERT INTO images VALUES (?, ?, ?)", row).lastrowid or 0)
+        row = (None, digest, image.side, json.dumps(packed))
+        number = int(self.db.execute("INSERT INTO images VALUES (?, ?, ?, ?)", row).lastrowid or 0)
         self._images.add(number, image.hashes, windows=windows)
         return number
 
@@ -123,6 +125,17 @@ class NearIndex:
         """(kind, numbers of its frames' images) of each medium of an entry."""
         (media,) = self.db.execute("SELECT media FROM entries WHERE no = ?", (no,)).fetchone()
         return [(kind, tuple(images)) for kind, images in json.loads(media)]
+
+    def _sides(self, no: int) -> tuple[int, ...]:
+        """Of each medium of an entry the longest side, in pixels, that it can be compared at: its frames' shortest."""
+        found = []
+        for _, images in self.media(no):
+            marks = ", ".join("?" * len(images))
+            (side,) = self.db.execute(
+                f"SELECT min(side) FROM images WHERE image IN ({marks})", images
+            ).fetchone()
+            found.append(side)
+        return tuple(found)
 
     def packed(self, medium: tuple[str, tuple[int, ...]]) -> dict[str, Any]:
         """A medium as `media_hashes.unpack_media` takes it."""
@@ -178,3 +191,11 @@ class NearIndex:
         """(the other one, why)"""
         other, reason = self.db.execute("SELECT other, reason FROM pairs WHERE no = ?", (no,)).fetchone()
         return int(other), str(reason)
+
+    def put_off(self, no: int, other: int, closeness: float, reason: str) -> None:
+        """Store a pair of near-duplicates that may not be in one group."""
+        self.db.execute("INSERT INTO unsure VALUES (?, ?, ?, ?)", (closeness, no, other, reason))
+
+    def unsure(self) -> Iterator[tuple[int, int, str]]:
+        """(number, the other one, why) of the pairs that were put off, the closest first."""
+        yield from self.db.execute("SELECT no, other, reason FROM unsure ORDER BY closeness DESC, no, other")

@@ -15,8 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.dedup_set import bases, copies
 from data_recipes.operations import OPERATIONS, media_judge
+from data_recipes.operations.dedup import DedupOptions
 from data_recipes.operations.image_hashes import image_hash
 from data_recipes.operations.image_likeness import likeness
+from data_recipes.operations.media_hashes import is_alike
 from data_recipes.records import Context, Decision, Options, Signature
 
 Row = dict[str, Any]
@@ -72,17 +74,28 @@ def pictures(tmp_path_factory) -> dict[str, Path]:
 COPIES = ("jpeg", "0.3", "cropped 4%", "grey", "contrast x0.6 or x1.4")
 
 
+KINDS = ("table", "chart", "scene", "photo", "page", "figure")
+
+
 def test_copies_leave_and_look_alikes_stay(pictures, tmp_path):
-    """Look-alikes that differ in numbers alone, tables and figures, are counted in benchmarks/data_dedup.py."""
-    rows = [row(name, path) for name, path in pictures.items() if name.split(" ", 1)[1] in ("base", *COPIES)]
-    for kind in ("chart", "scene", "photo", "page"):
-        rows.append(row(f"{kind} look-alike", pictures[f"{kind} look-alike"]))
-    expected = {
-        f"{kind} {what}": f"{kind} base"
-        for kind in ("table", "chart", "scene", "photo", "page", "figure")
-        for what in COPIES
-    }
-    assert kept("dedup", rows, tmp_path) == expected
+    names = [name for name in pictures if name.split(" ", 1)[1] in ("base", "look-alike", *COPIES)]
+    expected = {f"{kind} {what}": f"{kind} base" for kind in KINDS for what in COPIES}
+    assert kept("dedup", [row(name, pictures[name]) for name in names], tmp_path) == expected
+
+
+def test_a_copy_too_small_to_read_does_not_join_tables_with_other_numbers(pictures, tmp_path):
+    """Whichever comes first, the small copy goes to the table that it was made of."""
+    limits = DedupOptions().thresholds()
+    base, small, other = (
+        image_hash(Image.open(pictures[f"table {what}"])) for what in ("base", "0.3", "look-alike")
+    )
+    assert is_alike(likeness(small, base), limits) and is_alike(likeness(small, other), limits)
+    assert not is_alike(likeness(base, other), limits)
+    *rows, last = (row(what, pictures[f"table {what}"]) for what in ("base", "0.3", "look-alike", "jpeg"))
+    for order in itertools.permutations(rows):
+        found = kept("dedup", [*order, last], tmp_path)
+        first = next(r["id"] for r in order if r["id"] != "look-alike")
+        assert found == dict.fromkeys({"base", "0.3", "jpeg"} - {first}, first)
 
 
 def test_one_image_may_have_many_questions(pictures, tmp_path):
