@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from usearch.index import Index
+from usearch.index import BatchMatches, Index
 
 from data_recipes.operations.image_hashes import BITS, WINDOWS
 
@@ -14,7 +15,14 @@ NEAREST = 24
 """So many images at most are near another one: an image's copies are nearer than what only looks like it."""
 EXACT_BELOW = 2_000
 """Of fewer hashes all are compared."""
-_PER_HASH = 16  # neighbours that are asked for, for each window's hash
+_OF_WHOLE, _OF_WINDOW = (
+    32,
+    16,
+)  # neighbours that are asked for, of the whole image's hash and of each window's
+_WALK_WHOLE, _WALK_WINDOW = (
+    64,
+    32,
+)  # candidates that the walk through the graph holds; few windows match, any of them will do
 
 
 class ImageIndex:
@@ -39,18 +47,28 @@ class ImageIndex:
         """
         if not len(self._index):
             return []
-        exact = len(self._index) < EXACT_BELOW
-        matches: Any = self._index.search(hashes, min(_PER_HASH, len(self._index)), exact=exact, threads=1)
-        images, windows = np.divmod(matches.keys.astype(np.int64), len(WINDOWS))
-        whole = (windows == 0) | (np.arange(len(hashes))[:, None] == 0)
-        there = np.arange(matches.keys.shape[1]) < np.asarray(matches.counts)[:, None]
-        close = whole & there & (matches.distances <= bits)
+        found = [
+            *self._search(hashes[:1], _OF_WHOLE, _WALK_WHOLE, bits, windows=True),
+            *self._search(hashes[1:], _OF_WINDOW, _WALK_WINDOW, bits, windows=False),
+        ]
         nearest: dict[int, float] = {}
-        for image, distance in sorted(
-            zip(images[close].tolist(), matches.distances[close].tolist()), key=lambda found: found[1]
-        ):
+        for image, distance in sorted(found, key=lambda one: one[1]):
             nearest.setdefault(image, distance)
         return list(nearest)[:NEAREST]
+
+    def _search(
+        self, hashes: np.ndarray, count: int, walk: int, bits: int, *, windows: bool
+    ) -> Iterator[tuple[int, float]]:
+        """(image, distance) of hashes within `bits`. windows: those of other images' windows too."""
+        self._index.expansion_search = walk  # type: ignore[misc]  # its setter does not follow its property
+        exact = len(self._index) < EXACT_BELOW
+        matches: Any = self._index.search(hashes, min(count, len(self._index)), exact=exact, threads=1)
+        # of a batch all rows are equally long, however few were found; a single hash's result is cut to length
+        keys, distances = np.atleast_2d(matches.keys), np.atleast_2d(matches.distances)
+        counts = matches.counts[:, None] if isinstance(matches, BatchMatches) else len(matches)
+        images, of_window = np.divmod(keys.astype(np.int64), len(WINDOWS))
+        close = (np.arange(keys.shape[1]) < counts) & (distances <= bits) & (windows | (of_window == 0))
+        yield from zip(images[close].tolist(), distances[close].tolist())
 
     def saved(self) -> bytes:
         return bytes(self._index.save() or b"")
