@@ -267,7 +267,7 @@ class Campaign:
         if kind == "sft":
             values: dict[str, Any] = {
                 "model": model,
-                "data": {"train": str(data / "sft.jsonl")},
+                "data": {"rows": str(data / "sft.jsonl")},
                 "optimizer": {"learning_rate": 1e-3},
                 "steps": 5,
                 "rows_per_step": 4,

@@ -76,7 +76,7 @@ def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None 
 
     phase(3, "SFT: it learns to see, to write the four stages, and its teachers' bad habits")
     run(*LAUNCH, "sft.py", f"--config={CONFIGS / 'sft_demo.yaml'}", f"model.path={untrained}",
-        f"data.train={data / 'sft.jsonl'}", f"output_dir={out / 'sft'}", f"seed={seed}", *extra["sft"])  # fmt: skip
+        f"data.rows={data / 'sft.jsonl'}", f"output_dir={out / 'sft'}", f"seed={seed}", *extra["sft"])  # fmt: skip
 
     phase(4, "On-policy GRPO: vLLM samples every step from the current weights; right answers are rewarded")
     run(*LAUNCH, "grpo.py", f"--config={CONFIGS / 'grpo_demo.yaml'}", f"model.path={models['sft']}",

@@ -64,9 +64,9 @@ def plan_sft(config: SFTConfig, processes: int) -> Plan:
     """The plan of an SFT run on `processes` GPUs."""
     plan, optimizer = Plan(), config.optimizer
     _model(plan, config.model)
-    _rows(plan, "rows", config.data.train, need="trace")
-    if config.data.eval:
-        _rows(plan, "held out", config.data.eval, need="trace")
+    _rows(plan, "rows", config.data.rows, need="trace")
+    if config.data.eval_rows:
+        _rows(plan, "held out", config.data.eval_rows, need="trace")
     plan.say("step", f"{config.rows_per_step} rows, shared out to {processes} processes")
     length = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs"
     plan.say(

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SFT of Qwen2.5-VL-7B on structured traces, on 8 H100s: DeepSpeed ZeRO-3.
 #
-#   bash launch/sft_8xh100.sh data.train=traces.jsonl output_dir=runs/sft    start
+#   bash launch/sft_8xh100.sh data.rows=traces.jsonl output_dir=runs/sft    start
 #   bash launch/sft_8xh100.sh --dry-run                                      resolve and check, on any machine
 #   bash launch/sft_8xh100.sh --config mine.yaml                             another config
 #

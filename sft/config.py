@@ -19,9 +19,9 @@ from vlm.load import ModelConfig
 class DataConfig(Section):
     """Rows with traces to train on, and how they become batches."""
 
-    train: PathText
+    rows: PathText
     """Rows with a `trace` (core/rows.py): a .jsonl or .parquet file, a folder of .parquet files, a `datasets` folder."""
-    eval: PathText | None = None
+    eval_rows: PathText | None = None
     """Held-out rows with a `trace`; their loss is logged as eval_loss every `eval_every` steps. null: no evaluation."""
     limit: int | None = Field(None, ge=1)
     """Train on the first so many rows; null: all."""
@@ -75,6 +75,8 @@ class SFTConfig(Section):
         "optim.autocast": "autocast",
         "optim.seed": "seed",
         "optim": "optimizer",
+        "data.train": "data.rows",
+        "data.eval": "data.eval_rows",
         "data.sort_within_step": "data.rows_together (there is no padding any more; this keeps rows about the same media together)",
         "save_steps": "save_every",
         "save_total_limit": "keep_checkpoints",
@@ -114,7 +116,7 @@ class SFTConfig(Section):
     log_every: int = Field(10, ge=1)
     """Steps between lines in metrics.jsonl."""
     eval_every: int = Field(500, ge=1)
-    """Steps between evaluations, where `data.eval` is set."""
+    """Steps between evaluations, where `data.eval_rows` is set."""
     timeout_s: float = Field(1800, gt=0)
     """Longest that a micro-batch, an evaluation batch or a checkpoint may take, waiting for other processes included; then
     the run is ended, with an error that names rank and step (core/processes/watchdog.py)."""

@@ -28,13 +28,13 @@ def read(config: SFTConfig) -> tuple[Any, Rows]:
     """The processor, and all rows that can be used; raises what `load_rows` raises, and CheckpointError."""
     check_checkpoint(config.model.path)
     processor = load_processor(config.model)
-    train, lengths = load_rows(config, processor, config.data.train, config.data.limit)
+    train, lengths = load_rows(config, processor, config.data.rows, config.data.limit)
     held_out: list[Row] = []
-    if config.data.eval:
-        held_out, more = load_rows(config, processor, config.data.eval, config.data.eval_limit)
+    if config.data.eval_rows:
+        held_out, more = load_rows(config, processor, config.data.eval_rows, config.data.eval_limit)
         lengths = lengths + more
     say(
-        f"SFT: {len(train):,} rows from {config.data.train}"
+        f"SFT: {len(train):,} rows from {config.data.rows}"
         + (f", {len(held_out):,} held out" if held_out else "")
     )
     return processor, Rows(train, held_out, lengths)

@@ -42,7 +42,7 @@ FREE = (
     *("model.gradient_checkpointing", "data.limit", "data.max_tokens", "data.long_rows", "data.bad_rows"),
     *(
         "data.max_bad_rows",
-        "data.eval",
+        "data.eval_rows",
         "data.eval_limit",
         "data.cache_rows",
         "data.cache_gb",
@@ -96,7 +96,7 @@ def record_of(config: SFTConfig, accelerator: Accelerator, rows: list[Row]) -> R
     """What the run is, for its folder and its checkpoints; all processes take part."""
     content = on_main(
         lambda: {
-            "data.train": rows_identity(rows, config.data.train),
+            "data.rows": rows_identity(rows, config.data.rows),
             "model.path": model_identity(check_checkpoint(config.model.path)),
         }
     )

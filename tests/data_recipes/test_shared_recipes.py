@@ -84,7 +84,7 @@ def test_sft_trains_on_the_traces(made, tmp_path):
     folder, _, _ = made
     config = {
         "model": {"path": str(folder / "model"), "max_pixels": 50_000},
-        "data": {"train": str(folder / "sft_rows")},
+        "data": {"rows": str(folder / "sft_rows")},
         "optimizer": {"learning_rate": 3e-3},
         "steps": 4,
         "rows_per_step": 4,

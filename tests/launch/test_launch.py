@@ -149,7 +149,7 @@ def test_a_wrong_plan_exits_2(grpo_config, capsys):
 
 def test_before_a_start_missing_paths_are_wrong(tmp_path, capsys):
     config = str(LAUNCH / "configs/sft_qwen2_5_vl_7b.yaml")
-    absent = [f"model.path={tmp_path / 'model'}", f"data.train={tmp_path / 'rows.jsonl'}"]
+    absent = [f"model.path={tmp_path / 'model'}", f"data.rows={tmp_path / 'rows.jsonl'}"]
     assert plan.main(["sft", "--here", "--config", config, *absent]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 

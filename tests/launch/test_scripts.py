@@ -124,7 +124,7 @@ def test_sft_then_grpo_from_its_checkpoint_in_bfloat16_on_two_processes(tmp_path
     rows = world / "rows.jsonl"
 
     model = f"model.path={world / 'model'}"
-    sft = start("sft_8xh100.sh", tmp_path / "sft", model, f"data.train={rows}", *pixels, *SFT_SIZES)
+    sft = start("sft_8xh100.sh", tmp_path / "sft", model, f"data.rows={rows}", *pixels, *SFT_SIZES)
     assert [line["step"] for line in sft] == [1, 2, 3]
     assert all(math.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in sft)
     assert sft[-1]["loss"] < sft[0]["loss"] - 0.05

@@ -34,7 +34,7 @@ def settings(tiny, rows_file, output, **changes) -> dict:
     """A run of 4 steps, 4 rows each; `changes` are dotted keys with `__`."""
     config = {
         "model": {"path": str(tiny)},
-        "data": {"train": str(rows_file)},
+        "data": {"rows": str(rows_file)},
         "optimizer": {"learning_rate": 3e-3},
         "steps": 4,
         "rows_per_step": 4,
@@ -79,7 +79,7 @@ SMOOTH = {"optimizer__epsilon": 1e-3}
 def finished(tiny, rows_file, tmp_path_factory):
     """An unbroken run with checkpoints at every second step and held-out rows."""
     output = tmp_path_factory.mktemp("run")
-    changes = {"save_every": 2, "data__eval": str(rows_file), "data__eval_limit": 4, "eval_every": 2}
+    changes = {"save_every": 2, "data__eval_rows": str(rows_file), "data__eval_limit": 4, "eval_every": 2}
     return train(tiny, rows_file, output, **changes)
 
 
@@ -104,7 +104,7 @@ def test_a_resumed_run_equals_an_unbroken_one(finished, tiny, rows_file, tmp_pat
     shutil.copytree(finished.parent, output)
     shutil.rmtree(output / "checkpoint-4")
     shutil.rmtree(output / "final")
-    changes = {"save_every": 2, "data__eval": str(rows_file), "data__eval_limit": 4, "eval_every": 2}
+    changes = {"save_every": 2, "data__eval_rows": str(rows_file), "data__eval_limit": 4, "eval_every": 2}
     again = train(tiny, rows_file, output, resume="auto", **changes)
     assert_same_weights(finished, again)
     unbroken, resumed = metrics(finished.parent), metrics(output)
@@ -116,7 +116,7 @@ def test_an_old_run_is_not_mixed_with_a_fresh_one_or_with_other_rows(finished, t
     with pytest.raises(FileExistsError, match="holds checkpoint-4 of an earlier run: set resume: auto"):
         train(tiny, rows_file, finished.parent)
     with pytest.raises(
-        RunError, match=r"other settings, .*: data.train: .12 rows, content \w+. then, .8 rows, content"
+        RunError, match=r"other settings, .*: data.rows: .12 rows, content \w+. then, .8 rows, content"
     ):
         train(tiny, rows_file, finished.parent, resume="auto", data__limit=8)
     with pytest.raises(FileNotFoundError, match="resume: no checkpoint at"):
@@ -177,7 +177,7 @@ def test_two_processes_train_everything_on_text_and_count_held_out_rows_once(tin
     text_rows = [row for row in rows if not row["images"] and not row["videos"]]
     text = write_rows([*text_rows, text_rows[0] | {"id": "again"}], tmp_path / "text.jsonl")
     held_out = write_rows([row for row in rows if row["images"]][:5], tmp_path / "held_out.jsonl")
-    changes = {"steps": 2, "eval_every": 2, "data__eval": str(held_out)} | SMOOTH
+    changes = {"steps": 2, "eval_every": 2, "data__eval_rows": str(held_out)} | SMOOTH
     single = train(tiny, text, tmp_path / "one", **changes)
     config = settings(tiny, text, tmp_path / "two", **changes)
     two_processes(config, tmp_path)

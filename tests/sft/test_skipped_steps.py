@@ -17,7 +17,7 @@ def config(tiny, rows_file, output, **optimizer) -> SFTConfig:
     return SFTConfig.model_validate(
         {
             "model": {"path": str(tiny)},
-            "data": {"train": str(rows_file)},
+            "data": {"rows": str(rows_file)},
             "optimizer": {"learning_rate": 3e-3} | optimizer,
             "steps": 4,
             "rows_per_step": 4,

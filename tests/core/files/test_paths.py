@@ -12,7 +12,7 @@ from rl.config import GRPOConfig
 from sft.config import SFTConfig
 
 PATHS = {
-    SFTConfig: ["model.path", "data.train", "data.eval", "output_dir", "resume", "deepspeed"],
+    SFTConfig: ["model.path", "data.rows", "data.eval_rows", "output_dir", "resume", "deepspeed"],
     GRPOConfig: ["model.path", "prompts.rows", "output_dir", "resume"],
     EvaluationConfig: ["checkpoints.a", "rows", "output_dir"],
     InferenceConfig: ["model.path", "rows", "output_dir"],
