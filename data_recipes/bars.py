@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 
 class _Deaf:
-    """stderr, but an error in writing is passed over."""
+    """stderr that ignores write errors."""
 
     encoding = "utf-8"
 

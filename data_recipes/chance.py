@@ -1,4 +1,4 @@
-"""Chance that belongs to a row: drawn from its id alone, whatever the order of the rows and the number of workers."""
+"""Random numbers for rows, derived from seed and row id: independent of row order and number of workers."""
 
 from __future__ import annotations
 

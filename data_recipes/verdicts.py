@@ -15,13 +15,13 @@ from typing import Any
 from data_recipes.records import Decision, Signature
 
 Position = tuple[int, int, int]
-"""Of a row in all that is read: index of its source, of its record there, of the row in the record."""
+"""Position of a row in the input: index of its source, of its record there, of the row in the record."""
 DUPLICATE_ID = "duplicate_id"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of a row that does not simply stay. copies: 0 leaves, n > 1 is repeated. why: (rule, reason, kept)."""
+    """Verdict on a row that is removed or repeated. copies: 0 removes it, n > 1 repeats it. why: (rule, reason, kept)."""
 
     copies: int
     operation: str

@@ -1,4 +1,4 @@
-"""Rows too close to a benchmark leave: the removal names the benchmark's file and row.
+"""Removes rows too close to a benchmark; each removal names the benchmark's file and row.
 
 Compared as in `dedup`, against files in any format that recipes read, or folders of images. Benchmarks are hashed once;
 the index stays in the operation's folder under a name made from their content.
@@ -42,7 +42,7 @@ class Benchmark(Options):
 
 
 class DecontaminateOptions(NearOptions):
-    """Rows too close to a benchmark leave."""
+    """Remove rows that are near-duplicates of a benchmark's rows."""
 
     benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
     """What must not be trained on."""

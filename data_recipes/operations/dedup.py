@@ -1,4 +1,4 @@
-"""Near-duplicates within a mixture: grouped, and of each group one kept, which is named in every removal.
+"""Near-duplicate removal within a mixture: one row of each group is kept, and every removal names it.
 
 Two rows are compared by their media (image_hashes.py finds, image_likeness.py judges) and by their text (text_hashes.py), and
 rows with different true answers are different questions. Thresholds were chosen on one half of `python -m
@@ -63,7 +63,7 @@ class NearOptions(Options):
 
 
 class DedupOptions(NearOptions):
-    """Near-duplicates within the mixture leave, but one of each group."""
+    """Remove near-duplicates within the mixture, keeping one row of each group."""
 
     mode: Literal["both", "media", "text"] = "both"
     """`both`: media and text must be near-duplicates, so one image may have many questions, and one question many images.

@@ -1,4 +1,4 @@
-"""What of an image is compared for near-duplicates: perceptual hashes to find candidates, two sizes to judge them by.
+"""Image features for near-duplicates: perceptual hashes to find candidates, and two image sizes to verify them.
 
 Finding: 256 bits, the signs of the 16 x 16 lowest DCT frequencies of the grey image against their median (pHash with four
 times its frequencies: copies of an image differ from it in at most about 60 bits, other images of its kind rarely in so few),

@@ -1,4 +1,4 @@
-"""What of a row is compared: perceptual hashes of its images and of a few frames of its videos, MinHash of its texts."""
+"""Features of a row that are compared: perceptual hashes of images and of a few video frames, MinHash of texts."""
 
 from __future__ import annotations
 

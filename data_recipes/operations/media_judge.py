@@ -1,4 +1,4 @@
-"""Pairs of media judged by several processes, each pair once."""
+"""Compares pairs of media in several processes, each pair once."""
 
 from __future__ import annotations
 
