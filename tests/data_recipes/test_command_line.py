@@ -28,7 +28,7 @@ def source(tmp_path) -> Path:
 def recipe(source, tmp_path) -> Path:
     path = tmp_path / "r.yaml"
     path.write_text(
-        f"name: t\ntasks: 1\nsources: [{{name: s, format: rows, path: {source}}}]\noutput: {{path: {tmp_path / 'out'}}}\n"
+        f"name: t\ntasks: 1\nsources: [{{name: s, format: rows, path: {source}}}]\noutput_dir: {tmp_path / 'out'}\n"
     )
     return path
 

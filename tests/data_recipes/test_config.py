@@ -31,7 +31,7 @@ def read(tmp_path, text: str, *overrides: str) -> Recipe:
         (BASE + "operations: [dedupe]", r"operations\[0\]: operation 'dedupe', did you mean 'dedup'\?"),
         (BASE + "operations: [{dedup: {thresold: 1}}]", r"operations\[0\].dedup: thresold: Extra inputs"),
         (BASE + "mixture: {weights: {source: {b: 2}}}", r"unknown source in mixture.weights.source 'b'"),
-        (BASE + "output: {path: out}", r"yaml:5: key 'output.path' is now called 'output_dir'"),
+        (BASE + "output: {path: out}", r"yaml:6: key 'output.path' is now called 'output_dir'"),
         (BASE + "mixtur: {}", r"did you mean 'mixture'\?"),
         (BASE + "output: {media: embed}", r"media: embed needs format: parquet"),
         (
