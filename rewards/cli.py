@@ -26,12 +26,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from core.config import read_config
 from core.errors import RowError, UserError
 from core.files.records import Unreadable, read_records
 from core.rows import Row, check_id, read_rows
 from core.text import short
 from rewards.config import FunctionConfig
-from rewards.errors import PluginError, RewardDataError
+from rewards.errors import PluginError
 from rewards.serving.items import Item, Limits, Outcome
 from rewards.serving.plugins import available, load
 from rewards.serving.pool import Pool
@@ -136,20 +137,11 @@ def serve(arguments: argparse.Namespace) -> int:
     from rewards.serving.service import serve as serve_forever
     from rewards.serving.service_config import ServiceConfig
 
-    settings: dict[str, Any] = {}
-    if arguments.config:
-        import yaml
-
-        try:
-            settings = yaml.safe_load(arguments.config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RewardDataError(f"{arguments.config}: expected YAML: {error!s:.300}") from None
-        if not isinstance(settings, dict):
-            raise RewardDataError(f"{arguments.config}: expected a mapping, got {type(settings).__name__}")
-    if arguments.function:
-        settings["functions"] = arguments.function
-    given = {name: getattr(arguments, name) for name in ("host", "port", "token_env", "workers", "timeout_s")}
-    serve_forever(ServiceConfig.model_validate(settings | {k: v for k, v in given.items() if v is not None}))
+    given = {"functions": arguments.function} | {
+        name: getattr(arguments, name) for name in ("host", "port", "token_env", "workers", "timeout_s")
+    }
+    options = [f"{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
+    serve_forever(read_config(ServiceConfig, arguments.config, options))
     return 0
 
 

@@ -128,12 +128,56 @@ def test_broken_rows_are_named_by_file_and_line(lines: str, says: str, tmp_path:
             ["serve", "--function", "counting", "--token-env", "NO_SUCH_VARIABLE"],
             "'NO_SUCH_VARIABLE' is not set",
         ),
-        (["serve"], "functions: Field required"),
+        (["serve"], "key 'functions' is required"),
+        (
+            ["serve", "--function", "counting", "--port", "-1"],
+            "key 'port': expected greater than or equal to 0, got -1",
+        ),
     ],
 )
 def test_commands_that_cannot_be_run_say_why(command: list[str], says: str, rows: Path, capsys: Any) -> None:
     assert main([part.format(rows=rows) for part in command]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("functions: [counting]\nprot: 80\n", "service.yaml:2: unknown key 'prot', did you mean 'port'?"),
+        ("functions: [counting]\nport: high\n", "service.yaml:2: key 'port': expected a valid integer"),
+        ("functions: [counting]\nhost: 0.0.0.0\n", "service.yaml: host 0.0.0.0: other machines could use"),
+        ("functions: [counting]\nport: 1\nport: 2\n", "service.yaml:3: key 'port' is written twice"),
+        ("functions: [\n", "service.yaml:2: expected YAML"),
+        ("- counting\n", "service.yaml: expected `key: value` lines, got a list"),
+        ("functions:\n- function: counting\n  weight: heavy\n", "service.yaml:3: key 'functions.0.weight'"),
+        ("port: 0\n", "service.yaml: key 'functions' is required"),
+    ],
+)
+def test_a_service_config_that_is_wrong_is_named_by_file_and_line(
+    text: str, says: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr("rewards.serving.service.serve", lambda config: None)  # it would listen until stopped
+    (tmp_path / "service.yaml").write_text(text)
+    assert main(["serve", "--config", f"{tmp_path}/service.yaml"]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_options_of_serve_replace_what_the_config_says(tmp_path: Path, monkeypatch: Any) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr("rewards.serving.service.serve", served.append)  # it would listen until stopped
+    file = tmp_path / "service.yaml"
+    file.write_text("functions: [{function: counting}]\nport: 1\nworkers: 3\ntoken_env: SOME_TOKEN\n")
+    monkeypatch.setenv("TRUE", "secret")
+    assert (
+        main(["serve", "--config", str(file), "--port", "0", "--token-env", "TRUE", "--timeout-s", "2"]) == 0
+    )
+    assert (served[0].port, served[0].workers, served[0].token_env, served[0].timeout_s) == (
+        0,
+        3,
+        "TRUE",
+        2.0,
+    )
+    assert [function.function for function in served[0].functions] == ["counting"]
 
 
 @pytest.mark.parametrize(
