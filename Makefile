@@ -1,11 +1,11 @@
 # make demo   the main job from nothing to a report      make test   all tests
 # make lint   formatting, lint, types                    make clean  remove .venv, runs and caches
 #
-# Every target makes .venv first, and again when pyproject.toml changes. Variables:
+# Every target first creates .venv, and updates it when pyproject.toml has changed. Variables:
 #   PYTHON       interpreter for .venv, 3.11 or later
-#   EXTRA        gpu or cpu; chosen by whether an NVIDIA driver answers
-#   TORCH_INDEX  URL of PyTorch's CPU wheel index, for a machine whose pip finds no CPU wheel of torch
-#                (an error "no matching distribution found for torch==2.13.0+cpu" says so)
+#   EXTRA        gpu or cpu; default: gpu if an NVIDIA driver is found
+#   TORCH_INDEX  URL of PyTorch's CPU wheel index, if pip finds no CPU wheel of torch
+#                (error "no matching distribution found for torch==2.13.0+cpu")
 #   ARGS         more arguments for the demo or for pytest
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -36,12 +36,12 @@ install: $(STAMP)
 demo: install
 	$(BIN)/python -m launch.demo $(ARGS)
 
-# Two workers with one thread each: the tests wait on engines and subprocesses more than they compute. A file's tests
-# stay in one worker, so that its engine is started once.
+# Two workers with one thread each, since tests mostly wait for engines and subprocesses. All tests of a file run in
+# one worker, so that its engine starts only once.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-# sft.py stands beside the package sft/, which wins on import; mypy gets that entry point as text.
+# The package sft/ takes precedence over sft.py on import, so mypy gets that entry point as text.
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

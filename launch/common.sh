@@ -2,7 +2,7 @@
 #
 # One machine needs no variables. With several, start the same script on each of them:
 #   NNODES=4 NODE_RANK=0 MASTER_ADDR=node0 bash launch/grpo_8xh100.sh …       (NODE_RANK=1 on the second, and so on)
-# Variables, with their values unless given:
+# Variables and their defaults:
 #   NNODES=1  NODE_RANK=0  GPUS_PER_NODE=8  MASTER_ADDR=127.0.0.1  MASTER_PORT=29500
 #   PYTHON            interpreter; .venv's if there is one
 #   DEEPSPEED_CONFIG  launch/deepspeed/zero3.json
@@ -17,7 +17,7 @@ launch() {
     [ -x "$python" ] || python=$(command -v python3) || { echo "no python found: make install, or set PYTHON" >&2; return 1; }
 
     local machines=${NNODES:-1} gpus=${GPUS_PER_NODE:-8} deepspeed=${DEEPSPEED_CONFIG:-$here/deepspeed/zero3.json}
-    # The rooms are found from any directory; paths in the config and on the command line stay relative to this one.
+    # Packages are found from any directory; relative paths of the user stay relative to the current directory.
     export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
     export TOKENIZERS_PARALLELISM=false
 
@@ -39,7 +39,7 @@ launch() {
             ;;
         *" --help "*) exec "$python" "$root/$kind.py" --help ;;
         *)
-            "${check[@]}" --here # one clear error, before all processes start and each tells it
+            "${check[@]}" --here # one clear error, instead of one from every process
             exec "${start[@]}"
             ;;
     esac

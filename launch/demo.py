@@ -1,9 +1,9 @@
-"""The main job, small: tiny VLM, data, SFT, on-policy GRPO through vLLM, evaluation, report. `make demo` runs it.
+"""The whole pipeline on a tiny VLM: data, SFT, on-policy GRPO with vLLM, evaluation, report. `make demo` runs it.
 
     python -m launch.demo [--out runs/demo] [--seed 0] [--sft steps=500] [--grpo steps=20]
 
-Every phase is the program that real runs use, started by the command line that is printed, on a config in
-`launch/configs/`; only sizes and data differ.
+Every phase prints and runs the command of the program that real runs use, with a config from `launch/configs/`;
+only sizes and data differ.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from evaluation.run import summary_part
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = Path(__file__).parent / "configs"
-# accelerate would set one thread; more than four only wait for each other at this size
+# accelerate's default is one thread; at this size more than four do not help
 THREADS = min(4, os.cpu_count() or 1)
 ACCELERATE = ["-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1"]
 PHASES = ("data", "sft", "grpo", "eval")
@@ -41,12 +41,12 @@ LAUNCH = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/demo"), help="run folder; what is in it is replaced"
+        "--out", type=Path, default=Path("runs/demo"), help="run folder; an earlier demo in it is replaced"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights, data, order and sampling")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, data, order and sampling")
     for name in PHASES:
         parser.add_argument(
-            f"--{name}", action="append", default=[], metavar="ARG", help="more for this phase"
+            f"--{name}", action="append", default=[], metavar="ARG", help="extra argument for this phase"
         )
     args = parser.parse_args()
     run_demo(args.out.expanduser(), args.seed, {name: getattr(args, name) for name in PHASES})
@@ -55,26 +55,22 @@ def main() -> None:
 def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
     """Run all phases and return what is written to `out/summary.json`.
 
-    more: further arguments of the programs behind `data`, `sft`, `grpo` and `eval`.
+    more: extra arguments for the programs of the phases `data`, `sft`, `grpo` and `eval`.
     """
     extra = {name: list((more or {}).get(name, ())) for name in PHASES}
     began = time.perf_counter()
     out = out.resolve()  # the programs run in the repository's root
-    if out.exists():
-        if any(out.iterdir()) and not (out / "data").is_dir():
-            raise SystemExit(f"{out} holds something else than an earlier demo; choose another --out")
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    empty_folder(out)
     data, models = out / "data", {name: out / name / "final" for name in ("sft", "grpo")}
     untrained = out / "untrained"
 
-    phase(1, "Making the world: coloured shapes, clips and sums; SFT traces of mixed quality, held-out rows")
+    phase(1, "Data: coloured shapes, clips and sums; SFT traces of mixed quality, held-out rows")
     run("-m", "data_recipes.synthetic.shapes.write", data, f"--seed={seed}", *extra["data"])
 
     phase(2, "Building a tiny vision-language model of Qwen2.5-VL's architecture, with random weights")
     run("-m", "vlm.tiny", untrained, f"--corpus={data / 'corpus.txt'}", f"--seed={seed}")
 
-    phase(3, "SFT: it learns to see, to write the four stages, and its teachers' bad habits")
+    phase(3, "SFT: the model learns to see and to write the four stages, and copies its teachers' errors")
     run(*LAUNCH, "sft.py", f"--config={CONFIGS / 'sft_demo.yaml'}", f"model.path={untrained}",
         f"data.rows={data / 'sft.jsonl'}", f"output_dir={out / 'sft'}", f"seed={seed}", *extra["sft"])  # fmt: skip
 
@@ -88,6 +84,20 @@ def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None 
         f"rows={data / 'test.jsonl'}", f"output_dir={out / 'eval'}", *extra["eval"])  # fmt: skip
 
     phase(6, "Report")
+    return report(out, began)
+
+
+def empty_folder(out: Path) -> None:
+    """Make the run folder, in place of an earlier demo; exit if it holds anything else."""
+    if out.exists():
+        if any(out.iterdir()) and not (out / "data").is_dir():
+            raise SystemExit(f"{out} holds files that are not from an earlier demo; choose another --out")
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+
+
+def report(out: Path, began: float) -> dict[str, Any]:
+    """Write `summary.json` and the report page, print the conclusion; returns the summary."""
     for name in ("metrics.jsonl", "rollouts.jsonl"):
         shutil.copy(out / "grpo" / name, out / name)
     summary = summarize(out, time.perf_counter() - began)
@@ -101,7 +111,7 @@ def summarize(out: Path, seconds: float) -> dict[str, Any]:
     """Results of the run: means with intervals by task, the log-prob gap over all steps, seconds by phase."""
     evaluation = json.loads((out / "eval" / "eval.json").read_text())
     steps = list(read(out / "metrics.jsonl"))
-    gaps = [s for s in steps if "logprob_gap/mean" in s]  # a step without any signal has none
+    gaps = [s for s in steps if "logprob_gap/mean" in s]  # a step in which no group has a signal has none
     phases = ("generate", "reward", "update", "sync")
     return summary_part(evaluation) | {
         "grpo": {
@@ -115,7 +125,7 @@ def summarize(out: Path, seconds: float) -> dict[str, Any]:
 
 
 def conclusion(summary: dict[str, Any], out: Path) -> str:
-    """The result in plain words."""
+    """The result as text for the terminal."""
     overall, grpo = summary["overall"], summary["grpo"]
     gap = "no step had a signal, so vLLM's and the trainer's log-probs were never compared"
     if grpo["mean_logprob_gap"] is not None:
@@ -133,7 +143,7 @@ def phase(number: int, words: str) -> None:
 
 
 def run(*arguments: str | Path) -> None:
-    """Run Python with `arguments`, its output shown; the demo ends where a phase fails."""
+    """Run Python with `arguments` and show its output; end the demo if it fails."""
     command: Sequence[str] = [sys.executable, *map(str, arguments)]
     print("$ " + shlex.join(["python", *command[1:]]), flush=True)
     status = subprocess.run(command, cwd=ROOT).returncode

@@ -1,14 +1,14 @@
-"""What a launch script is about to do, checked before it does it; with the script's `--dry-run`, that is all.
+"""Check a run and print its plan; a launch script does this before it starts the run, or only this with `--dry-run`.
 
     python -m launch.plan grpo --config launch/configs/grpo_qwen2_5_vl_7b.yaml --machines 1 --gpus 8 \\
         --deepspeed launch/deepspeed/zero3.json [--here] [dotted.key=value ...]
 
-prints the resolved config and the plan: processes, what a step is made of, the settings that decide memory. Reward
+prints the resolved config and the plan: processes, the size of a step, the settings that decide memory. Reward
 functions are loaded; rows and a model that are on this machine are checked (the first `ROWS_CHECKED` rows).
 
-Exit code 0: nothing is wrong; paths that are not on this machine are listed as missing, since the plan may be made
-elsewhere than the run. Exit code 2: something is wrong (a key, a value, numbers that do not fit each other, a reward,
-a row, a checkpoint), one line each on stderr. With `--here`, as before a start, missing paths are wrong too.
+Exit code 0: no errors. Paths that are not on this machine are only listed as missing, since the run may start on
+another one. Exit code 2: errors (a key, a value, numbers that do not fit together, a reward, a row, a checkpoint), one
+line each on stderr. With `--here`, which launch scripts pass before a start, missing paths are errors too.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ HUB_ID_PARTS = 2
 
 @dataclass
 class Plan:
-    """Lines to print, and what was found."""
+    """The lines of a plan, and the problems found."""
 
     lines: list[tuple[str, str]] = field(default_factory=list)
     """(name, text)"""
     missing: list[str] = field(default_factory=list)
-    """What the run needs and this machine has not."""
+    """Paths that the run needs and that are not on this machine."""
     wrong: list[str] = field(default_factory=list)
-    """What would stop the run anywhere."""
+    """Errors that would stop the run on any machine."""
 
     def say(self, name: str, text: str) -> None:
         self.lines.append((name, text))
@@ -95,7 +95,7 @@ def plan_grpo(config: GRPOConfig, processes: int) -> Plan:
         )
     plan.say(
         "step",
-        f"{prompts} prompts x {group} completions = {prompts * group} rollouts, one gradient;"
+        f"{prompts} prompts x {group} completions = {prompts * group} rollouts, one optimizer step;"
         f" {prompts * group / processes:g} rollouts per GPU",
     )
     plan.say(
@@ -123,18 +123,9 @@ PLANS: dict[str, tuple[type, Callable[[Any, int], Plan]]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Resolve and check a run without starting it.", allow_abbrev=False
-    )
-    parser.add_argument("kind", choices=sorted(PLANS))
-    parser.add_argument("--machines", type=int, default=1)
-    parser.add_argument("--gpus", type=int, default=8, help="per machine")
-    parser.add_argument("--accelerate", type=Path, help="accelerate config of the run")
-    parser.add_argument("--deepspeed", help="DeepSpeed config of the run")
-    parser.add_argument("--here", action="store_true", help="the run is to start on this machine")
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, overrides = _arguments(argv)
     model, make = PLANS[arguments.kind]
-    config: Any = load_config(model, [argument for argument in rest if argument != "--dry-run"])[0]
+    config: Any = load_config(model, [text for text in overrides if text != "--dry-run"])[0]
     if not arguments.here:
         print(dump(config))
 
@@ -143,18 +134,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan.lines.insert(
         0, ("processes", f"{processes} = {arguments.machines} machine(s) x {arguments.gpus} GPUs")
     )
-    launch = Launch(
-        processes=processes,
-        mixed_precision=_mixed_precision(arguments.accelerate) if arguments.accelerate else "no",
-        deepspeed=arguments.deepspeed is not None,
-        deepspeed_file=arguments.deepspeed,
-    )
-    _precision(plan, config, launch)
+    _precision(plan, config, _launch(arguments, processes))
     print(f"plan of {arguments.kind}:\n{plan}", flush=True)
     wrong = plan.wrong + (plan.missing if arguments.here else [])
     for line in wrong:
         print(line, file=sys.stderr)
     return 2 if wrong else 0
+
+
+def _arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments of the plan, and the rest, which is for the config."""
+    parser = argparse.ArgumentParser(
+        description="Check a run and print its plan without starting it.", allow_abbrev=False
+    )
+    parser.add_argument("kind", choices=sorted(PLANS))
+    parser.add_argument("--machines", type=int, default=1)
+    parser.add_argument("--gpus", type=int, default=8, help="per machine")
+    parser.add_argument("--accelerate", type=Path, help="accelerate config of the run")
+    parser.add_argument("--deepspeed", help="DeepSpeed config of the run")
+    parser.add_argument("--here", action="store_true", help="the run will start on this machine")
+    return parser.parse_known_args(argv)
+
+
+def _launch(arguments: argparse.Namespace, processes: int) -> Launch:
+    """The launch that the run will get."""
+    return Launch(
+        processes=processes,
+        mixed_precision=_mixed_precision(arguments.accelerate) if arguments.accelerate else "no",
+        deepspeed=arguments.deepspeed is not None,
+        deepspeed_file=arguments.deepspeed,
+    )
 
 
 def _model(plan: Plan, model: ModelConfig) -> None:
@@ -168,7 +177,7 @@ def _model(plan: Plan, model: ModelConfig) -> None:
 
 
 def _rows(plan: Plan, name: str, path: str, *, need: str) -> list[Row]:
-    """The first rows of a file, if it is here and right."""
+    """The first rows of a file; none if the file is missing or wrong, which the plan then says."""
     plan.say(name, path)
     if not Path(path).exists():
         plan.missing.append(f"{name}: {path}")
@@ -203,7 +212,7 @@ def _rewards(plan: Plan, config: GRPOConfig, rows: list[Row]) -> None:
 
 
 def _image_fits(plan: Plan, config: GRPOConfig) -> None:
-    """The largest image the processor lets through must fit beside a completion, and into one encoder pass."""
+    """Check that the largest image fits beside a completion in the context, and into one pass of the vision encoder."""
     engine, pixels = config.engine, config.model.max_pixels
     if pixels is None:
         plan.say("images", "as large as the checkpoint's processor allows")
@@ -232,7 +241,7 @@ def _output(plan: Plan, folder: str, checkpoints: str) -> None:
 
 
 def _precision(plan: Plan, config: SFTConfig | GRPOConfig, launch: Launch) -> None:
-    """Precision and DeepSpeed's config, settled as the run settles them."""
+    """Resolve precision and DeepSpeed's config as the run does."""
     try:
         values = config.zero_values(launch.processes)
         check_launch(launch, values.precision, config.PRECISION_SETTING)
@@ -241,7 +250,7 @@ def _precision(plan: Plan, config: SFTConfig | GRPOConfig, launch: Launch) -> No
         plan.wrong += str(error).splitlines()
         return
     except CheckpointError:
-        return  # a missing model is told of once
+        return  # _model has reported the missing model
     if settings is None:
         plan.say("precision", f"computes in {values.precision}")
         return
@@ -252,7 +261,7 @@ def _precision(plan: Plan, config: SFTConfig | GRPOConfig, launch: Launch) -> No
 
 
 def _mixed_precision(accelerate_file: Path) -> str:
-    """What an accelerate config asks for, "no" where it says nothing."""
+    """The mixed precision in an accelerate config; "no" if it sets none."""
     data, _ = read_yaml(accelerate_file)
     return str(data.get("mixed_precision") or "no").lower()
 

@@ -104,7 +104,7 @@ def test_a_plan_states_what_a_step_is_made_of(grpo_config):
     changes = ("rollout.prompts_per_step=64", "rollout.completions_per_prompt=4", "model.max_pixels=500000")
     made = plan.plan_grpo(grpo_config(*changes), 8)
     assert not made.wrong
-    assert "64 prompts x 4 completions = 256 rollouts, one gradient; 32 rollouts per GPU" in str(made)
+    assert "64 prompts x 4 completions = 256 rollouts, one optimizer step; 32 rollouts per GPU" in str(made)
     assert [line.split(":")[0] for line in made.missing] == ["model.path"]
 
 
