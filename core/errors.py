@@ -1,19 +1,19 @@
-"""Errors that a user can mend. Entry points end with their message alone; every other error keeps its traceback."""
+"""Errors that a user can fix. Entry points print only their message; every other error keeps its traceback."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """The base of all of them. The message says what was expected, what came, and where."""
+    """The base class. The message says what was expected, what was found, and where."""
 
 
 class RunError(UserError, RuntimeError):
-    """A run cannot start or go on, and the user can mend it: another run holds the folder, its checkpoints are damaged,
+    """A run cannot start or continue, and the user can fix it: another run holds the folder, its checkpoints are damaged,
     its config differs, the disk is full. The message says what was expected, what was found, and what to do."""
 
 
 class LaunchError(UserError, ValueError):
-    """What the launch asks for and what the run's config asks for do not fit each other."""
+    """The launch and the run's config contradict each other."""
 
 
 class RowError(UserError, ValueError):

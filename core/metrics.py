@@ -1,7 +1,7 @@
-"""Metrics that stay right however rows are shared out: over ranks, micro-batches and calls.
+"""Metrics that do not depend on how rows are split over ranks, micro-batches and calls.
 
-A mean of means weighs a rank with one row as much as one with a hundred. So until it is written, a metric is kept as
-something that can be joined: a sum and a count, a total, or a maximum.
+A mean of means gives a rank with one row the same weight as one with a hundred. So until it is written, a metric is
+kept in a form that can be merged: a sum and a count, a total, or a maximum.
 
     mine = {"reward/mean": mean(rewards), "rollouts/unscored": total(3), "seconds/generate": largest(12.5)}
     everyone = over_processes(mine)         # core.processes.exchange; `joined` for micro-batches
@@ -58,7 +58,7 @@ def total(*numbers: float) -> Metric:
 
 
 def largest(*numbers: float) -> Metric:
-    """Maximum; of what several ranks do at the same time (seconds), too."""
+    """Maximum; also for what several ranks do at the same time (seconds)."""
     parts = [Metric("largest", float(n), 1) for n in numbers]
     return sum(parts[1:], start=parts[0]) if parts else Metric("largest", 0.0, 0)
 
@@ -69,7 +69,7 @@ def same(number: float) -> Metric:
 
 
 def joined(parts: Iterable[Mapping[str, Metric]]) -> dict[str, Metric]:
-    """Metrics over the values of all parts, by name; a part may lack a name."""
+    """Metrics merged over all parts, by name; a part may lack a name."""
     result: dict[str, Metric] = {}
     for part in parts:
         for name, metric in part.items():

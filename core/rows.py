@@ -45,7 +45,7 @@ LISTED_ERRORS = 20  # broken rows named in one message; the rest is counted
 
 
 class BrokenRow(ValueError):
-    """One row's first problem. Arguments: the field ("" for the row as a whole), what was expected and what came."""
+    """One row's first problem. Arguments: the field ("" for the row as a whole), what was expected and what was found."""
 
     def __str__(self) -> str:
         field, problem = self.args
@@ -63,7 +63,7 @@ def read_rows(
 
     Args:
         path: a file or folder that `core.files.records.read_records` reads.
-        limit: keep only the first so many rows (after `task`); later ones are neither read nor checked.
+        limit: keep only the first `limit` rows (after `task`); later ones are neither read nor checked.
         task: keep only rows of this task.
         check: turns (record, folder) into a row or raises BrokenRow; `check_row` unless given.
 
@@ -99,7 +99,7 @@ def read_rows(
 
 
 def write_rows(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
-    """Write rows as JSONL with media paths relative to the file, whole or not at all; returns the path.
+    """Write rows as JSONL with media paths relative to the file, atomically; returns the path.
 
     Raises RowError for media given as bytes, which JSON cannot hold.
     """

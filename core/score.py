@@ -1,4 +1,4 @@
-"""What the rewards say about one completion: the value that scoring, training, evaluation and search hand on."""
+"""The score of one completion, as scoring, training, evaluation and search pass it on."""
 
 from __future__ import annotations
 

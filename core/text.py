@@ -1,4 +1,4 @@
-"""Values as text: in messages, enough to recognise them by and never all of a large one; a config as YAML."""
+"""Values as text: in messages, shortened where they are long; a config as YAML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trackers (TensorBoard, Weights & Biases), which a user installs where they are wanted."""
+"""Trackers (TensorBoard, Weights & Biases), which users install if they want them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Raise RunError for a tracker without its package: accelerate would leave it out without a word."""
+    """Raise RunError for a tracker without its package: accelerate would skip it silently."""
     for name in names:
         if not any(find_spec(package) for package in PACKAGES.get(name, ())):
             raise RunError(

@@ -12,10 +12,10 @@ which gives the command line
     accelerate launch grpo.py --config run.yaml optimizer.learning_rate=1e-6 prompts.rows=rows.jsonl --dry-run
 
 Overrides are `dotted.key=value`; the value is read as YAML (`null`, `[1, 2]`, `{a: 1}`, `"007"` for a string of
-digits), a number walks into a list. `--help` prints every field with its type, default and docstring.
+digits), a number in a key is a list index. `--help` prints every field with its type, default and docstring.
 
 A wrong config ends the program with exit code 2 and one line per mistake: where, which key, what was expected, what
-came; for an unknown key, the nearest known one; for a key of a former version, its new name (`Section.RENAMED`).
+was found; for an unknown key, the nearest known one; for a key of a former version, its new name (`Section.RENAMED`).
 `read_config` is the same without a command line and raises `ConfigError` instead.
 """
 

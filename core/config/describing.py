@@ -9,8 +9,8 @@ from core.config.fields import Field, all_fields, type_name
 
 
 def describe(model: type[BaseModel]) -> str:
-    """Every field of `model`, nested ones with their dotted path: type, default, docstring. A field that not all kinds of a
-    section have says which do."""
+    """Every field of `model`, nested ones with their dotted path: type, default, docstring. A field that only some kinds of a
+    section have names these."""
     lines = []
     for field in all_fields(model):
         if isinstance(field.default, BaseModel):

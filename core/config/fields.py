@@ -18,7 +18,7 @@ from core.config.reading import KeyPath
 
 @dataclass(frozen=True)
 class Kinds:
-    """A union of models that the value of one field tells apart. field: its name. models: by that value."""
+    """A tagged union of models. field: name of the tag. models: by the tag's value."""
 
     field: str
     models: dict[str, type[BaseModel]]
@@ -52,7 +52,7 @@ def models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def kinds_of(annotation: Any) -> Kinds | None:
-    """How the models of a union are told apart: by a field that all have, with different Literal values."""
+    """The tag of a union of models: a field that all have, with different Literal values."""
     union = models(annotation)
     if len(union) < 2:
         return None
@@ -104,7 +104,7 @@ def all_fields(model: type[BaseModel], prefix: str = "", above: tuple[type, ...]
 
 
 def _fields_by_kind(kinds: Kinds, prefix: str, field: FieldInfo, above: tuple[type, ...]) -> Iterator[Field]:
-    """The field that tells the kinds apart; then what several kinds have alike, once, and the rest with its kinds."""
+    """The tag; then fields that several kinds share, once each; then the rest, with their kinds."""
     default = getattr(_default(field), kinds.field, PydanticUndefined)
     tags = tuple(model.model_fields[kinds.field].annotation for model in kinds.models.values())
     union: Any = typing.Union[tags]  # noqa: UP007

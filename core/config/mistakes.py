@@ -19,7 +19,7 @@ Places = dict[KeyPath, str]
 
 
 def renamed_keys(model: type[BaseModel], data: Any, places: Places) -> list[str]:
-    """A line for each key of `data` that the models know by another name now (`Section.RENAMED`)."""
+    """A line for each key of `data` that has been renamed (`Section.RENAMED`)."""
     lines = []
     for path in _leaves(data):
         for depth in range(len(path)):
@@ -41,7 +41,7 @@ def _new_name(renamed: dict[str, str], path: KeyPath) -> tuple[str, str] | None:
 
 
 def ill_values(model: type[BaseModel], data: Any, places: Places) -> list[str]:
-    """Lines about what pydantic would let through, or say less well: `true` for a number (read as 1) or for a word, and
+    """Lines about values that pydantic accepts or explains badly: `true` for a number (read as 1) or for a word, and
     infinity or not-a-number anywhere, in free keys too."""
     lines = []
     for path, value in _values(data):
@@ -62,7 +62,7 @@ def ill_values(model: type[BaseModel], data: Any, places: Places) -> list[str]:
 def explained(
     model: type[BaseModel], data: Any, places: Places, origin: str, mistakes: list[ErrorDetails]
 ) -> list[str]:
-    """The lines for pydantic's errors; a value that no member of a union takes has one line, not one per member."""
+    """The lines for pydantic's errors; a value that fits no member of a union gets one line, not one per member."""
     by_path: dict[KeyPath, list[ErrorDetails]] = {}
     for mistake in mistakes:
         by_path.setdefault(_data_path(data, mistake["loc"]), []).append(mistake)
@@ -108,7 +108,7 @@ def _unexpected(where: str, path: KeyPath, expected: str, value: Any) -> str:
 
 
 def _unknown_kind(model: type[BaseModel], path: KeyPath, where: str, value: Any) -> str:
-    """A section that names no kind, or one that is not known."""
+    """The line for a section whose kind is missing or unknown."""
     kinds = kinds_of(annotation_at(model, path))
     if kinds is None or not isinstance(value, dict):
         return _unexpected(where, path, type_name(annotation_at(model, path)), value)
@@ -119,7 +119,7 @@ def _unknown_kind(model: type[BaseModel], path: KeyPath, where: str, value: Any)
 
 
 def _unknown(model: type[BaseModel], data: Any, path: KeyPath, mistake: ErrorDetails) -> str:
-    """An unknown key; one that another kind of the section has names that kind."""
+    """The line for an unknown key; if another kind of the section has it, the line names that kind."""
     parent, name = path[:-1], str(path[-1])
     if kinds := kinds_of(annotation_at(model, parent)):
         ours = next((str(part) for part in mistake["loc"] if part in kinds.models), None)
@@ -131,7 +131,7 @@ def _unknown(model: type[BaseModel], data: Any, path: KeyPath, mistake: ErrorDet
 
 
 def _suggestion(model: type[BaseModel], path: KeyPath) -> str:
-    """ ", did you mean 'a.b'?" for an unknown key: a neighbour with a near name, else the nearest field anywhere."""
+    """ ", did you mean 'a.b'?" for an unknown key: a similar name in the same section, else anywhere."""
     parent, name = path[:-1], str(path[-1])
     neighbours = {
         field: dotted((*parent, field))

@@ -55,7 +55,7 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[KeyPath, str]]:
 
 
 def override(data: dict[str, Any], places: dict[KeyPath, str], assignment: str) -> None:
-    """Set one `dotted.key=value` in `data` in place, making mappings on the way."""
+    """Set one `dotted.key=value` in `data` in place, creating missing mappings."""
     where = f"command line, {short(assignment)}"
     names, equals, text = assignment.partition("=")
     if not equals or not all(names.split(".")):
@@ -128,12 +128,12 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 MAX_NODES = 100_000
-"""Values that a YAML text may hold once its aliases are written out."""
+"""Most values a YAML text may hold after its aliases are expanded."""
 
 
 def _bound(node: yaml.Node | None) -> None:
-    """YAMLError for a text whose aliases stand for themselves, or for more than MAX_NODES values (an "alias bomb")."""
-    sizes: dict[int, int | None] = {}  # None: under way
+    """Raise YAMLError for a text with a recursive alias, or with more than MAX_NODES values once expanded."""
+    sizes: dict[int, int | None] = {}  # None: being computed
 
     def size(node: yaml.Node) -> int:
         if id(node) not in sizes:

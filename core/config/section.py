@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """A config, or a part of one: unknown keys and non-finite numbers are errors, the docstring under a field is its help.
 
-    RENAMED: the keys of former versions, dotted from this model on, and what stands in their place: {"optim.lr":
-    "optimizer.learning_rate"}. After the new key, in parentheses, a word on a value that changed too: {"beta1":
-    "optimizer.betas (both in one list)"}. A former section stands for all keys in it that have no line of their own. A
+    RENAMED: keys of former versions, dotted from this model on, and the keys that replace them: {"optim.lr":
+    "optimizer.learning_rate"}. After the new key, in parentheses, a note if the value changed too: {"beta1":
+    "optimizer.betas (both in one list)"}. A former section covers all its keys that have no entry of their own. A
     former key in a config is an error that names the new one.
     """
 

@@ -1,7 +1,7 @@
 """Checksums of the files of a folder, written with them and compared before they are used.
 
-XXH3 (xxhash.com) is no protection against forgery; it finds what disks, copies and killed programs do to files, at the
-speed of memory.
+XXH3 (xxhash.com) does not protect against forgery; it detects damage by disks, copies and killed programs, at memory
+speed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A full disk, told as such whoever runs into it: Python, safetensors and torch each raise something else."""
+"""One clear error for a full disk, which Python, safetensors and torch each report differently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from core.errors import RunError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEXTS = re.compile(
     rf"os error ({'|'.join(map(str, _FULL))})\b|No space left|quota exceeded|File too large"
-    r"|PytorchStreamWriter failed|file write failed|unexpected pos",  # torch names no cause
+    r"|PytorchStreamWriter failed|file write failed|unexpected pos",  # torch gives no cause
     re.IGNORECASE,
 )
 
@@ -35,7 +35,7 @@ def disk_explained(path: Path, advice: str = "") -> Iterator[None]:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether this error, or what caused it, comes from writing to a disk that takes no more."""
+    """Whether this error, or what caused it, comes from writing to a full disk."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
@@ -46,7 +46,7 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def disk_of(path: Path) -> str:
-    """Where the path lies, in words: mount point, free and all bytes."""
+    """The path's disk, as text: mount point, free and total bytes."""
     place = path.absolute()
     while not place.exists():
         place = place.parent

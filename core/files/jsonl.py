@@ -58,7 +58,7 @@ def keep_until(path: Path, step: int) -> int:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` when the block ends, and is gone where it fails. RunError where the
+    """A file to write that replaces `path` when the block ends, and is deleted if the block fails. RunError where the
     disk is full."""
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -73,7 +73,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _step_of(line: bytes) -> int | None:
-    """The step of a whole record, else None."""
+    """The step of a complete record, else None."""
     if not line.endswith(b"\n"):
         return None
     try:

@@ -15,14 +15,14 @@ from core.errors import RunError
 from core.processes.ranks import on_main
 
 FILE = ".lock"
-PATIENCE = 3.0  # seconds for a process that is being torn down after a kill to let go
+PATIENCE = 3.0  # seconds that a killed process may take to release the lock
 
 _held: dict[str, int] = {}  # open lock files of this process, by folder
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the run folder (made if missing) against other programs for the block; RunError names the one that has it.
+    """Lock the run folder (created if missing) for the block; RunError names the program that holds it already.
 
     A POSIX record lock of the main process: the system drops it when the process dies, however it dies, and worker
     processes that were forked from it do not keep it alive, as they would one of flock (which `filelock` uses).

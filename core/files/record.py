@@ -1,7 +1,7 @@
 """What a run is: its resolved config and the identity of what it reads, kept in its folder and in every checkpoint.
 
-A resumed run is exact only if everything that decides its numbers is as it was. `compare` says what differs, lets
-settings of bookkeeping and memory change, and refuses the rest by name.
+A resumed run is exact only if everything that affects its numbers is unchanged. `compare` reports differences: settings
+of bookkeeping and memory may change, any other change is an error that names it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A run folder: checkpoints that are whole or not there, the one to go on from, and whether the run is finished.
+"""A run folder: atomic checkpoints, which of them to resume from, and whether the run is finished.
 
 config.yaml, identity.json   what the run is (core.files.record)
-metrics.jsonl, …             one line a step (core.files.jsonl)
+metrics.jsonl, …             one line per step (core.files.jsonl)
 checkpoint-<step>/           with its own config.yaml and identity.json, and checksums.json for all its files
 final/                       the result
 finished.json                {"step", "result"}, once it is there
@@ -37,8 +37,8 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True)
 class Start:
-    """checkpoint: to go on from, verified; None: the run begins. finished: result folder of a run that has nothing left
-    to do, else None."""
+    """checkpoint: verified, to resume from; None: start from step 0. finished: result folder of a finished run,
+    else None."""
 
     checkpoint: Path | None = None
     finished: Path | None = None
@@ -99,7 +99,7 @@ def writing_checkpoint(run: Path, step: int, record: Record, keep: int | None) -
 
 @contextmanager
 def writing_folder(target: Path, advice: str = "") -> Iterator[Path]:
-    """A folder to write into that takes the place of `target` when the block ends, and is gone where it fails; all
+    """A folder to write into that replaces `target` when the block ends, and is deleted if the block fails; all
     processes take part. Raises RunError that names disk, path and bytes where the disk is full."""
     state = PartialState()
     begun = target.parent / PARTIAL / target.name
@@ -124,14 +124,14 @@ def writing_folder(target: Path, advice: str = "") -> Iterator[Path]:
 
 
 def continue_logs(run: Path, names: Sequence[str], step: int, say: Callable[[str], None]) -> None:
-    """Bring the run's JSONL files to where they were after `step`; all processes take part."""
+    """Restore the run's JSONL files to their state after `step`; all processes take part."""
     for name in names:
         if broken := on_main(partial(keep_until, run / name, step)):
             say(f"{run / name}: {broken} lines were cut off and are left out")
 
 
 def mark_finished(run: Path, step: int, result: Path) -> None:
-    """Note that nothing is left to do; by the main process."""
+    """Mark the run as finished; called by the main process."""
     with replacing(run / FINISHED) as file:
         file.write((json.dumps({"step": step, "result": result.name}) + "\n").encode())
 
@@ -164,7 +164,7 @@ def _resumed(
 
 
 def _newest(run: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that is as it was written; damaged ones are named and set aside."""
+    """The newest undamaged checkpoint; damaged ones are reported and renamed."""
     there = on_main(lambda: checkpoints(run))
     for checkpoint in reversed(there):
         problem = damage(checkpoint)
@@ -214,7 +214,7 @@ def _open(run: Path, record: Record, start: Start) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Delete a checkpoint; a kill half-way leaves nothing that looks like one."""
+    """Delete a checkpoint; if killed half-way, nothing that looks like one is left."""
     going = folder.parent / PARTIAL / folder.name
     going.parent.mkdir(exist_ok=True)
     folder.rename(going)
@@ -222,7 +222,7 @@ def _remove(folder: Path) -> None:
 
 
 def _set_aside(folder: Path, why: str) -> Path:
-    """Give the folder a name that no run looks for."""
+    """Rename the folder so that no run looks for it."""
     aside, number = folder.with_name(f"{folder.name}.{why}"), 1
     while aside.exists():
         number += 1

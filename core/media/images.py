@@ -26,7 +26,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image of each EXIF orientation upright."""
+"""The transposition that makes an image of each EXIF orientation upright."""
 _SIDEWAYS = (5, 6, 7, 8)
 _8_BITS = ("1", "L", "P", "RGB")
 _BITS, _PHOTOMETRIC, _MIN_IS_WHITE = 258, 262, 0  # tags of a TIFF
@@ -36,7 +36,7 @@ def load_image(source: Source | Image.Image) -> Image.Image:
     """An RGB image from a path, encoded bytes, `{"bytes"|"path": …}` (as in Parquet) or a PIL image.
 
     Raises:
-        MediaError: the file is missing, does not decode, or has values or a shape that nothing says how to show; the
+        MediaError: the file is missing, does not decode, or has values or a shape with no defined display; the
             message names it.
     """
     if isinstance(source, Image.Image):
@@ -100,7 +100,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """Grey of 16 bits, or of floats in [0, 1], as 8 bits; the range of other numbers is anyone's guess."""
+    """Grey of 16 bits, or of floats in [0, 1], as 8 bits; the range of other numbers is unknown."""
     values = np.asarray(image)
     tags: Any = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;") or image.format == "PPM":  # PIL scales PGM to 16 bits

@@ -1,4 +1,4 @@
-"""What a medium in a row may be, and what is common to refusing one."""
+"""Forms of a medium in a row, and the errors for media that cannot be used."""
 
 from __future__ import annotations
 

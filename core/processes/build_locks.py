@@ -1,8 +1,8 @@
 """Locks that a killed build of a PyTorch extension has left behind.
 
 DeepSpeed compiles parts of itself at the first start (`torch.utils.cpp_extension`). While one process does, an empty file
-`lock` keeps the others waiting; one that is killed meanwhile leaves it there, and every later start waits for ever
-without a word. Whether a build is going on can be told: its process has the file open.
+`lock` keeps the others waiting; one that is killed meanwhile leaves it there, and every later start hangs
+silently. A lock of a running build is recognised by its process, which has the file open.
 """
 
 from __future__ import annotations

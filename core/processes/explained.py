@@ -1,4 +1,4 @@
-"""Errors that a user can mend end a program with one line; all others keep their traceback."""
+"""Errors that a user can fix end a program with one line; all others keep their traceback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.text import short_words
 @contextmanager
 def explained() -> Iterator[None]:
     """Within the block, errors in rows, media, checkpoints, rewards, the run folder and the on-policy checks exit with code
-    1 and their message, which says what was expected, what came, and where; Ctrl-C outside the training loop, with 130;
+    1 and their message, which says what was expected, what was found, and where; Ctrl-C outside the training loop, with 130;
     a wait for another process that timed out, with STALLED."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the processes of a run do once, share out, or say."""
+"""Work done by one process of a run or split between all, and messages from the first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """Do `work` in the main process alone; all get its result, or its error, so that none waits for another in vain."""
+    """Do `work` in the main process alone; all get its result, or its error, so that none waits forever."""
     said: list[Any] = [None, None]
     if PartialState().is_main_process:
         try:

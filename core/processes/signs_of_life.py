@@ -1,8 +1,8 @@
 """What every process of a run is doing, readable by the others when one of them stops answering.
 
 Each rank of a multi-process run writes its current operation and a counter to the rendezvous store of torch.distributed:
-whenever the operation changes, and every `BEAT_S` seconds from a thread. A rank whose counter stands still is stopped or
-dead, and its last entry says in which operation. Only error messages depend on it.
+whenever the operation changes, and every `BEAT_S` seconds from a thread. A rank whose counter no longer changes is
+stopped or dead, and its last entry names the operation. Only error messages depend on it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 BEAT_S = 2.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 ASK_S = 10.0
 """Longest wait for the store, when other ranks are asked for."""
 

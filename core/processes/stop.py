@@ -1,6 +1,6 @@
-"""SIGTERM and Ctrl-C: finish what cannot be broken off, save, leave.
+"""SIGTERM and Ctrl-C: finish what cannot be interrupted, save a checkpoint, exit.
 
-The first signal is a request that the training loop reads where all processes meet; a second Ctrl-C leaves at once.
+The first signal is a request that the training loop reads where all processes meet; a second Ctrl-C exits at once.
 Launchers pass on what they get (torchrun a Ctrl-C that the terminal has sent to everybody already), so a signal within
 `SAME` seconds of the first is the same request.
 """
@@ -23,7 +23,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequested(Exception):
-    """Raised where a step may be broken off, after all processes have agreed to."""
+    """Raised where a step may be interrupted, after all processes have agreed to."""
 
 
 class StopSignals:

@@ -1,4 +1,4 @@
-"""OpenMP threads that sleep while they wait for each other.
+"""OpenMP threads that sleep, instead of spinning, while they wait for each other.
 
 PyTorch on CPUs splits every operation over threads, and those that are done first spin until the last one is: up to a few
 milliseconds by libgomp's default, several hundred times in a training step. On a quiet machine that saves waking them.

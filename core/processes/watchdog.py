@@ -1,4 +1,4 @@
-"""Ends a process that waits for ever, and says for what.
+"""Ends a process that hangs, and reports in which operation.
 
     with operation("generate", limit_s=3600):
         …
@@ -147,7 +147,7 @@ def _watch() -> None:
 
 
 def _stop(late: _Operation) -> None:
-    """Say what took too long, and leave without any clean-up, which would wait for the same thing."""
+    """Report what took too long, and exit without clean-up, which would hang as well."""
     within = " > ".join(map(str, list(_running)))
     print(
         f"\nerror: {_me()}: {late} took longer than its limit of {late.limit_s:g} s (in {within})",

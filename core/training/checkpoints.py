@@ -1,5 +1,5 @@
-"""Checkpoints to go on from: a folder that transformers loads, with the trainer's state inside (whole or not at all, and
-with checksums: core/files/run_folder.py)."""
+"""Checkpoints to resume from: a folder that transformers loads, with the trainer's state inside (written atomically, with
+checksums: core/files/run_folder.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: steps without them, and weights that never hold them."""
+"""Non-finite numbers: skip steps that have them, refuse weights that hold them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def finite_weights(named_weights: Iterable[tuple[str, Tensor]]) -> Iterator[tupl
 
 def check_finite(model: nn.Module) -> None:
     """FloatingPointError on every process if a weight is not finite on any. Sharded weights (ZeRO-3, FSDP) stay where
-    they are: each process looks at its part."""
+    they are: each process checks its part."""
     names = [name for name, weight in model.named_parameters() if not is_finite(_local(weight))]
     if torch.distributed.is_initialized():
         everyone: list[list[str]] = [[]] * torch.distributed.get_world_size()
@@ -55,7 +55,7 @@ def _error(names: list[str]) -> FloatingPointError:
 
 @dataclass
 class SkippedSteps:
-    """Counts optimizer steps that are not taken because a number is not finite, and stops a run that takes none.
+    """Counts optimizer steps that are skipped because a number is not finite, and stops a run that skips too many in a row.
 
     limit: most in a row. total: so far.
     """

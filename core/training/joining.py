@@ -1,4 +1,4 @@
-"""The processes that `accelerate launch` or `torchrun` started, joined to one run."""
+"""Set up `Accelerator` for the processes that `accelerate launch` or `torchrun` started."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def join_processes(
     plugin = deepspeed_plugin(launch, zero_values(launch.processes)) if launch.deepspeed else None
     on_cpus = launch.processes > 1 and not torch.cuda.is_available()
     group: dict[str, Any] = {"backend": "gloo"} if on_cpus else {}
-    group["timeout"] = timedelta(seconds=limit_s + 60)  # the watchdog speaks first
+    group["timeout"] = timedelta(seconds=limit_s + 60)  # so that the watchdog reports first
     # Outside DeepSpeed "bf16" means autocast, in which some operations are more precise than with bfloat16 weights.
     bf16 = precision == "bfloat16" if plugin is not None else autocast == "bfloat16"
     with operation("join the other processes", limit_s):

@@ -1,4 +1,4 @@
-"""float32 master weights of a policy that computes in bfloat16, where no DeepSpeed keeps them.
+"""float32 master weights of a policy that computes in bfloat16, for launches without DeepSpeed.
 
 At RL's learning rates nearly every step is smaller than half the distance between two bfloat16 numbers, so bfloat16
 weights would not move. The optimizer therefore holds a float32 copy of each trainable weight (Micikevicius et al.,
@@ -87,7 +87,7 @@ class MasterAdamW(torch.optim.AdamW):
 
 
 def needs_masters(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a parameter of the optimizer is too coarse to be stepped itself."""
+    """Whether a parameter of the optimizer is less precise than float32 and needs a master copy."""
     return any(p.dtype != torch.float32 for group in optimizer.param_groups for p in group["params"])
 
 

@@ -1,4 +1,4 @@
-"""AdamW, its schedule, and both placed on whatever `accelerate launch` was told."""
+"""AdamW and its schedule, prepared for the kind of parallelism that was launched."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OptimizerConfig(Section):
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly from 0."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's two averages."""
+    """AdamW's decay rates of the two moving averages."""
     epsilon: float = Field(default=1e-8, gt=0)
     """AdamW's epsilon."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -38,7 +38,7 @@ class OptimizerConfig(Section):
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this norm; 0: no clipping."""
     max_skipped_steps: int = Field(default=3, ge=0)
-    """A step whose learning rate, loss or gradient is not finite is skipped; more than so many in a row stop the run."""
+    """A step whose learning rate, loss or gradient is not finite is skipped; more than this many in a row stop the run."""
 
 
 def optimizer_for(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -56,7 +56,7 @@ def optimizer_for(model: nn.Module, config: OptimizerConfig) -> torch.optim.Adam
 
 
 def _ndim(parameter: nn.Parameter) -> int:
-    """Of the whole parameter: under ZeRO-3 a process holds a flat part."""
+    """Dimensions of the whole parameter; under ZeRO-3 a process holds only a flat part."""
     return len(getattr(parameter, "ds_shape", parameter.shape))
 
 

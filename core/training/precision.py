@@ -1,8 +1,8 @@
 """Precision of a training run, decided in one place and before the model is loaded.
 
-Two parties have a say: the run's config (`model.dtype`, and SFT's `autocast`) and the launch (`accelerate launch
+It is set in two places: the run's config (`model.dtype`, and SFT's `autocast`) and the launch (`accelerate launch
 --mixed_precision`, an accelerate config file, `ACCELERATE_MIXED_PRECISION`, a DeepSpeed file). The config decides; a
-launch that says otherwise is an error. It has to be settled first because accelerate registers ZeRO-3 with
+launch that differs is an error. It must be resolved first because accelerate registers ZeRO-3 with
 transformers as soon as it starts, and `from_pretrained` then splits the weights in the precision that DeepSpeed's
 config has at that moment.
 """
@@ -30,7 +30,7 @@ _ACCELERATE_NAMES = {"no": None, "fp16": "float16", "bf16": "bfloat16", "fp8": "
 class Launch:
     """What the launcher told this process, by the environment variables of torchrun and accelerate.
 
-    processes: of the whole run. mixed_precision: as accelerate names it; "no" is its default and says nothing.
+    processes: of the whole run. mixed_precision: as accelerate names it; "no" is its default and means unspecified.
     deepspeed: whether DeepSpeed was asked for. deepspeed_file: path of its config, None where accelerate's flags are it.
     """
 

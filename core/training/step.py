@@ -1,4 +1,4 @@
-"""One optimizer step: gradients added up over micro-batches, applied or, where they are not finite, left out."""
+"""One optimizer step: gradients are summed over micro-batches, then applied, or skipped if they are not finite."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def loss_without_step(loss: Tensor) -> Tensor:
 
 
 def set_learning_rate(optimizer: Any, rate: float) -> None:
-    """The rate of the step that comes now."""
+    """The learning rate of the next step."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 

@@ -1,6 +1,6 @@
-"""DeepSpeed's config of a run: what its file leaves to "auto" is filled from the run's own config, in one place.
+"""DeepSpeed's config of a run: "auto" values are filled from the run's own config, in one place.
 
-A value that the file sets and the run's config sets otherwise is an error: neither silently wins.
+A value that the file sets and the run's config sets differently is an error: neither silently overrides the other.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class ZeroValues:
 def run_settings(settings: Mapping[str, Any], run: ZeroValues, *, source: str) -> dict[str, Any]:
     """DeepSpeed's config for this run, without "auto".
 
-    The optimizer is always the run's own AdamW and the schedule the run's own, so those two sections leave; what they
-    set must be "auto" or agree with the run. Gradients are accumulated and reduced in float32 whatever the precision:
+    The optimizer is always the run's own AdamW and the schedule the run's own, so those two sections are removed; their
+    values must be "auto" or agree with the run. Gradients are accumulated and reduced in float32 whatever the precision:
     in bfloat16 a sum of micro-batches would depend on how many there are.
 
     source: where the settings come from, for messages. Raises LaunchError with one line per contradiction, and
