@@ -25,11 +25,11 @@ class PromptsConfig(Section):
     rows: PathText
     """Rows with typed answers: a JSONL file, Parquet, or a `datasets` folder (docs/data_format.md)."""
     limit: int | None = Field(default=None, ge=1)
-    """Only the first so many rows."""
+    """Use only the first N rows; null: all."""
     max_frames: int = Field(default=256, ge=2)
-    """Most frames of one video; longer clips are sampled more thinly."""
+    """Most frames of one video; longer clips are sampled at a lower rate."""
     bad_rows: Literal["error", "drop"] = "error"
-    """Rows that the look before the run finds unusable (media that do not decode, prompts that the engine has no room for,
+    """Rows that the check before the run finds unusable (media that do not decode, prompts that the engine has no room for,
     special tokens in texts): error stops with their ids and reasons; drop leaves them out, counted and listed."""
     max_bad_rows: float = Field(default=0.01, ge=0, le=1)
     """Largest share of the rows that may be left out: by `drop` at the start, or because they turn out to be unusable

@@ -24,15 +24,15 @@ class DataConfig(Section):
     eval_rows: PathText | None = None
     """Held-out rows with a `trace`; their loss is logged as eval_loss every `eval_every` steps. null: no evaluation."""
     limit: int | None = Field(None, ge=1)
-    """Train on the first so many rows; null: all."""
+    """Train on the first N rows; null: all."""
     eval_limit: int | None = Field(None, ge=1)
-    """Evaluate on the first so many rows; null: all."""
+    """Evaluate on the first N rows; null: all."""
     max_tokens: int | None = Field(None, ge=1)
     """Longest allowed row, in tokens of prompt, media and trace. Rows are never truncated. null: no limit."""
     long_rows: Literal["error", "drop"] = "error"
     """What to do with rows above `max_tokens`: stop with their ids, or leave them out, counted and listed."""
     bad_rows: Literal["error", "drop"] = "error"
-    """Rows that the look before the run finds unusable (media that do not decode, traces that cannot be targets, special
+    """Rows that the check before the run finds unusable (media that do not decode, traces that cannot be targets, special
     tokens in texts, more tokens than the model's context): error stops with their ids and reasons; drop leaves them out,
     counted and listed."""
     max_bad_rows: float = Field(0.01, ge=0, le=1)
@@ -41,9 +41,9 @@ class DataConfig(Section):
     max_frames: int = Field(256, ge=2)
     """Most frames of one video; longer clips are sampled at a lower rate over their whole length."""
     rows_together: int = Field(8, ge=1)
-    """Rows about the same media stay together in the seeded order, in runs of at most so many: what stands before and in
-    their media, and the media themselves, are then computed once for all of them. 1: every row has a place of its own;
-    rows that meet in a micro-batch by chance still share."""
+    """Largest number of rows about the same media that the seeded order keeps together: their media, and the tokens before
+    and in them, are then computed once for all of them. 1: rows are shuffled one by one; rows that happen to be in the
+    same micro-batch still share."""
     cache_rows: bool | Literal["auto"] = "auto"
     """Keep encoded rows (tokens and pixels) in memory after the first use. auto: if all fit into `cache_gb`."""
     cache_gb: float = Field(2.0, gt=0)
@@ -91,11 +91,11 @@ class SFTConfig(Section):
     optimizer: SFTOptimizerConfig = SFTOptimizerConfig()
     """How the gradient is applied."""
     epochs: float = Field(1.0, gt=0)
-    """Passes over the training rows; not used if `steps` is set."""
+    """Passes over the training rows; ignored if `steps` is set."""
     steps: int | None = Field(None, ge=1)
-    """Optimizer steps, in place of `epochs`; null: by epochs."""
+    """Number of optimizer steps, instead of `epochs`; null: use `epochs`."""
     rows_per_step: int = Field(32, ge=1)
-    """Rows of one optimizer step, over all processes; the last step of an epoch takes those that are left. A step's loss is
+    """Rows of one optimizer step, over all processes; the last step of an epoch takes the remaining ones. A step's loss is
     the mean over all its target tokens, however they are divided."""
     max_tokens_per_microbatch: int = Field(16384, ge=1)
     """Tokens that go through the model at a time (what several rows share counts once); the result does not depend on it,
@@ -103,23 +103,23 @@ class SFTConfig(Section):
     autocast: Literal["none", "bfloat16"] = "none"
     """bfloat16: compute in bfloat16 with the weights kept as loaded (mixed precision)."""
     seed: int = 0
-    """Of the order of rows, of dropout and of fresh adapters."""
+    """Random seed for the order of rows, dropout and new adapters."""
     output_dir: PathText
     """Run folder: metrics.jsonl, checkpoint-*/, and at the end final/ (or adapter/ and merged/ with LoRA)."""
     save_every: int | None = Field(None, ge=1)
-    """Steps between checkpoints; null: none, but where the run is asked to stop."""
+    """Steps between checkpoints; null: only when the run is stopped by a signal."""
     keep_checkpoints: int | None = Field(2, ge=1)
-    """Older checkpoints are deleted; null: none is."""
+    """Number of newest checkpoints to keep; null: all."""
     resume: Literal["auto", "never"] | PathText = "auto"
-    """auto: from the newest whole checkpoint in output_dir, if there is one; never: start afresh (an old run in output_dir
-    is then an error); or the path of a checkpoint. Settings that decide the numbers must be as they were."""
+    """auto: from the newest whole checkpoint in output_dir, if there is one; never: start a new run (an old run in
+    output_dir is then an error); or the path of a checkpoint. Settings that affect the numbers must be unchanged."""
     log_every: int = Field(10, ge=1)
     """Steps between lines in metrics.jsonl."""
     eval_every: int = Field(500, ge=1)
     """Steps between evaluations, where `data.eval_rows` is set."""
     timeout_s: float = Field(1800, gt=0)
-    """Longest that a micro-batch, an evaluation batch or a checkpoint may take, waiting for other processes included; then
-    the run is ended, with an error that names rank and step (core/processes/watchdog.py)."""
+    """Longest that a micro-batch, an evaluation batch or a checkpoint may take, waiting for other processes included; after
+    that the run is ended with an error that names rank and step (core/processes/watchdog.py)."""
     report_to: list[Literal["tensorboard", "wandb"]] = []
     """Trackers, through accelerate, beside metrics.jsonl; their packages must be installed. WANDB_PROJECT names the
     project (onsight-sft)."""

@@ -65,9 +65,9 @@ def compare(record: Record, folder: Path) -> dict[str, tuple[Any, Any]]:
     if refused := [key for key in changed if key not in free]:
         said = [f"{key}: {short(changed[key][0])} then, {short(changed[key][1])} now" for key in refused]
         raise RunError(
-            f"{folder}: cannot go on with other settings, since the steps would not be those of one run: {'; '.join(said)}."
-            " Put them back as they were, or begin a run in another output_dir (model.path may name the weights to start"
-            f" from). Free to change are {', '.join(record.free)}"
+            f"{folder}: cannot resume with other settings, since the steps would not form one run: {'; '.join(said)}."
+            " Restore them, or start a new run in another output_dir (model.path may name the weights to start"
+            f" from). Settings that may change: {', '.join(record.free)}"
         )
     return {key: changed[key] for key in changed if key in free}
 

@@ -111,7 +111,7 @@ def test_another_setting_is_refused_by_name(world, half, key):
         text = (world / "rows.jsonl").read_text().replace('"answer": {}', '"answer": {"value": "seven"}')
         rows.write_text(text.replace('"images": ["', f'"images": ["{world}/'))
         change = change | {"prompts": {"rows": str(rows)}}
-    with pytest.raises(RunError, match=rf"checkpoint-2: cannot go on with other settings, .*[:;] {key}: "):
+    with pytest.raises(RunError, match=rf"checkpoint-2: cannot resume with other settings, .*[:;] {key}: "):
         train(small_config(world, half, **change))
 
 
