@@ -4,10 +4,10 @@
 
 The update of `benchmarks/update_vs_trl.py` (random Qwen2.5-VL of about 40 M parameters, float32, one 448x448 image, G = 8)
 with two threads, in turn alone and beside a process that only loops, on the same work in one process; medians of
-several. It runs twice, each in a process of its own: with threads that sleep while they wait, as every program here sets it
-(`core/processes/threads.py`), and with libgomp's default, threads that spin. The last line is a JSON object; `ratio` is
-the time beside the busy loop over the time alone, `quiet_ratio` the time alone of sleeping threads over that of
-spinning ones.
+several. It runs twice, each in a process of its own: with threads that spin briefly before they sleep, as every program here sets it
+(`core/processes/threads.py`), and with libgomp's default, a long spin. The last line is a JSON object; `ratio` is
+the time beside the busy loop over the time alone, `quiet_ratio` the time alone with the short spin over that with
+the long one.
 
 Other programs on the machine blur it: on a shared one, give it precedence (`nice -n -15`).
 """
@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from core.processes.threads import sleep_while_waiting
+from core.processes.threads import spin_briefly
 
 POLICIES: dict[str, dict[str, str]] = {
-    "sleeping": {},
-    "spinning": {"GOMP_SPINCOUNT": "300000"},  # libgomp's default where no policy is set
+    "brief": {},
+    "default": {"GOMP_SPINCOUNT": "300000"},  # libgomp's default where no policy is set
 }
 
 
@@ -45,7 +45,7 @@ def main() -> None:
         print(json.dumps(measure(args.repeats, args.threads, args.hidden)))
         return
 
-    sleep_while_waiting()
+    spin_briefly()
     command = [sys.executable, "-m", "benchmarks.under_load", "--measure"]
     command += [f"--repeats={args.repeats}", f"--threads={args.threads}", f"--hidden={args.hidden}"]
     report: dict[str, Any] = {}
@@ -55,7 +55,7 @@ def main() -> None:
         report[policy] = found = json.loads(done.stdout.splitlines()[-1])
         print(f"{policy}: alone {found['quiet_s']:.2f} s, beside a busy loop {found['loaded_s']:.2f} s")
     if len(report) == len(POLICIES):
-        report["quiet_ratio"] = round(report["sleeping"]["quiet_s"] / report["spinning"]["quiet_s"], 3)
+        report["quiet_ratio"] = round(report["brief"]["quiet_s"] / report["default"]["quiet_s"], 3)
     settings = {"repeats": args.repeats, "threads": args.threads, "cores": os.cpu_count()}
     print(json.dumps(report | settings | {"load": round(os.getloadavg()[0], 1)}))
 

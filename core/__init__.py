@@ -4,8 +4,8 @@ Importing it prepares the process for torch and the packages around it, once and
 `engines` ask for the same, for modules that import transformers or vLLM before anything from here.
 """
 
-from core.processes.threads import sleep_while_waiting
+from core.processes.threads import spin_briefly
 from core.torch_companions import adapt_torch_companions
 
-sleep_while_waiting()
+spin_briefly()
 adapt_torch_companions()
