@@ -15,7 +15,7 @@ class Score:
     components: value in [0, 1] by component, before weighting.
     in_grammar: whether the completion follows the grammar.
     reason: why `reward` is None, which rule of the grammar is broken, or what a function gave as its reason.
-    extra: what functions returned beside their value, by `component/key`.
+    extra: what functions returned besides their value, by `component/key`.
     """
 
     reward: float | None

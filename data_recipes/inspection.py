@@ -29,7 +29,7 @@ LOOKED_AT = 50  # records among which the first readable one is looked for
 
 
 def first_records(path: Path) -> list[Record]:
-    """The first records of a file or a folder of rows, up to the first that can be read; none of other files."""
+    """The first records of a file or a folder of rows, up to the first readable one; none for other kinds of files."""
     found: list[Record] = []
     try:
         if path.is_dir() or kind_of(path) in (".json", ".jsonl", ".parquet", ".arrow"):
@@ -48,7 +48,7 @@ def first_records(path: Path) -> list[Record]:
 
 
 def first_record(path: Path) -> Any:
-    """What a format is guessed from: the data of the first record that can be read, or None."""
+    """The data of the first readable record, from which the format is guessed, or None."""
     return next((record.data for record in first_records(path) if record.problem is None), None)
 
 

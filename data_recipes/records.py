@@ -75,7 +75,7 @@ class Record:
         return f"{self.file}:{self._place}{line}"
 
     def of_shard(self) -> Record:
-        """The record with an `at` that is its own beside the records of other files of the set."""
+        """The record with an `at` that is unique over all files of the set."""
         self.at = f"{self.file.name.split('.')[0]}-{self._place}"
         return self
 
@@ -123,9 +123,9 @@ class Format:
     generates: bool = False
 
     def rows(self, record: Record, options: Any) -> Iterator[Row | Rejected]:
-        """Rows of a record, at least one; one that cannot be read or converted gives a Rejected, whatever is in it.
+        """Rows of a record, at least one. A record that cannot be read or converted gives a Rejected, whatever it holds.
 
-        Raises SourceError alone: where an option, not the record, is wrong.
+        Raises only SourceError, where an option rather than the record is wrong.
         """
         if record.problem is not None:
             yield Rejected(record.problem)
@@ -165,9 +165,9 @@ class Removed:
 
 @dataclass
 class Context:
-    """What an operation may use beside its rows.
+    """What an operation may use besides its rows.
 
-    folder: of this operation alone; lasts over interrupted runs and is shared by all workers (caches).
+    folder: private to this operation, for caches: kept when a run is interrupted, and shared by all workers.
     counts: figures for the report; those of all workers are added up.
     workers: processes that a set operation may use while it decides.
     """

@@ -75,9 +75,9 @@ def run_recipe(
     fresh: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Make the recipe's data set and return its folder; goes on where an interrupted run of the same recipe stopped.
+    """Make the recipe's data set and return its folder; resumes an interrupted run of the same recipe.
 
-    What was made from something that has changed since is made again, and `say` is told what has changed.
+    Results whose inputs have changed since are made again, and `say` is told what has changed.
     machine: (which, of how many) machines that run this recipe on a common file system.
     fresh: use nothing of earlier runs but the answers of models, which are kept by the whole text of their requests.
 

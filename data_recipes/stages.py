@@ -134,7 +134,7 @@ class Stage(PipelineStep):
                     note_removed(removed, counts, verdict.operation, Removed(row, *verdict.why))
 
     def _operated(self, rows: Iterator[Placed], removed: IO[str], counts: Counter[str]) -> Iterator[Placed]:
-        """Rows after the segment's row operations. Positions run beside the operations: they keep order and number."""
+        """Rows after the segment's row operations, which keep their order; positions are matched up again afterwards."""
         for index, name, operation, options in self.segment.rows:
             context = Context(operation_folder(self.work, self.recipe, index), self.recipe.seed)
             rows = apply(operation, name, options, rows, context, removed, counts)
@@ -182,7 +182,7 @@ def checked(
     roots: tuple[str, ...],
     left_out: Counter[str],
 ) -> Row:
-    """The row with its place of origin, an id that is unique beside other sources, and everything checked."""
+    """The checked row, with where it comes from and an id that is unique over all sources."""
     if isinstance(made, Rejected):
         raise made
     folder = record.file.parent.resolve()
@@ -271,7 +271,7 @@ def read_stage(work: Path, number: int, rank: int) -> Iterator[Placed]:
 
 
 def seen_file(work: Path, name: str) -> Path:
-    """What a part of the work looked at besides the files that the recipe names: a task's number, or PART-NAME."""
+    """The file that lists what a part of the work read besides the files that the recipe names. name: a task's number, or PART-NAME."""
     return work / "seen" / f"{name}.jsonl"
 
 

@@ -200,8 +200,8 @@ class VLLMEngine:
 
     @contextmanager
     def _own_rng(self) -> Iterator[None]:
-        """vLLM draws from the process's global generators; lend it a stream of its own, so that neither generation
-        changes the trainer's numbers nor the trainer generation's."""
+        """vLLM draws from the process's global generators; it gets a state of its own, so that generation and
+        training do not change each other's random numbers."""
         outside = RngState.now()
         if self._rng is not None:
             self._rng.restore()

@@ -206,7 +206,7 @@ class Router:
         return [self._combine(one.row, one.parsed, one.outcomes) for one in results]
 
     def pop_metrics(self) -> dict[str, Metric]:
-        """Metrics since the last call: means of what functions returned or logged beside their values (`component/name`), counts
+        """Metrics since the last call: means of what functions returned or logged besides their values (`component/name`), counts
         of failures (`failures/component/kind`), and counts of the reasons that functions gave (`reasons/component/reason`)."""
         with self._lock:
             means = {name: mean(values) for name, values in self._metrics.items()}

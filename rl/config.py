@@ -59,9 +59,9 @@ class SamplingConfig(Section):
     """Sample further prompts in the place of groups without a signal, until the step has `prompts_per_step` groups
     with one (DAPO §3.2, MiMo-7B §3.3)."""
     max_resampling: int = Field(default=3, ge=0)
-    """With `dynamic`: rounds of sampling beyond the first; after them the step takes what it has."""
+    """With `dynamic`: rounds of sampling beyond the first; then the step uses the groups it has."""
     easy_pool: float = Field(default=0.0, ge=0, lt=1)
-    """Prompts that every rollout solved leave for a pool, from which a prompt is drawn with this probability (MiMo-7B:
+    """Prompts that every rollout solved are moved to a pool, from which a prompt is drawn with this probability (MiMo-7B:
     0.1); 0: no pool."""
 
 
@@ -123,9 +123,9 @@ class GRPOConfig(Section):
     """Tokens (each prompt once, and its completions) that go through the model at a time; the result does not depend
     on it (gradients are added up in float32, whatever model.dtype), memory does."""
     checks: ChecksConfig = ChecksConfig()
-    """When the run stops because engine and trainer no longer agree."""
+    """Limits of disagreement between engine and trainer, beyond which the run stops."""
     timeouts: TimeoutsConfig = TimeoutsConfig()
-    """When the run stops because a process or the engine hangs."""
+    """Limits of waiting for a process or the engine, beyond which the run stops."""
     steps: int = Field(ge=1)
     """Optimizer steps."""
     seed: int = 0
@@ -140,7 +140,7 @@ class GRPOConfig(Section):
     """auto: from the last checkpoint in output_dir, if there is one; never: start afresh (an old run in output_dir is
     then an error); or the path of a checkpoint."""
     report_to: list[Literal["tensorboard", "wandb"]] = []
-    """Trackers, through accelerate, beside metrics.jsonl; their packages must be installed. WANDB_PROJECT names the
+    """Trackers used through accelerate, in addition to metrics.jsonl; their packages must be installed. WANDB_PROJECT names the
     project (onsight-grpo)."""
 
     @model_validator(mode="after")

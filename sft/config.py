@@ -121,7 +121,7 @@ class SFTConfig(Section):
     """Longest that a micro-batch, an evaluation batch or a checkpoint may take, waiting for other processes included; after
     that the run is ended with an error that names rank and step (core/processes/watchdog.py)."""
     report_to: list[Literal["tensorboard", "wandb"]] = []
-    """Trackers, through accelerate, beside metrics.jsonl; their packages must be installed. WANDB_PROJECT names the
+    """Trackers used through accelerate, in addition to metrics.jsonl; their packages must be installed. WANDB_PROJECT names the
     project (onsight-sft)."""
     deepspeed: PathText | None = None
     """DeepSpeed config (launch/deepspeed/*.json), unless `accelerate launch` brings one; null: none."""

@@ -112,7 +112,7 @@ def is_now(path: str, state: State) -> bool:
 
 
 def note(path: str | Path) -> None:
-    """Remember the state of a file that the work under way looks at, there or not."""
+    """Remember the state of a file that the current work reads, whether or not it exists."""
     for notes in _notes[-1:]:
         if str(path) not in notes:
             notes[str(path)] = state_of(path)

@@ -64,8 +64,8 @@ BY_SCRIPT = {
 _SCRIPT_NAMES = dict.fromkeys(("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA"), "HAN")
 _KANA = re.compile(r"[\u3041-\u30fa]")
 OTHER_SCRIPT_SHARE = 0.2
-"""Sentences mostly in a script beside the Latin one name the language from this share of the text on: English hints, names,
-terms and code stand in texts of every language. Words of another script cited in a sentence do not count."""
+"""From this share of a text on, sentences mostly in a non-Latin script decide its language: English hints, names, terms and
+code occur in texts of every language. Words of another script cited in a sentence do not count."""
 NO_WORDS = 0.4
 """Latin letters whose likeliest language is less probable are taken for formulas where there is another script."""
 HAN_WEIGHT = 2

@@ -229,7 +229,7 @@ def similarity(a: TextHash, b: TextHash) -> float:
 
 
 def same_words(a: TextHash, b: TextHash, *, numbers: bool) -> bool:
-    """Whether no word stands in the place of another, and none that is added or left out turns the meaning round.
+    """Whether no word is replaced by another, and no added or omitted word reverses the meaning.
 
     numbers: those are words too; otherwise they are not compared.
     """

@@ -80,8 +80,8 @@ class Traces(Options):
     threshold: float = Field(default=1.0, gt=0.0)
     """Smallest reward of an accepted conclusion; below 1 for rewards such as GIoU."""
     judge: Endpoint | None = None
-    """Judges conclusions where no reward applies (no reward for the task, or the truth is a text beside it), and rates
-    candidates. Not given: such rows leave."""
+    """Judges conclusions where no reward applies (the task has none, or the true answer is free text), and rates candidates.
+    null: such rows are removed."""
     show_answer: bool = True
     """Show the true answer to the teacher, as LLaVA-CoT does."""
     max_tries: int = Field(default=3, ge=1, le=100)
@@ -93,7 +93,7 @@ class Traces(Options):
     min_quality: float = Field(default=1.0, ge=1.0, le=5.0)
     """Mean of the three ratings (1 to 5) below which no candidate is kept."""
     hints: dict[str, str] = {}
-    """Form of the conclusion by task, instead of or beside the built-in ones (choice, math, counting, grounding, pointing,
+    """Form of the conclusion by task; replaces or extends the built-in ones (choice, math, counting, grounding, pointing,
     temporal)."""
     instruction: str | None = None
     """Replaces the whole instruction; it must ask for the four tags."""
