@@ -102,7 +102,7 @@ def _fork_and_return() -> None:
 
 
 def _write_to_every_descriptor() -> None:
-    for fd in range(3, 64):
+    for fd in range(3, 4096):
         try:
             os.write(fd, b'{"index": 0, "value": 1.0, "extra": {}, "failure": null}' * 3)
         except OSError:

@@ -10,12 +10,15 @@ import json
 import os
 import sys
 
+from core.torch_companions import adapt_torch_companions
+
 os.environ |= {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
+adapt_torch_companions()
 
 
 IMAGE_SIZE = (84, 56)  # pixels: 3 x 2 visual tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from engines.rollout import Rollout
 from engines.samples import Group
-from tests.groups import group_of
+from tests.groups import group_of, with_rollouts
 from vlm.inputs import Encoded, collate, encode, extend
 from vlm.load import load_processor
 from vlm.media import Video
@@ -122,7 +122,7 @@ class Lab:
             prompt = self.prompt("Look closer.", [picture(3)])
             group = self.group(prompt, [6, 4, 3])
             with_image = tuple(self.rollout_with_observation(prompt, (4 + i, 5), 40 + i) for i in range(2))
-            return [replace(group, rollouts=(group.rollouts[0], *with_image))]
+            return [with_rollouts(group, [group.rollouts[0], *with_image])]
         if kind == "one_rollout":
             return [self.group(self.prompt("What?", [picture(4)]), [8])]
         if kind == "one_token":

@@ -10,6 +10,7 @@ import torch
 from rl.update.correction import Correction
 from rl.update.packing import pack
 from rl.update.policy_gradient import policy_gradient
+from tests.groups import with_rollouts
 
 
 def test_weights_by_hand():
@@ -37,7 +38,7 @@ def test_packed_gradient_equals_a_plain_one_with_weights(lab, padded, same_gradi
         mask = torch.tensor(rollout.loss_mask)
         return replace(rollout, logprobs=tuple(torch.where(mask == 1, own + noise, 0.0).tolist()))
 
-    groups = [replace(g, rollouts=tuple(map(sampled_by_another, g.rollouts))) for g in groups]
+    groups = [with_rollouts(g, list(map(sampled_by_another, g.rollouts))) for g in groups]
     correction = Correction(kind, limit=1.3)
     weights = []
     for own, rollout in zip(log_probs, (r for g in groups for r in g.rollouts), strict=True):
@@ -72,9 +73,7 @@ def test_the_gradient_of_a_weight_is_not_taken_and_none_means_one(lab):
     (group,) = lab.groups("text")
     out = {}
     for name, correction in (("none", None), ("one", Correction("token", 1.0))):
-        sure = replace(
-            group, rollouts=tuple(replace(r, logprobs=(-99.0,) * len(r.logprobs)) for r in group.rollouts)
-        )
+        sure = with_rollouts(group, [replace(r, logprobs=(-99.0,) * len(r.logprobs)) for r in group.rollouts])
         (batch,) = pack([sure], max_tokens=1000)
         model.zero_grad()
         policy_gradient(model, batch, total_tokens=9, correction=correction).loss.backward()
