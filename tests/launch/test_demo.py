@@ -42,6 +42,6 @@ def test_demo_runs_from_nothing_to_a_report(tmp_path):
 
 def test_a_folder_that_is_no_demo_is_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("two years of work")
-    with pytest.raises(SystemExit, match="holds something else"):
+    with pytest.raises(SystemExit, match="not from an earlier demo"):
         run_demo(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
