@@ -86,6 +86,8 @@ class Steps(Dataset):
             batch_size=None,
             sampler=steps,
             num_workers=workers,
+            # fresh processes: a copy of one that has threads may wait for ever for a lock that one of these held
+            multiprocessing_context="spawn" if workers else None,
             collate_fn=_unchanged,
             generator=torch.Generator(),  # the run's own random numbers stay as they are
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 
@@ -61,3 +61,15 @@ def share(rows: Sequence[int], lengths: Sequence[int], rank: int, ranks: int) ->
             mine.append(row)
         before += lengths[row]
     return mine
+
+
+def share_of_step(
+    rows_of: Callable[[int], Sequence[int]], lengths: Sequence[int], step: int, *, rank: int, ranks: int
+) -> list[int]:
+    """`share` of the rows of a step."""
+    return share(rows_of(step), lengths, rank, ranks)
+
+
+def consecutive(first: int, end: int, size: int, number: int) -> range:
+    """Batch `number` (from 0) of the indices `first` to `end` - 1, `size` at a time."""
+    return range(first, end)[number * size : (number + 1) * size]

@@ -30,7 +30,7 @@ from sft.config import SFTConfig
 from sft.data import TraceError, check_end_token, prompt_media
 from sft.loading import Encoder, Steps
 from sft.metrics import Sums
-from sft.order import Order, share
+from sft.order import Order, consecutive, share_of_step
 from sft.rows import Rows, cache_fits
 from vlm.load import check_checkpoint, load_trainable
 from vlm.packed.layout import DummyMedia, media_kinds
@@ -126,14 +126,8 @@ def start(
     dummy = DummyMedia.of_model(bare.config, kinds) if kinds else None
     cache = cache_fits(config, processor, rows.train)
     encoder = Encoder(processor, everything, max_frames=config.data.max_frames, cache=cache)
-    mine = partial(
-        share, lengths=rows.lengths, rank=accelerator.process_index, ranks=accelerator.num_processes
-    )
-    first, size = len(rows.train), config.rows_per_step
-
-    def held_out(number: int) -> list[int]:
-        return list(range(first, len(everything)))[number * size : (number + 1) * size]
-
+    ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
+    held_out = partial(consecutive, len(rows.train), len(everything), config.rows_per_step)
     most = config.max_tokens_per_microbatch
     run = Run(
         config=config,
@@ -143,8 +137,8 @@ def start(
         optimizer=optimizer,
         rows=rows,
         order=order,
-        train=Steps(encoder, lambda step: mine(order.step(step)), most, dummy),
-        held_out=Steps(encoder, lambda number: mine(held_out(number)), most, dummy),
+        train=Steps(encoder, partial(share_of_step, order.step, rows.lengths, **ranks), most, dummy),
+        held_out=Steps(encoder, partial(share_of_step, held_out, rows.lengths, **ranks), most, dummy),
         dummy=dummy,
         record=record,
         steps=config.steps or math.ceil(config.epochs * order.steps_per_epoch),

@@ -31,10 +31,14 @@ def test_cached_rows_are_the_same_and_small(processor, rows_file):
     assert encoder._cache[0].sequence.pixel_values.dtype == torch.uint8
 
 
+def from_each_half(step: int) -> list[int]:
+    return [step, step + 4]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_steps_come_in_order_and_leave_the_random_numbers_as_they_are(processor, rows_file, workers):
     encoder = Encoder(processor, read_rows(rows_file), max_frames=256)
-    steps = Steps(encoder, lambda step: [step, step + 4], 1000, None)
+    steps = Steps(encoder, from_each_half, 1000, None)
     torch.manual_seed(5)
     before = torch.get_rng_state()
     read = list(steps.read(range(2, 5), workers))
