@@ -153,18 +153,6 @@ class GRPOConfig(Section):
         return self
 
     def zero_values(self, processes: int) -> ZeroValues:
-        """Values for the "auto" entries of DeepSpeed's config. The number of micro-batches changes from step to step, so rl/loop.py
-        counts them itself and DeepSpeed is told of one."""
-        optimizer = self.optimizer
-        return ZeroValues(
-            precision=training_precision(self.model.dtype),
-            processes=processes,
-            micro_batch=1,
-            accumulation=1,
-            learning_rate=optimizer.learning_rate,
-            betas=optimizer.betas,
-            epsilon=optimizer.epsilon,
-            weight_decay=optimizer.weight_decay,
-            max_grad_norm=optimizer.max_grad_norm,
-            hidden_size=partial(hidden_size, self.model.path),
-        )
+        """Values for the "auto" entries of DeepSpeed's config."""
+        precision = training_precision(self.model.dtype)
+        return self.optimizer.zero_values(precision, processes, partial(hidden_size, self.model.path))

@@ -135,18 +135,6 @@ class SFTConfig(Section):
         return self
 
     def zero_values(self, processes: int) -> ZeroValues:
-        """What DeepSpeed's config leaves to the run. The number of micro-batches changes from step to step, so the loop
-        counts them itself and DeepSpeed is told of one."""
-        optimizer = self.optimizer
-        return ZeroValues(
-            precision=training_precision(self.model.dtype, self.autocast),
-            processes=processes,
-            micro_batch=1,
-            accumulation=1,
-            learning_rate=optimizer.learning_rate,
-            betas=optimizer.betas,
-            epsilon=optimizer.epsilon,
-            weight_decay=optimizer.weight_decay,
-            max_grad_norm=optimizer.max_grad_norm,
-            hidden_size=partial(hidden_size, self.model.path),
-        )
+        """Values for the "auto" entries of DeepSpeed's config."""
+        precision = training_precision(self.model.dtype, self.autocast)
+        return self.optimizer.zero_values(precision, processes, partial(hidden_size, self.model.path))

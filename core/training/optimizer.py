@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from core.config import Section
 from core.errors import LaunchError
 from core.training.master_weights import MasterAdamW, needs_masters
+from core.training.zero import Precision, ZeroValues
 
 _DATA_PARALLEL = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
@@ -39,6 +41,22 @@ class OptimizerConfig(Section):
     """Gradients are scaled down to this norm; 0: no clipping."""
     max_skipped_steps: int = Field(default=3, ge=0)
     """A step whose learning rate, loss or gradient is not finite is skipped; more than this many in a row stop the run."""
+
+    def zero_values(self, precision: Precision, processes: int, hidden_size: Callable[[], int]) -> ZeroValues:
+        """Values for the "auto" entries of DeepSpeed's config. The number of micro-batches changes from step to step, so
+        the loops count them themselves and DeepSpeed is told of one."""
+        return ZeroValues(
+            precision=precision,
+            processes=processes,
+            micro_batch=1,
+            accumulation=1,
+            learning_rate=self.learning_rate,
+            betas=self.betas,
+            epsilon=self.epsilon,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+            hidden_size=hidden_size,
+        )
 
 
 def optimizer_for(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
