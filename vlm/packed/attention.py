@@ -30,6 +30,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from vlm.packed.layout import Layout
+from vlm.packed.linear_attention import linear_attention_layers
 from vlm.packed.varlen import Lengths, varlen_backward, varlen_forward
 
 NAME = "packed"
@@ -204,11 +205,13 @@ def use_packed_attention(language_model: PreTrainedModel) -> None:
 
     Only the language model's own setting changes, the vision tower keeps its kernel.
 
-    Raises ValueError for layers other than full attention: sliding windows, recurrent ones.
+    Raises ValueError for layers other than full attention and Qwen3.5's linear attention, for instance sliding windows.
     """
     config = language_model.config
-    if others := set(getattr(config, "layer_types", None) or ()) - {"full_attention"}:
+    known = {"full_attention"} | ({"linear_attention"} if linear_attention_layers(language_model) else set())
+    if others := set(getattr(config, "layer_types", None) or ()) - known:
         raise ValueError(
-            f"packed sequences need full attention in every layer, got {', '.join(sorted(others))}"
+            "packed sequences need full attention or Qwen3.5's linear attention in every layer, got"
+            f" {', '.join(sorted(others))}"
         )
     config._attn_implementation = NAME

@@ -18,6 +18,13 @@ from transformers import PreTrainedModel
 
 from vlm.packed.attention import PackedAttention, explicit_mask, packed_attention, use_packed_attention
 from vlm.packed.head import CHUNK_ELEMENTS, SampledBy, TokenLosses, linear_cross_entropy
+from vlm.packed.linear_attention import (
+    PackedRecurrence,
+    convolution_forward,
+    linear_attention_forward,
+    linear_attention_layers,
+    packed_recurrence,
+)
 from vlm.packed.packing import Packed
 
 Attention = Literal["merged", "explicit"]
@@ -27,10 +34,12 @@ Attention = Literal["merged", "explicit"]
 class Scored:
     """What is computed of a packed sequence: -sum_j coefficient_j log p(target_j), see `linear_cross_entropy`.
 
-    attention: who attends to whom. predictors, targets, coefficients: as in `Packed`, on the model's device.
+    attention: who attends to whom. recurrence: whose state each stretch begins with, in a model with linear attention.
+    predictors, targets, coefficients: as in `Packed`, on the model's device.
     """
 
     attention: PackedAttention | Tensor
+    recurrence: PackedRecurrence | None
     predictors: Tensor
     targets: Tensor
     coefficients: Tensor
@@ -67,6 +76,7 @@ def packed_forward(
         attention=PackedAttention.of(packed.layout, device)
         if attention == "merged"
         else explicit_mask(packed.layout, device),
+        recurrence=packed_recurrence(causal_lm.get_decoder(), packed.layout, device),
         predictors=packed.predictors.to(device),
         targets=packed.targets.to(device),
         coefficients=packed.coefficients.to(device),
@@ -93,7 +103,10 @@ def _accept_packed(causal_lm: PreTrainedModel) -> None:
     head = causal_lm.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
         raise ValueError("expected an LM head without bias")
-    for module, forward in ((causal_lm, _model_forward), (head, _head_forward)):
+    forwards: list[tuple[nn.Module, Any]] = [(causal_lm, _model_forward), (head, _head_forward)]
+    for layer in linear_attention_layers(causal_lm.get_decoder()):
+        forwards += [(layer, linear_attention_forward), (layer.conv1d, convolution_forward)]
+    for module, forward in forwards:
         plain = module.forward
         if getattr(plain, "func", None) is not forward:  # other wrappers may have put back theirs
             module.forward = functools.wraps(plain)(functools.partial(forward, module, plain))
@@ -104,6 +117,11 @@ def _model_forward(
 ) -> Any:
     if scored is None:
         return plain(*args, **kwargs)
+    if (
+        scored.recurrence is not None
+    ):  # masks of linear attention cannot be registered, but models take them ready-made
+        masks = {"full_attention": scored.attention, "linear_attention": scored.recurrence}
+        kwargs["attention_mask"] = masks
     with packed_attention(scored.attention):
         hidden = causal_lm.base_model(*args, **kwargs).last_hidden_state
     return causal_lm.get_output_embeddings()(hidden[0, scored.predictors], scored=scored)
