@@ -13,6 +13,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from core.score import Score
 from engines.rollout import Rollout
 from engines.samples import Group, Sample
+from vlm.families import attach_family
 from vlm.inputs import Encoded, encode
 from vlm.tiny import SPECIAL_TOKENS, build_processor, build_tokenizer
 
@@ -24,7 +25,7 @@ COMPLETION_LENGTHS = (40, 64, 52, 80, 33, 71, 64, 48)
 def processor(max_visual_tokens: int = 1024):
     """A processor with a small vocabulary of its own, since only numbers of tokens matter here."""
     made = build_processor(build_tokenizer(["find the red box"]), max_visual_tokens=max_visual_tokens)
-    made.tokens_per_second = 2
+    attach_family(made, {"model_type": "qwen2_5_vl", "vision_config": {}}, "benchmark")
     return made
 
 

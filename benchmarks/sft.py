@@ -42,6 +42,7 @@ from core.rows import Row
 from rewards.stages import STAGES, render
 from sft.data import encode_example
 from sft.packing import micro_batches
+from vlm.families import attach_family
 from vlm.packed.forward import packed_forward
 from vlm.tiny import build_processor, build_tokenizer
 
@@ -86,7 +87,7 @@ def main() -> None:
 def make_processor() -> Any:
     tags = [f"<{stage}></{stage}>" for stage in STAGES]
     processor = build_processor(build_tokenizer([" ".join(WORDS), *tags]), max_visual_tokens=1024)
-    processor.tokens_per_second = 2
+    attach_family(processor, {"model_type": "qwen2_5_vl", "vision_config": {}}, "benchmark")
     return processor
 
 

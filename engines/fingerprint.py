@@ -24,15 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import UserError
+from vlm.families import family_of_model
+from vlm.families.family import renamed
 
 Fingerprint = dict[str, int]
 """`bit_sum` by the weight's name in transformers, in 0 .. 2^64 - 1."""
 
-_VLLM_PREFIXES = {
-    "language_model.lm_head.": "lm_head.",
-    "language_model.model.": "model.language_model.",
-    "visual.": "model.visual.",
-}
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _CPU_PIECE, _GPU_PIECE = 2**17, 2**25
 """Values that are summed up at a time."""
@@ -122,13 +119,13 @@ def vllm_fingerprint(model: nn.Module) -> Fingerprint:
     On CPU vLLM packs linear weights and forgets the originals; there the weight is read back by sending the identity
     through the packed kernel, which is exact: every output is one weight times one, plus zeros.
     """
-    sums: Fingerprint = {}
+    names, sums = family_of_model(model).engine_names, Fingerprint()
     for module_name, module in model.named_modules(remove_duplicate=False):
         for name, weight in module.named_parameters(recurse=False):
             if name == "weight" and hasattr(module, "cpu_linear"):
                 weight = _read_packed(module)
             for part_name, part in _parts(model, module_name, module, weight):
-                sums[_transformers_name(f"{part_name}.{name}")] = bit_sum(part)
+                sums[renamed(f"{part_name}.{name}", names)] = bit_sum(part)
     return sums
 
 
@@ -144,13 +141,6 @@ def _parts(model: Any, module_name: str, module: Any, weight: Tensor) -> Iterato
 def _read_packed(module: Any) -> Tensor:
     columns = getattr(module, "input_size_per_partition", None) or module.embedding_dim
     return module.cpu_linear(torch.eye(columns, dtype=module.weight.dtype), module.weight, None).t()
-
-
-def _transformers_name(name: str) -> str:
-    for vllm_prefix, prefix in _VLLM_PREFIXES.items():
-        if name.startswith(vllm_prefix):
-            return prefix + name.removeprefix(vllm_prefix)
-    return name
 
 
 def _odd_numbers(stream: int, start: int, stop: int, device: torch.device) -> Tensor:
@@ -184,7 +174,7 @@ def _signed(number: int) -> int:
 def _hint(stale: list[str], total: int) -> str:
     if stale == ["lm_head.weight"]:
         return ". Only the LM head is old: a tied head must be sent under its own name too"
-    if all(name.startswith("model.visual.") for name in stale):
+    if not any(name.startswith(("model.language_model.", "lm_head.")) for name in stale):
         return ". Only the vision tower is old: it was left out of the sync"
     return ". The last sync did not reach the engine" if len(stale) > total // 2 else ""
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlm.media import MEDIA_TOKENS
+from vlm.families import family_of_processor
 
 
 def suppressed_token_ids(processor: Any, vocab_size: int) -> tuple[int, ...]:
@@ -24,7 +24,7 @@ def suppressed_token_ids(processor: Any, vocab_size: int) -> tuple[int, ...]:
     """
     tokenizer = processor.tokenizer
     used = set(tokenizer.get_vocab().values())
-    media = {tokenizer.convert_tokens_to_ids(token) for token in MEDIA_TOKENS}
+    media = set(tokenizer.convert_tokens_to_ids(list(family_of_processor(processor).media_tokens)))
     return tuple(i for i in range(vocab_size) if i in media or i not in used)
 
 

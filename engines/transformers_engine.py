@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, Qwen2_5_VLForConditionalGeneration
+from transformers import DynamicCache
 
 from engines.config import TransformersConfig
 from engines.engine import OnRollout
@@ -21,6 +21,7 @@ from engines.fingerprint import Fingerprint, weights_fingerprint
 from engines.prompts import check_fit
 from engines.rollout import Request, Rollout, Sampling
 from engines.tokens import stop_token_ids, stop_watch, suppress_, suppressed_token_ids
+from vlm.families import family_of_checkpoint
 from vlm.inputs import Encoded, collate_media
 from vlm.load import check_checkpoint, without_zero3
 
@@ -62,7 +63,7 @@ class TransformersEngine:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         folder = check_checkpoint(model_path)
         with without_zero3():  # each process generates by itself
-            model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+            model = family_of_checkpoint(folder).model_class().from_pretrained(folder, dtype=dtype)
         self._model = model.requires_grad_(False).eval().to(self._device)
         vocab_size = model.config.text_config.vocab_size
         self._suppressed = torch.tensor(suppressed_token_ids(processor, vocab_size), device=self._device)

@@ -14,6 +14,7 @@ from torch import Tensor
 from engines.config import VLLMConfig
 from engines.tokens import suppressed_token_ids
 from engines.vllm_groups import forget_dead_groups
+from vlm.families import family_of_processor
 
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core in this process: weights are handed over, not sent
@@ -38,10 +39,10 @@ def start_vllm(
         # Two one-line kernels of the sampler; compiling them takes 15 s and gains nothing at these sizes.
         type(current_platform).simple_compile_backend = "eager"
     from vllm import LLM, ModelRegistry
-    from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
+    family = family_of_processor(processor)
     # vLLM would inspect the class in a child process, which takes seconds and does not import `core`.
-    ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)
+    ModelRegistry.register_model(family.model, family.engine_class())
     return LLM(**_arguments(config, model_path, processor, dtype, seed, on_cpu))
 
 

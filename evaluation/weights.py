@@ -10,17 +10,10 @@ import torch
 from torch import Tensor
 
 from vlm.checkpoint import read_config, weight_files
+from vlm.families import family_of_checkpoint
+from vlm.families.family import renamed
 from vlm.safetensors_stream import read_tensor
 
-# Prefixes on disk -> transformers' module names. Qwen2.5-VL checkpoints come in both forms.
-_PREFIXES = {
-    "visual.": "model.visual.",
-    "model.embed_tokens.": "model.language_model.embed_tokens.",
-    "model.layers.": "model.language_model.layers.",
-    "model.norm.": "model.language_model.norm.",
-    "language_model.model.": "model.language_model.",
-    "language_model.lm_head.": "lm_head.",
-}
 _EMBEDDING, _HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
 # Config fields that may differ between checkpoints of the same model.
 _NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
@@ -28,20 +21,16 @@ _NOT_ARCHITECTURE = {"_name_or_path", "transformers_version", "dtype", "torch_dt
 
 def named_weights(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     """All weights as `dtype`. A tied LM head is also yielded under its own name, since engines may hold a copy of it."""
-    names = set()
+    prefixes, names = family_of_checkpoint(folder).stored_names, set()
     for stored, file in weight_files(folder).items():
-        name = module_name(stored)
+        name = renamed(stored, prefixes)
         names.add(name)
         yield name, read_tensor(file, stored).to(dtype)
     if _HEAD not in names:
-        stored, file = next((s, f) for s, f in weight_files(folder).items() if module_name(s) == _EMBEDDING)
+        stored, file = next(
+            (s, f) for s, f in weight_files(folder).items() if renamed(s, prefixes) == _EMBEDDING
+        )
         yield _HEAD, read_tensor(file, stored).to(dtype)
-
-
-def module_name(stored: str) -> str:
-    """transformers' name for a stored tensor of a Qwen2.5-VL checkpoint, in either of the two usual naming schemes."""
-    prefix = next((p for p in _PREFIXES if stored.startswith(p)), None)
-    return stored if prefix is None else _PREFIXES[prefix] + stored.removeprefix(prefix)
 
 
 def same_architecture(one: Path, other: Path) -> bool:

@@ -31,10 +31,11 @@ from rewards.router import Router
 from rl.config import GRPOConfig
 from sft.config import SFTConfig
 from vlm.checkpoint import CheckpointError
+from vlm.families import FAMILIES, family_of_checkpoint
+from vlm.families.family import Family
 from vlm.load import ModelConfig, check_checkpoint
 
 ROWS_CHECKED = 1000
-PIXELS_PER_TOKEN = 28 * 28  # one visual token: 2 x 2 patches of 14 x 14
 HUB_ID_PARTS = 2
 
 
@@ -85,7 +86,7 @@ def plan_sft(config: SFTConfig, processes: int) -> Plan:
 def plan_grpo(config: GRPOConfig, processes: int) -> Plan:
     """The plan of a GRPO run on `processes` GPUs."""
     plan, rollout, engine = Plan(), config.rollout, config.engine
-    _model(plan, config.model)
+    family = _model(plan, config.model)
     with_rows = _rows(plan, "rows", config.prompts.rows, need="answer")
     _rewards(plan, config, with_rows)
     prompts, group = rollout.prompts_per_step, rollout.completions_per_prompt
@@ -111,7 +112,7 @@ def plan_grpo(config: GRPOConfig, processes: int) -> Plan:
         f" completion up to {rollout.max_tokens}; {engine.max_num_seqs} at a time",
     )
     plan.say("memory", f"{_memory(config.model)}, micro-batches of {config.max_tokens_per_microbatch} tokens")
-    _image_fits(plan, config)
+    _image_fits(plan, config, family)
     _output(plan, config.output_dir, f"every {config.save_every} steps, {config.keep_checkpoints} kept")
     return plan
 
@@ -166,14 +167,16 @@ def _launch(arguments: argparse.Namespace, processes: int) -> Launch:
     )
 
 
-def _model(plan: Plan, model: ModelConfig) -> None:
+def _model(plan: Plan, model: ModelConfig) -> Family | None:
+    """The family of the model; None if it is not on this machine, or unusable, which the plan then says."""
     plan.say("model", f"{model.path}, trained: {model.trainable}{' through LoRA' if model.lora else ''}")
     is_hub_id = len(model.path.split("/")) == HUB_ID_PARTS and not Path(model.path).exists()
     try:
-        check_checkpoint(model.path)
+        return family_of_checkpoint(check_checkpoint(model.path))
     except CheckpointError as error:
         absent = is_hub_id or not Path(model.path).expanduser().exists()
         (plan.missing if absent else plan.wrong).append(f"model.path: {error}")
+        return None
 
 
 def _rows(plan: Plan, name: str, path: str, *, need: str) -> list[Row]:
@@ -211,13 +214,15 @@ def _rewards(plan: Plan, config: GRPOConfig, rows: list[Row]) -> None:
         plan.wrong.append(str(error))
 
 
-def _image_fits(plan: Plan, config: GRPOConfig) -> None:
-    """Check that the largest image fits beside a completion in the context, and into one pass of the vision encoder."""
+def _image_fits(plan: Plan, config: GRPOConfig, family: Family | None) -> None:
+    """Check that the largest image fits beside a completion in the context, and into one pass of the vision encoder.
+
+    Without a family (the model is elsewhere), with the fewest visual tokens that any family would make of it."""
     engine, pixels = config.engine, config.model.max_pixels
     if pixels is None:
         plan.say("images", "as large as the checkpoint's processor allows")
         return
-    tokens = pixels // PIXELS_PER_TOKEN
+    tokens = pixels // max(f.factor for f in ([family] if family else FAMILIES.values())) ** 2
     plan.say("images", f"up to {tokens} visual tokens ({pixels:,} pixels)")
     room = engine.max_model_len - config.rollout.max_tokens
     limits = {"engine.max_model_len - rollout.max_tokens": room}

@@ -15,6 +15,7 @@ from xxhash import xxh3_128
 from core.errors import UserError
 from core.rows import Row
 from rewards.stages import STAGES, render, stage_spans
+from vlm.families import family_of_processor
 from vlm.inputs import (
     Encoded,
     check_texts,
@@ -24,8 +25,9 @@ from vlm.inputs import (
     extend,
     prompt_ids,
     special_tokens,
+    spread,
 )
-from vlm.media import IMAGE, VIDEO, load_media
+from vlm.media import load_media
 
 IGNORE = -100
 """Label of tokens without a loss."""
@@ -117,13 +119,13 @@ def _encode_turns(processor: Any, row: Row, max_frames: int) -> Example:
     engine_ids, stages = turn_ids(processor, row)
     images, videos = load_media(row, max_frames=max_frames)
     sequence = encode_ids(processor, engine_ids, images, videos)
-    stage_ids = torch.tensor(_expand_like(sequence.input_ids.tolist(), engine_ids, stages, processor))
-    return _example(processor, row, sequence, stage_ids)
+    return _example(processor, row, sequence, torch.tensor(spread(processor, sequence, stages)))
 
 
 def _example(processor: Any, row: Row, sequence: Encoded, stage_ids: Tensor) -> Example:
     labels = torch.where(stage_ids > 0, sequence.input_ids, IGNORE)
-    ids = torch.tensor(processor.tokenizer.convert_tokens_to_ids([IMAGE, VIDEO]))
+    family = family_of_processor(processor)
+    ids = torch.tensor(processor.tokenizer.convert_tokens_to_ids([family.image_token, family.video_token]))
     before = sequence.input_ids[: int(stage_ids.ne(0).int().argmax())]
     places = torch.isin(before, ids).nonzero()
     media_end = int(places[-1]) + 1 if len(places) else 0
@@ -179,17 +181,6 @@ def _check_prompt(processor: Any, row: Row) -> None:
         raise TraceError(f"row {row.get('id')!r}: field 'prompt': {error}") from None
 
 
-def _expand_like(input_ids: list[int], engine_ids: list[int], values: list[int], processor: Any) -> list[int]:
-    """`values` of unexpanded ids repeated as the ids are in `input_ids` (media are runs of one placeholder)."""
-    media = {processor.tokenizer.convert_tokens_to_ids(t) for t in (IMAGE, VIDEO)}
-    expanded: list[int] = []
-    for token, value in zip(engine_ids, values, strict=True):
-        expanded.append(value)
-        while token in media and input_ids[len(expanded)] == token:
-            expanded.append(value)
-    return expanded
-
-
 # ------------------------------------------------------------------------------------------------------------- length
 
 
@@ -241,7 +232,8 @@ def example_bytes(example: Example) -> int:
 
 def palette_of(processor: Any) -> Tensor:
     """(3, 256) float32: what the image processor makes of each 8-bit value of each channel."""
-    levels = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)  # wraps around: every value occurs
+    side = family_of_processor(processor).factor
+    levels = np.arange(side * side, dtype=np.uint8).reshape(side, side)  # wraps around: every value occurs
     image = Image.fromarray(np.stack([levels] * 3, axis=-1))
     pixels = processor.image_processor([image], do_resize=False, return_tensors="pt")["pixel_values"]
     return torch.stack([channel.unique() for channel in pixels.view(len(pixels), 3, -1).unbind(1)])

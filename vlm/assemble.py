@@ -30,7 +30,9 @@ import torch
 from vlm.assemble_config import build_config, read_language_config, read_vision_config
 from vlm.assemble_weights import is_missing_bias, plan_tensors, stored_dtype, take_sources
 from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint
-from vlm.parts import PARTS, Part, part_of
+from vlm.families import FAMILIES
+from vlm.families.family import Part
+from vlm.parts import PARTS, part_of
 from vlm.safetensors_stream import PlannedTensor, write_sharded
 from vlm.vocabulary import Vocabulary, extend_vocabulary
 
@@ -253,7 +255,7 @@ def _move_into_place(partial_folder: Path, target: Path) -> None:
 
 def _part(disk_name: str) -> Part:
     is_text = disk_name.startswith("model.")
-    return part_of("language_model." + disk_name if is_text else disk_name)
+    return part_of(FAMILIES["qwen2_5_vl"], "language_model." + disk_name if is_text else disk_name)
 
 
 def _dtype(name: str | None) -> torch.dtype | None:

@@ -1,4 +1,4 @@
-"""Messages, images and videos to token ids, pixel tensors and M-RoPE positions; used by SFT, RL and evaluation alike."""
+"""Messages, images and videos to token ids, pixel tensors and positions; used by SFT, RL and evaluation alike."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from vlm.media import IMAGE, MEDIA_TOKENS, VIDEO, Video, load_media
-from vlm.positions import mrope_positions
+from vlm.families import family_of_processor
+from vlm.media import MEDIA_TOKENS, Video, load_media
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,8 @@ class Encoded:
     """One unpadded sequence: the model's inputs, and what a rollout engine needs to build the same inputs.
 
     input_ids: (T,) int64, one placeholder per merged visual token.
-    position_ids: (3, T) int64, temporal / height / width (`vlm.positions`).
-    pixel_values, pixel_values_videos: (patches, channels x 2 x 14 x 14) float, or None.
+    position_ids: (3, T) int64, temporal / height / width, by the family's rule.
+    pixel_values, pixel_values_videos: (patches, channels x 2 frames x patch height x patch width) float, or None.
     image_grid_thw, video_grid_thw: (media, 3) int64 in patches, or None.
     engine_ids: the ids before expansion, one placeholder per medium (the engine expands them itself).
     images, videos: the decoded media, in reading order.
@@ -108,19 +107,12 @@ def encode_ids(
     Raises ValueError if the number of placeholders differs from the number of media.
     """
     _check_placeholders(processor, engine_ids, images, videos)
-    fields: dict[str, Any] = {}
-    lengths: dict[int, list[int]] = {}
-    merge = processor.image_processor.merge_size**2
-    image_id, video_id = (processor.tokenizer.convert_tokens_to_ids(t) for t in (IMAGE, VIDEO))
-    seconds: list[float] = []
-    if videos and not hasattr(processor, "tokens_per_second"):
-        raise ValueError(
-            "the processor lacks the model's tokens_per_second: load it with vlm.load.load_processor"
-        )
+    fields: dict[str, Tensor] = {}
+    grids: dict[str, list[list[int]]] = {"image": [], "video": []}
     if images:
         out = processor.image_processor(list(images), return_tensors="pt")
         fields |= {"pixel_values": out["pixel_values"], "image_grid_thw": out["image_grid_thw"]}
-        lengths[image_id] = (out["image_grid_thw"].prod(-1) // merge).tolist()
+        grids["image"] = out["image_grid_thw"].tolist()
     if videos:
         out = processor.video_processor(
             videos=[v.frames for v in videos],
@@ -129,24 +121,15 @@ def encode_ids(
             return_tensors="pt",
         )
         fields |= {"pixel_values_videos": out["pixel_values_videos"], "video_grid_thw": out["video_grid_thw"]}
-        lengths[video_id] = (out["video_grid_thw"].prod(-1) // merge).tolist()
-        # float32 as in vLLM: positions are truncated products of this value, so its rounding matters.
-        seconds = [float(np.float32(processor.video_processor.temporal_patch_size / v.fps)) for v in videos]
+        grids["video"] = out["video_grid_thw"].tolist()
 
-    input_ids = _expand(engine_ids, lengths)
-    positions = mrope_positions(
-        input_ids,
-        image_token_id=image_id,
-        video_token_id=video_id,
-        image_grids=fields["image_grid_thw"].tolist() if images else (),
-        video_grids=fields["video_grid_thw"].tolist() if videos else (),
-        seconds_per_grid=seconds,
-        tokens_per_second=getattr(processor, "tokens_per_second", 0.0),
-        merge_size=processor.image_processor.merge_size,
-    )
+    tokens = {kind: _visual_tokens(processor, of_kind) for kind, of_kind in grids.items()}
+    expanded = _expand(processor, engine_ids, tokens["image"], tokens["video"], videos)
+    input_ids = [token for ids in expanded for token in ids]
+    positions = family_of_processor(processor).positions
     return Encoded(
         input_ids=torch.tensor(input_ids),
-        position_ids=positions,
+        position_ids=positions(processor, input_ids, grids["image"], grids["video"], videos),
         engine_ids=tuple(engine_ids),
         images=tuple(images),
         videos=tuple(videos),
@@ -168,14 +151,16 @@ def expanded_length(
 ) -> int:
     """Length in tokens of the sequence `encode_ids` would return, without computing pixels. Raises the same errors."""
     _check_placeholders(processor, engine_ids, images, videos)
-    patches = sum(
-        processor.image_processor.get_number_of_image_patches(image.height, image.width, {})
+    merge = processor.image_processor.merge_size**2
+    image_tokens = [
+        processor.image_processor.get_number_of_image_patches(image.height, image.width, {}) // merge
         for image in images
-    )
-    patches += sum(
-        processor.video_processor.get_num_of_video_patches(*video.frames.shape[:3], {}) for video in videos
-    )
-    return len(engine_ids) + patches // processor.image_processor.merge_size**2 - len(images) - len(videos)
+    ]
+    video_tokens = [
+        processor.video_processor.get_num_of_video_patches(*video.frames.shape[:3], {}) // merge
+        for video in videos
+    ]
+    return sum(map(len, _expand(processor, engine_ids, image_tokens, video_tokens, videos)))
 
 
 def prompt_length(processor: Any, row: Mapping[str, Any], *, max_frames: int = 256) -> int:
@@ -185,6 +170,16 @@ def prompt_length(processor: Any, row: Mapping[str, Any], *, max_frames: int = 2
         return expanded_length(processor, prompt_ids(processor, row["prompt"]), images, videos)
     except ValueError as error:
         raise ValueError(f"row {row.get('id')!r}: {error}") from None
+
+
+def spread(processor: Any, encoded: Encoded, values: Sequence[int]) -> list[int]:
+    """(T,) `values` of the ids before expansion, each repeated for all that its id has become in `input_ids`."""
+    image_tokens, video_tokens = (
+        _visual_tokens(processor, [] if grids is None else grids.tolist())
+        for grids in (encoded.image_grid_thw, encoded.video_grid_thw)
+    )
+    expanded = _expand(processor, encoded.engine_ids, image_tokens, video_tokens, encoded.videos)
+    return [value for ids, value in zip(expanded, values, strict=True) for _ in ids]
 
 
 def extend(encoded: Encoded, token_ids: Sequence[int]) -> Encoded:
@@ -241,7 +236,8 @@ def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
 def _check_placeholders(
     processor: Any, engine_ids: Sequence[int], images: Sequence, videos: Sequence
 ) -> None:
-    for kind, token, media in (("image", IMAGE, images), ("video", VIDEO, videos)):
+    family = family_of_processor(processor)
+    for kind, token, media in (("image", family.image_token, images), ("video", family.video_token, videos)):
         expected = list(engine_ids).count(processor.tokenizer.convert_tokens_to_ids(token))
         if expected != len(media):
             raise ValueError(
@@ -253,10 +249,24 @@ def _without_sampling(video: Video) -> dict[str, Any]:
     return {k: v for k, v in video.metadata().items() if k != "do_sample_frames"}
 
 
-def _expand(ids: Sequence[int], lengths: Mapping[int, Sequence[int]]) -> list[int]:
-    """Repeat each media placeholder once per merged visual token of its medium."""
-    remaining = {token: iter(counts) for token, counts in lengths.items()}
-    expanded: list[int] = []
-    for token in ids:
-        expanded += [token] * (next(remaining[token]) if token in remaining else 1)
-    return expanded
+def _visual_tokens(processor: Any, grids: Sequence[Sequence[int]]) -> list[int]:
+    """Visual tokens of each medium, from its grid in patches."""
+    return [t * h * w // processor.image_processor.merge_size**2 for t, h, w in grids]
+
+
+def _expand(
+    processor: Any,
+    engine_ids: Sequence[int],
+    image_tokens: Sequence[int],
+    video_tokens: Sequence[int],
+    videos: Sequence[Video],
+) -> list[list[int]]:
+    """What the model sees in place of each id before expansion. image_tokens, video_tokens: visual tokens of each medium."""
+    family = family_of_processor(processor)
+    image, video = processor.tokenizer.convert_tokens_to_ids([family.image_token, family.video_token])
+    clips = zip(videos, video_tokens, strict=True)
+    replacements = {
+        image: iter([[image] * n for n in image_tokens]),
+        video: iter([family.expand_video(processor, clip, n) for clip, n in clips]),
+    }
+    return [next(replacements[token]) if token in replacements else [token] for token in engine_ids]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 from torch import nn
@@ -19,14 +19,12 @@ from torch import nn
 from core.config import Section
 from core.files.paths import PathText
 from vlm.checkpoint import CheckpointError, check_tokenizer, read_config, resolve_checkpoint, weight_files
+from vlm.families import attach_family, family_of_checkpoint, family_of_config
 from vlm.lora import LoraSettings, add_lora
 from vlm.parts import Preset, set_trainable
 
 if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
-
-MODEL_TYPE = "qwen2_5_vl"
-_MIN_AREA = 28 * 28  # pixels: one visual token
+    from transformers import PreTrainedModel
 
 
 class LoadingConfig(Section):
@@ -36,14 +34,14 @@ class LoadingConfig(Section):
     """Type of the loaded weights. Steps at learning rates near 1e-6 are lost in bfloat16 weights, so the optimizer keeps
     float32 master weights: DeepSpeed's, or our own (core/training/master_weights.py). float16 is for evaluation and
     inference, not for training."""
-    min_pixels: int | None = Field(None, ge=_MIN_AREA)
+    min_pixels: int | None = Field(None, gt=0)
     """Images with a smaller area, in pixels, are enlarged; null: the checkpoint's own limit. All limits must be what
     training used."""
-    max_pixels: int | None = Field(None, ge=_MIN_AREA)
+    max_pixels: int | None = Field(None, gt=0)
     """Images with a larger area, in pixels, are shrunk; null: the checkpoint's own limit."""
-    video_min_pixels: int | None = Field(None, ge=_MIN_AREA)
+    video_min_pixels: int | None = Field(None, gt=0)
     """The same for one frame of a video; null: the checkpoint's."""
-    video_max_pixels: int | None = Field(None, ge=_MIN_AREA)
+    video_max_pixels: int | None = Field(None, gt=0)
     """The same for one frame of a video; null: the checkpoint's."""
 
     @model_validator(mode="after")
@@ -65,7 +63,7 @@ class LoadingConfig(Section):
 
 class _Path(Section):
     path: PathText
-    """Folder of a Qwen2_5_VLForConditionalGeneration checkpoint (as `python -m vlm.assemble`, SFT and GRPO write it), or
+    """Folder of a checkpoint of a known family (docs/families.md; `python -m vlm.assemble`, SFT and GRPO write such), or
     a Hub id that is already in the local Hugging Face cache."""
 
 
@@ -87,20 +85,14 @@ class ModelConfig(CheckpointConfig):
 
 
 def check_checkpoint(path: str | Path) -> Path:
-    """Folder of a Qwen2.5-VL checkpoint; CheckpointError if it is unusable. Does not read weights."""
+    """Folder of a checkpoint of a known family; CheckpointError if it is unusable. Does not read weights."""
     folder = resolve_checkpoint(path)
-    config = read_config(folder)
-    if config.get("model_type") != MODEL_TYPE:
-        raise CheckpointError(
-            f"{folder}: expected a {MODEL_TYPE} model (Qwen2_5_VLForConditionalGeneration), config.json says model_type"
-            f" {config.get('model_type')!r}, architectures {config.get('architectures')}"
-            " (`python -m vlm.assemble` joins a Qwen2.5 ViT and a language model into one)"
-        )
+    family_of_checkpoint(folder)
     weight_files(folder)
     return folder
 
 
-def pixel_limits(processor: Qwen2_5_VLProcessor) -> dict[str, int]:
+def pixel_limits(processor: Any) -> dict[str, int]:
     """How the processor resizes images: `min_pixels` and `max_pixels` (areas); sides become multiples of `factor` pixels."""
     images = processor.image_processor
     return {
@@ -123,34 +115,33 @@ def load_processor(
     max_pixels: int | None = None,
     video_min_pixels: int | None = None,
     video_max_pixels: int | None = None,
-) -> Qwen2_5_VLProcessor:
+) -> Any:
     """Processor (tokenizer, image and video processors, chat template) of a checkpoint with the given pixel limits.
 
     `model` is a path or a config; keyword limits override the config's, and None keeps the checkpoint's. Pixel limits
     are areas: of one image (`min_pixels`, `max_pixels`) or of one video frame (`video_*`).
     """
-    from transformers import Qwen2_5_VLProcessor
-
     if isinstance(model, CheckpointConfig):
         min_pixels = model.min_pixels if min_pixels is None else min_pixels
         max_pixels = model.max_pixels if max_pixels is None else max_pixels
         video_min_pixels = model.video_min_pixels if video_min_pixels is None else video_min_pixels
         video_max_pixels = model.video_max_pixels if video_max_pixels is None else video_max_pixels
     folder = resolve_checkpoint(model.path if isinstance(model, CheckpointConfig) else model)
+    config = read_config(folder)
+    family = family_of_config(config, folder)
     check_tokenizer(folder)
     try:
-        processor = Qwen2_5_VLProcessor.from_pretrained(folder)
+        processor = family.processor_class().from_pretrained(folder)
     except (OSError, ValueError) as error:
         # transformers' own message suggests Hub names and does not say what is missing
         raise CheckpointError(
-            f"{folder}: no usable Qwen2.5-VL processor and tokenizer there ({error})"
+            f"{folder}: no usable {family.name} processor and tokenizer there ({error})"
         ) from error
     if processor.chat_template is None:
         raise CheckpointError(
             f"{folder}: the processor has no chat template (chat_template.jinja is missing)"
         )
-    # Needed for the positions of video tokens (vlm/inputs.py), and not part of the processor's own files.
-    processor.tokens_per_second = read_config(folder).get("vision_config", {}).get("tokens_per_second", 4)
+    attach_family(processor, config, folder)
     processor.image_processor.size = _limits(
         processor.image_processor, min_pixels, max_pixels, f"{folder}: images"
     )
@@ -167,6 +158,12 @@ def _limits(media_processor, low: int | None, high: int | None, where: str):
     """The processor's limits, overridden by the given ones, as transformers' SizeDict."""
     from transformers.image_utils import SizeDict
 
+    smallest = (media_processor.patch_size * media_processor.merge_size) ** 2
+    for given in (low, high):
+        if given is not None and given < smallest:
+            raise CheckpointError(
+                f"{where}: expected a pixel limit of at least {smallest}, one visual token, got {given}"
+            )
     low = media_processor.size["shortest_edge"] if low is None else low
     high = media_processor.size["longest_edge"] if high is None else high
     if low > high:
@@ -176,7 +173,7 @@ def _limits(media_processor, low: int | None, high: int | None, where: str):
     return SizeDict(shortest_edge=low, longest_edge=high)
 
 
-def load_model(model: ModelConfig | str | Path, **settings) -> Qwen2_5_VLForConditionalGeneration:
+def load_model(model: ModelConfig | str | Path, **settings) -> PreTrainedModel:
     """Load the weights, in `dtype`, with the chosen parts trainable (the first process prints the counts).
 
     `model` is a config, or a path with ModelConfig's other fields as keyword arguments. LoRA is not applied here
@@ -184,17 +181,20 @@ def load_model(model: ModelConfig | str | Path, **settings) -> Qwen2_5_VLForCond
     is of another architecture, or has weights that do not match the model.
     """
     import torch
-    from transformers import Qwen2_5_VLForConditionalGeneration
 
     config = model if isinstance(model, ModelConfig) else ModelConfig(path=str(model), **settings)
     if isinstance(model, ModelConfig) and settings:
         config = ModelConfig.model_validate({**model.model_dump(), **settings})
     folder = check_checkpoint(config.path)
-    loaded, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        folder,
-        dtype=getattr(torch, config.dtype),
-        attn_implementation=config.attention,
-        output_loading_info=True,
+    loaded, info = (
+        family_of_checkpoint(folder)
+        .model_class()
+        .from_pretrained(
+            folder,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
+            output_loading_info=True,
+        )
     )
     # transformers would only warn, and initialise missing weights at random
     if info["missing_keys"] or info["unexpected_keys"]:

@@ -14,12 +14,11 @@ from pydantic import Field
 from torch import nn
 
 from core.config import Section
+from vlm.families import family_of_model
+from vlm.families.family import Family
 
 if TYPE_CHECKING:
     import peft
-
-_LANGUAGE = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
-_VISION = r".*visual\.blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(gate|up|down)_proj)"
 
 
 class LoraSettings(Section):
@@ -35,11 +34,12 @@ class LoraSettings(Section):
     """'language': linear layers of the language model; 'all': also those of the ViT."""
 
 
-def lora_config(settings: LoraSettings) -> peft.LoraConfig:
+def lora_config(family: Family, settings: LoraSettings) -> peft.LoraConfig:
     """peft config whose `target_modules` regex matches exactly the chosen linear layers."""
     import peft
 
-    pattern = _LANGUAGE if settings.targets == "language" else f"({_LANGUAGE}|{_VISION})"
+    language, vision = family.lora_targets["language"], family.lora_targets["vision"]
+    pattern = language if settings.targets == "language" else f"({language}|{vision})"
     return peft.LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
@@ -53,4 +53,4 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> peft.PeftModel:
     """Wrap `model`. All base weights are frozen afterwards; call `set_trainable` with a preset to choose what trains."""
     import peft
 
-    return peft.get_peft_model(model, lora_config(settings))
+    return peft.get_peft_model(model, lora_config(family_of_model(model), settings))

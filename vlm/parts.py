@@ -22,8 +22,10 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from vlm.families import family_of_model
+from vlm.families.family import Family, Part
+
 Preset = Literal["projector", "vision+projector", "language", "all"]
-Part = Literal["vision", "projector", "language"]
 
 PARTS: tuple[Part, ...] = get_args(Part)
 PRESETS: dict[str, tuple[Part, ...]] = {
@@ -42,19 +44,13 @@ class PartCount:
     frozen: int
 
 
-def part_of(name: str) -> Part:
-    """The part a parameter belongs to, by its name in `Qwen2_5_VLForConditionalGeneration` (PEFT-wrapped or not)."""
-    path = f".{name}"
-    if ".visual.merger." in path:
-        return "projector"
-    if ".visual." in path:
-        return "vision"
-    if ".language_model." in path or ".lm_head." in path:
-        return "language"
-    raise ValueError(
-        f"parameter {name!r} is in no known part: expected a Qwen2_5_VLForConditionalGeneration, whose names"
-        " contain 'visual.', 'visual.merger.', 'language_model.' or 'lm_head.'"
-    )
+def part_of(family: Family, name: str) -> Part:
+    """The part a parameter belongs to, by its name in the family's model (PEFT-wrapped or not)."""
+    for part, beginnings in family.parts.items():
+        if any(f".{beginning}" in f".{name}" for beginning in beginnings):
+            return part
+    known = ", ".join(beginning for beginnings in family.parts.values() for beginning in beginnings)
+    raise ValueError(f"parameter {name!r} is in no known part of {family.name}, whose names contain {known}")
 
 
 def is_adapter(name: str) -> bool:
@@ -71,10 +67,10 @@ def set_trainable(model: nn.Module, preset: str, *, quiet: bool = False) -> dict
         raise ValueError(
             f"unknown preset of trainable parts {preset!r}; the presets are {', '.join(PRESETS)}"
         )
-    named = list(model.named_parameters())
-    adapted = {part_of(name) for name, _ in named if is_adapter(name)}
+    family, named = family_of_model(model), list(model.named_parameters())
+    adapted = {part_of(family, name) for name, _ in named if is_adapter(name)}
     for name, parameter in named:
-        part = part_of(name)
+        part = part_of(family, name)
         parameter.requires_grad_(part in PRESETS[preset] and (part not in adapted or is_adapter(name)))
     counts = count_parameters(model)
     if not quiet and os.environ.get("RANK", "0") == "0":
@@ -84,12 +80,13 @@ def set_trainable(model: nn.Module, preset: str, *, quiet: bool = False) -> dict
 
 def count_parameters(model: nn.Module) -> dict[Part, PartCount]:
     """Numbers of trained and frozen parameters of each part, in the order of PARTS."""
+    family = family_of_model(model)
     trained = dict.fromkeys(PARTS, 0)
     frozen = dict.fromkeys(PARTS, 0)
     for name, parameter in model.named_parameters():
         # under ZeRO-3 the tensor is empty and ds_numel is its full size
         size = getattr(parameter, "ds_numel", parameter.numel())
-        (trained if parameter.requires_grad else frozen)[part_of(name)] += size
+        (trained if parameter.requires_grad else frozen)[part_of(family, name)] += size
     return {part: PartCount(trained[part], frozen[part]) for part in PARTS}
 
 

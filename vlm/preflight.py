@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from core.rows import LISTED_ERRORS, Row, RowError
+from vlm.families import family_of_processor
 
 FORMAT = 1  # version of the cache; increase it when the checks become stricter
 ROWS_PER_WORKER = 256  # starting a process does not pay for fewer
@@ -120,6 +121,7 @@ def _settings(processor: Any, what: str, max_frames: int) -> str:
         FORMAT,
         what,
         max_frames,
+        family_of_processor(processor).model_type,
         processor.chat_template,
         processor.tokenizer.backend_tokenizer.to_str(),
         processor.image_processor.to_json_string(),

@@ -8,11 +8,14 @@ from typing import Any, Generic, TypeVar
 
 from data_recipes.teacher.client import Client
 from data_recipes.teacher.messages import Message
-from vlm.media import MEDIA_TOKENS
+from vlm.families import FAMILIES
 
 Value = TypeVar("Value")
 
-CONTROL_TOKENS = (*MEDIA_TOKENS, "<|im_start|>", "<|im_end|>", "<|endoftext|>")
+CONTROL_TOKENS = (
+    "<|endoftext|>",
+    *sorted({t for f in FAMILIES.values() for t in f.media_tokens + f.turn_tokens}),
+)
 SHOWN_CHARS = 8_000
 """Of a refused reply so much is shown to the teacher again."""
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.rl.process_matrix import MEDIA, PARTS
 from tests.two_processes import REPOSITORY, run
+from vlm.families.qwen2_5_vl import FAMILY
 from vlm.parts import PRESETS, part_of
 from vlm.tiny import build_tiny_vlm
 
@@ -121,7 +122,7 @@ def test_two_processes_take_the_steps_of_one(model, one, two, cell):
 
 def part_of_saved(name: str) -> str:
     """Part of a weight, under the names of published checkpoints."""
-    return part_of(name if name.startswith("visual.") else f"model.language_model.{name}")
+    return part_of(FAMILY, name if name.startswith("visual.") else f"model.language_model.{name}")
 
 
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:

@@ -24,6 +24,7 @@ from sft.data import TraceError, encode_example
 from sft.loop import train as run
 from tests.sft.plain import padded_batch, padded_loss
 from vlm.checkpoint import CheckpointError
+from vlm.families.qwen2_5_vl import FAMILY
 from vlm.load import load_model, load_processor
 from vlm.parts import PRESETS, part_of
 
@@ -68,7 +69,7 @@ def assert_same_weights(a: Path, b: Path, **tolerance) -> None:
 
 def moved_parts(before: Path, after: Path) -> set[str]:
     old, new = (dict(load_model(path).named_parameters()) for path in (before, after))
-    return {part_of(name) for name in old if not torch.equal(old[name], new[name])}
+    return {part_of(FAMILY, name) for name in old if not torch.equal(old[name], new[name])}
 
 
 SMOOTH = {"optimizer__epsilon": 1e-3}

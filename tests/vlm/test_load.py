@@ -152,7 +152,8 @@ BAD_MODELS = {
     "a shard missing": (broken(_lose_shard), "names files that are missing: model-00001-of-00002"),
     "another architecture": (
         lambda f: sources.qwen2(f),
-        r"expected a qwen2_5_vl model .* model_type 'qwen2', architectures \['Qwen2ForCausalLM'\]",
+        r"expected a model of one of the families qwen2_5_vl.* model_type 'qwen2', architectures"
+        r" \['Qwen2ForCausalLM'\]. docs/families.md says what adding a family takes",
     ),
     "weights that do not cover the model": (
         broken(

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from core.rows import Row
+from vlm.families import family_of_model
 from vlm.inputs import Encoded
 from vlm.parts import part_of
 
@@ -101,7 +102,8 @@ def media_kinds(rows: Iterable[Row], model: nn.Module, distributed: bool) -> tup
         return ()
     rows = list(rows)
     kinds = tuple(kind for kind in ("image", "video") if any(row.get(f"{kind}s") for row in rows))
+    family = family_of_model(model)
     trains_vision = any(
-        p.requires_grad and part_of(name) != "language" for name, p in model.named_parameters()
+        p.requires_grad and part_of(family, name) != "language" for name, p in model.named_parameters()
     )
     return kinds or (("image",) if trains_vision else ())
