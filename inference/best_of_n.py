@@ -1,36 +1,23 @@
-"""Best-of-N: several whole answers to each row, sampled independently, and the one that a selector prefers."""
+"""Best-of-N: several whole answers, sampled independently, and the one that a judge prefers.
+
+With the judge `majority` it is self-consistency (arXiv 2203.11171). `greedy` is the baseline without any search.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from engines.engine import Engine
-from engines.rollout import Request, Rollout, Sampling, by_request
-from inference.types import Answer, Selector, choose
+from inference.branches import WHOLE, best, check_temperature, expand, width
+from inference.types import Branch, Judge, Question, Search, answer_of
 
 
-def best_of_n(
-    engine: Engine, requests: Sequence[Request], select: Selector, *, sampling: Sampling
-) -> list[Answer]:
-    """One answer for each request, chosen by `select` among the `request.n` that are sampled (temperature above 0)."""
-    return pick(requests, sample(engine, requests, sampling), select)
+def greedy(question: Question) -> Search:
+    """The most likely answer, token by token."""
+    [branch] = yield from expand([Branch(question)], 1, WHOLE, greedy=True)
+    return answer_of(branch)
 
 
-def sample(engine: Engine, requests: Sequence[Request], sampling: Sampling) -> list[list[Rollout]]:
-    """`request.n` answers to each request."""
-    if sampling.temperature == 0 and any(request.n > 1 for request in requests):
-        raise ValueError(
-            "temperature 0 gives the same answer n times; expected a temperature above 0 for n > 1"
-        )
-    return by_request(requests, engine.generate(requests, sampling))
-
-
-def pick(
-    requests: Sequence[Request], candidates: Sequence[Sequence[Rollout]], select: Selector
-) -> list[Answer]:
-    """The preferred one of each request's candidates."""
-    answers = []
-    for request, some in zip(requests, candidates, strict=True):
-        index = choose(select, request.row, "", some)
-        answers.append(Answer(some[index], sum(len(r.completion_ids) for r in some), (index,)))
-    return answers
+def best_of_n(question: Question, judge: Judge, *, candidates: int) -> Search:
+    """The best of `candidates` answers."""
+    check_temperature(question, candidates)
+    answers = yield from expand([Branch(question)], width(question, candidates), WHOLE)
+    [branch] = yield from best(judge, WHOLE, answers)
+    return answer_of(branch)

@@ -1,117 +1,137 @@
-"""The answers of every method to some rows, scored, as records of answers.jsonl."""
+"""Methods and judges as a config names them, ready to run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from core.errors import UserError
 from core.rows import Row
-from engines.build import build_engine
-from engines.engine import Engine
-from engines.rollout import Request, Sampling
-from engines.samples import Sample, rollout_record, scored
-from inference.best_of_n import pick
-from inference.config import InferenceConfig
-from inference.selectors import GRAMMARS, average_logprob, conclusion_of, selector
-from inference.stage_beam import stage_beam
-from inference.types import Selector
+from inference.best_of_n import best_of_n, greedy
+from inference.conclusions import GRAMMARS
+from inference.config import Grammar, JudgeConfig, MethodConfig, SearchConfig
+from inference.judges import by_reward, by_selector, majority, mean_logprob
+from inference.pairs import by_pairs
+from inference.retracing import Retracing, retracing
+from inference.stage_beam import sentence_beam, stage_beam
+from inference.types import Budget, Judge, Method, Question
 from rewards.router import Router
-from vlm.inputs import encode_row
+from rewards.serving.plugins import load
+from vlm.inputs import Encoded
 
-AnswerRecord = dict[str, Any]
+
+class CalibrationError(UserError, ValueError):
+    """A threshold's file that cannot be used; the message names it."""
 
 
 @dataclass(frozen=True)
-class Methods:
-    """What the methods of a config need. router: scores all answers. best_of, beams: selectors by name."""
+class Search:
+    """What all methods need. router: of the judge `reward`; None: no such judge. routers: of the judges of kind reward, by name."""
 
-    config: InferenceConfig
-    engine: Engine
+    config: SearchConfig
     processor: Any
-    router: Router
-    best_of: Mapping[str, Selector]
-    beams: Mapping[str, Selector]
+    grammar: Grammar
+    router: Router | None
+    routers: dict[str, Router]
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Blocks of the grammar."""
+        return GRAMMARS[self.grammar]
+
+    def question(
+        self, row: Row, prompt: Encoded, *, seed: int | None, method: MethodConfig, **more: Any
+    ) -> Question:
+        """One row's question. more: other fields of it."""
+        config = self.config
+        most = min(more.pop("max_tokens", config.max_tokens), config.engine.max_model_len - len(prompt))
+        temperature = more.pop("temperature", config.temperature)
+        return Question(
+            row=row,
+            prompt=prompt,
+            processor=self.processor,
+            names=self.names,
+            max_tokens=most,
+            temperature=temperature,
+            seed=seed,
+            budget=Budget(**method.budget.model_dump()),
+            **more,
+        )
+
+    def method(self, config: MethodConfig) -> Method:
+        """The method with its judge. Raises PluginError for an unknown function, CalibrationError for a threshold's file."""
+        if config.method == "greedy":
+            return greedy
+        if config.method == "self_consistency":
+            return partial(best_of_n, judge=majority, candidates=config.width)
+        judge = self._judge(config.judge or "mean_logprob")
+        if config.method == "retracing":
+            return partial(retracing, judge=judge, settings=_retracing(config))
+        search = {"best_of_n": best_of_n, "stage_beam": stage_beam, "sentence_beam": sentence_beam}[
+            config.method
+        ]
+        return partial(search, judge=judge, candidates=config.width)
+
+    def check_rows(self, rows: Sequence[Row]) -> None:
+        """Raise RewardDataError for a row that a judge could not score."""
+        for router in self.routers.values():
+            router.check_rows(rows)
+
+    def _judge(self, name: str) -> Judge:
+        config = self.config.judges.get(name)
+        if config is None and name == "mean_logprob":
+            return mean_logprob
+        if config is None and name == "majority":
+            return majority
+        if name == "pairs" or (config and config.kind == "pairs"):
+            settings = config or JudgeConfig(kind="pairs")
+            return by_pairs(
+                max_model_len=self.config.engine.max_model_len,
+                both_orders=bool(settings.both_orders),
+                max_tokens=settings.max_tokens or 256,
+            )
+        if name == "reward" or (config and config.kind == "reward"):
+            router = self.routers.get(name) or self.router
+            assert router is not None, "SearchConfig.check_method has refused this"
+            return by_reward(router.score)
+        return by_selector(load((config.function if config else None) or name))
 
 
-def open_methods(
-    stack: ExitStack, config: InferenceConfig, folder: Path, processor: Any, rows: Sequence[Row]
-) -> Methods:
-    """Check the rows against all rewards, then start the engine on the checkpoint in `folder`; `stack` closes everything.
-
-    Raises RewardDataError for a row that could not be scored, PluginError for an unknown function.
-    """
-    router = stack.enter_context(Router(config.rewards))
-    router.check_rows(rows)
-    choosing = router
-    if config.selection_rewards:
-        choosing = stack.enter_context(Router(config.selection_rewards))
-        choosing.check_rows(rows)
-    names = GRAMMARS[config.rewards.grammar]
-    best_of = {name: selector(name, names, choosing) for name in config.best_of}
-    beams = {name: selector(name, names, choosing) for name in config.stage_beam}
-    engine = build_engine(
-        config.engine, folder, processor, getattr(torch, config.model.dtype), seed=config.seed
-    )
-    stack.enter_context(closing(engine))
-    return Methods(config, engine, processor, router, best_of, beams)
-
-
-def answers(methods: Methods, rows: Sequence[Row], seed: int) -> Iterator[AnswerRecord]:
-    """Every method's answers to some rows, scored. seed: of the sampled candidates."""
-    config, engine = methods.config, methods.engine
-    once = [Request(row, encode_row(methods.processor, row, max_frames=config.max_frames)) for row in rows]
-    greedy = engine.generate(once, Sampling(0.0, config.max_tokens))
-    for group in scored(methods.router.score, once, greedy):
-        (answer,) = group.samples
-        yield _record(config, "greedy", answer, len(answer.rollout.completion_ids))
-    sampling = Sampling(config.temperature, config.max_tokens, seed)
-    several = [replace(request, n=config.candidates) for request in once]
-    yield from _best_of_n(methods, several, sampling)
-    yield from _stage_beams(methods, several, sampling)
-
-
-def _best_of_n(methods: Methods, requests: Sequence[Request], sampling: Sampling) -> Iterator[AnswerRecord]:
-    """All candidates, as `sampled`, and what each selector chooses among them."""
-    groups = scored(methods.router.score, requests, methods.engine.generate(requests, sampling))
-    for group in groups:
-        for i, one in enumerate(group.samples):
-            yield _record(methods.config, "sampled", one, len(one.rollout.completion_ids), sample=i)
-    candidates = [group.rollouts for group in groups]
-    for name, select in methods.best_of.items():
-        method = f"best of {methods.config.candidates} by {name}"
-        for group, best in zip(groups, pick(requests, candidates, select), strict=True):
-            answer = group.samples[best.chosen[0]]
-            yield _record(methods.config, method, answer, best.generated, chosen=best.chosen)
-
-
-def _stage_beams(methods: Methods, requests: Sequence[Request], sampling: Sampling) -> Iterator[AnswerRecord]:
-    """One search by stages for each selector."""
-    names = GRAMMARS[methods.config.rewards.grammar] or ()
-    tokenizer = methods.processor.tokenizer
-    for name, select in methods.beams.items():
-        method = f"stage beam of {methods.config.candidates} by {name}"
-        found = stage_beam(methods.engine, tokenizer, requests, select, sampling=sampling, names=names)
-        once = [replace(request, n=1) for request in requests]
-        groups = scored(methods.router.score, once, [best.rollout for best in found])
-        for group, best in zip(groups, found, strict=True):
-            (answer,) = group.samples
-            yield _record(methods.config, method, answer, best.generated, chosen=best.chosen)
-
-
-def _record(
-    config: InferenceConfig, method: str, answer: Sample, generated: int, **more: Any
-) -> AnswerRecord:
-    """generated: tokens that the engine generated for the answer, those of losing candidates included."""
-    return {
-        "method": method,
-        **rollout_record(answer),
-        "conclusion": conclusion_of(answer.rollout.text, GRAMMARS[config.rewards.grammar]),
-        "generated": generated,
-        "mean_logprob": average_logprob(answer.rollout),
-        **more,
+def open_search(
+    stack: ExitStack, config: SearchConfig, processor: Any, grammar: Grammar, router: Router | None
+) -> Search:
+    """Start the routers of the judges; `stack` closes them. Raises PluginError for an unknown function."""
+    routers = {
+        name: stack.enter_context(Router(judge.rewards))
+        for name, judge in config.judges.items()
+        if judge.rewards is not None
     }
+    return Search(config, processor, grammar, router, routers)
+
+
+def _retracing(config: MethodConfig) -> Retracing:
+    constants = config.constants()
+    if not isinstance(config.threshold, str):
+        return constants
+    return replace(constants, threshold=_threshold(config.threshold, config.judge or "mean_logprob"))
+
+
+def _threshold(value: str, judge: str) -> float:
+    """The threshold of a calibration's file for this judge."""
+    try:
+        found = json.loads(Path(value).expanduser().read_text())
+        name, threshold = found["judge"], float(found["threshold"])
+    except OSError:
+        raise CalibrationError(
+            f"threshold: expected a number or a file of `python -m inference calibrate`, found no {value}"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise CalibrationError(f"{value}: expected a file of `python -m inference calibrate`") from None
+    if name != judge:
+        raise CalibrationError(f"{value}: calibrated for the judge '{name}', not for '{judge}'")
+    return threshold

@@ -13,8 +13,9 @@ import torch
 from engines.build import build_engine
 from engines.config import TransformersConfig
 from engines.engine import Engine
-from engines.rollout import Request
-from rewards.stages import render
+from inference.rounds import run_searches
+from inference.types import Answer, Method, Question
+from rewards.stages import STAGES, render
 from vlm.inputs import Encoded, collate, encode, extend
 from vlm.load import load_model, load_processor
 from vlm.tiny import build_tiny_vlm
@@ -33,8 +34,16 @@ class Bench:
     processor: Any
     path: Path
 
-    def requests(self, n: int) -> list[Request]:
-        return [Request(row, prompt, n) for row, prompt in zip(self.rows, self.prompts, strict=True)]
+    def questions(self, **changes: Any) -> list[Question]:
+        settings = {"names": STAGES, "max_tokens": 60, "seed": 5, **changes}
+        return [
+            Question(row, prompt, self.processor, **settings)
+            for row, prompt in zip(self.rows, self.prompts, strict=True)
+        ]
+
+    def answers(self, method: Method, **changes: Any) -> list[Answer]:
+        """To all questions, searched together."""
+        return run_searches(self.engine, [(one, method(one)) for one in self.questions(**changes)])
 
 
 def row_of(a: int, b: int) -> dict[str, Any]:
@@ -65,7 +74,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     rows = [row_of(a, b) for a, b in SUMS]
     prompts = [encode(processor, row["prompt"]) for row in rows]
     _teach(path, processor, prompts, rng)
-    config = TransformersConfig(max_model_len=128)
+    config = TransformersConfig(max_model_len=1024)
     return Bench(rows, prompts, build_engine(config, path, processor, device="cpu"), processor, path)
 
 
