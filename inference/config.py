@@ -126,10 +126,8 @@ class MethodConfig(Section):
         """Those of retracing, without a threshold from a file."""
         names = ("candidates", "keep", "retraces", "passing", "conclusions", "threshold")
         given = {name: getattr(self, name) for name in names}
-        return replace(
-            PRESETS[self.preset or "paper"],
-            **{name: value for name, value in given.items() if isinstance(value, int | float)},
-        )
+        changes: dict[str, Any] = {name: v for name, v in given.items() if isinstance(v, int | float)}
+        return replace(PRESETS[self.preset or "paper"], **changes)
 
     @property
     def title(self) -> str:

@@ -22,6 +22,7 @@ def consistent(completion: str, prompt: Sequence[Mapping[str, Any]], **row: Any)
         return None
     content = prompt[-1]["content"]
     question = content if isinstance(content, str) else " ".join(part.get("text") or "" for part in content)
+    question = question.strip()
     return float(_follows(question, _block(completion, "CAPTION") or "", reasoning))
 
 
@@ -46,11 +47,8 @@ def _counts(question: str, named: Sequence[tuple[str, str, str]], reasoning: str
     asked = re.match(r"How many ([a-z]+)", question)
     word = asked.group(1).removesuffix("s") if asked else ""
     said = re.search(r": (\d+)", reasoning)
-    return (
-        all(word in (colour, form) for colour, form, _ in named)
-        and bool(said)
-        and int(said.group(1)) == len(named)
-    )
+    counted = said is not None and int(said.group(1)) == len(named)
+    return counted and all(word in (colour, form) for colour, form, _ in named)
 
 
 def _block(text: str, name: str) -> str | None:
