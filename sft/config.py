@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -14,6 +15,62 @@ from core.training.precision import training_precision
 from core.training.zero import ZeroValues
 from vlm.checkpoint import hidden_size
 from vlm.load import ModelConfig
+
+
+class AugmentConfig(Section):
+    """Random changes of training images (torchvision.transforms.v2). Boxes and points of a row move with the pixels, also where
+    its texts name them; a change that would make a text wrong is refused for the row."""
+
+    flip: float = Field(0.0, ge=0, le=1)
+    """Probability of a horizontal flip. Refused for texts with sides (left, right), clocks and written text."""
+    crop: float = Field(0.0, ge=0, le=1)
+    """Probability of a random resized crop. It holds all boxes and points of the row whole; refused for rows without any, and for
+    texts with places or counts. What a text names without a box may leave the image."""
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    """Smallest and largest share of the image's area that a crop holds."""
+    crop_ratio: tuple[float, float] = (0.75, 1.3333)
+    """Smallest and largest aspect ratio of a crop, as a multiple of the image's: it is enlarged to the image's size."""
+    jitter: float = Field(0.0, ge=0, le=1)
+    """Probability of colour jitter. Refused for texts with colours or light."""
+    brightness: float = Field(0.4, ge=0)
+    """Of the jitter: a factor from 1 - this to 1 + this."""
+    contrast: float = Field(0.4, ge=0)
+    """Of the jitter: a factor from 1 - this to 1 + this."""
+    saturation: float = Field(0.4, ge=0)
+    """Of the jitter: a factor from 1 - this to 1 + this."""
+    hue: float = Field(0.1, ge=0, le=0.5)
+    """Of the jitter: a shift of up to this share of the colour circle, either way."""
+    refuse_words: list[str] = []
+    """More words that make a row unfit for all changes, for example those of another language."""
+    refused: Literal["error", "skip"] = "error"
+    """What to do with rows that a change is refused for: stop with their ids and reasons, or train on them without that change,
+    counted and listed."""
+
+    @property
+    def wanted(self) -> dict[str, float]:
+        """Probability of each change that is asked for."""
+        shares = {"flip": self.flip, "crop": self.crop, "jitter": self.jitter}
+        return {change: share for change, share in shares.items() if share}
+
+    @property
+    def pattern(self) -> re.Pattern[str] | None:
+        """Of `refuse_words`."""
+        words = "|".join(map(re.escape, self.refuse_words))
+        return re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AugmentConfig:
+        if not self.wanted:
+            raise ValueError("augment: expected flip, crop or jitter above 0, got none")
+        for name, (low, high), most in (
+            ("crop_scale", self.crop_scale, 1.0),
+            ("crop_ratio", self.crop_ratio, 100.0),
+        ):
+            if not 0 < low <= high <= most:
+                raise ValueError(
+                    f"{name}: expected [smallest, largest] above 0, at most {most:g}, got {[low, high]}"
+                )
+        return self
 
 
 class DataConfig(Section):
@@ -44,8 +101,11 @@ class DataConfig(Section):
     """Largest number of rows about the same media that the seeded order keeps together: their media, and the tokens before
     and in them, are then computed once for all of them. 1: rows are shuffled one by one; rows that happen to be in the
     same micro-batch still share."""
+    augment: AugmentConfig | None = None
+    """Random changes of the images of `rows` (not of `eval_rows`), drawn anew for every row and epoch; null: none."""
     cache_rows: bool | Literal["auto"] = "auto"
-    """Keep encoded rows (tokens and pixels) in memory after the first use. auto: if all fit into `cache_gb`."""
+    """Keep encoded rows (tokens and pixels) in memory after the first use. auto: if all fit into `cache_gb`. A row that
+    `augment` has changed is encoded anew every time."""
     cache_gb: float = Field(2.0, gt=0)
     """Memory one process may use for the cache under `cache_rows: auto`, in GB."""
     workers: int = Field(0, ge=0)
@@ -59,6 +119,28 @@ class SFTOptimizerConfig(OptimizerConfig):
     """Peak learning rate, at the end of the warm-up."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """Form of the decay after the warm-up, down to `min_lr_ratio` at the last step."""
+
+
+class EarlyStopping(Section):
+    """Which checkpoint is the best by a loss on the held-out rows, and when a run stops because none is better. The best
+    checkpoint is kept beside the `keep_checkpoints` newest ones."""
+
+    metric: Literal[
+        "eval_loss",
+        "eval_loss/summary",
+        "eval_loss/caption",
+        "eval_loss/reasoning",
+        "eval_loss/conclusion",
+        "eval_loss/turns",
+        "eval_loss/end",
+    ] = "eval_loss"
+    """The loss on all targets, or on those of one stage; lower is better."""
+    patience: int | None = Field(3, ge=1)
+    """The run stops after this many evaluations in a row without an improvement; null: it never stops early."""
+    min_delta: float = Field(0.0, ge=0)
+    """The smallest improvement that counts for `patience`. The best checkpoint is the lowest in any case."""
+    final: Literal["best", "last"] = "best"
+    """Weights that the result (final/, or adapter/ and merged/) holds: those of the best checkpoint, or the last ones."""
 
 
 class SFTConfig(Section):
@@ -116,7 +198,9 @@ class SFTConfig(Section):
     log_every: int = Field(10, ge=1)
     """Steps between lines in metrics.jsonl."""
     eval_every: int = Field(500, ge=1)
-    """Steps between evaluations, where `data.eval_rows` is set."""
+    """Steps between evaluations, where `data.eval_rows` is set; there is one after the last step, too."""
+    early_stopping: EarlyStopping | None = None
+    """Keep the checkpoint with the lowest loss on `data.eval_rows`, and stop when it falls no more; null: neither."""
     timeout_s: float = Field(1800, gt=0)
     """Longest that a micro-batch, an evaluation batch or a checkpoint may take, waiting for other processes included; after
     that the run is ended with an error that names rank and step (core/processes/watchdog.py)."""
@@ -131,6 +215,10 @@ class SFTConfig(Section):
         if self.steps and self.optimizer.warmup_steps > self.steps:
             raise ValueError(
                 f"optimizer.warmup_steps ({self.optimizer.warmup_steps}) exceeds steps ({self.steps})"
+            )
+        if self.early_stopping and not self.data.eval_rows:
+            raise ValueError(
+                "early_stopping: expected held-out rows to evaluate on (data.eval_rows), got none"
             )
         return self
 

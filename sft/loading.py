@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from core.rows import Row
-from sft.data import Example, encode_example, pack_pixels, palette_of, unpack_pixels
+from sft.augmentation.augmenter import Augmented
+from sft.data import Example, encode_example, pack_pixels, palette_of, prompt_media, unpack_pixels
 from sft.packing import MicroBatch, micro_batches
 from vlm.packed.layout import DummyMedia
 
@@ -22,7 +24,7 @@ class StepRows:
     """What a process computes in a step.
 
     targets: tokens with a loss. tokens: of all rows, each as if alone; computed: that go through the model, what rows
-    share once. left_out: indices of rows that turned out to be unusable.
+    share once. left_out: indices of rows that turned out to be unusable. augmented: what was done to images (COUNTS).
     """
 
     batches: list[MicroBatch]
@@ -30,6 +32,7 @@ class StepRows:
     tokens: int
     computed: int
     left_out: list[int]
+    augmented: Counter[str]
 
 
 class Encoder:
@@ -49,24 +52,44 @@ class Encoder:
             self._cache[index] = pack_pixels(example, self._palette)
         return unpack_pixels(self._cache[index], self._palette)
 
+    def augmented(self, index: int, changed: Augmented) -> Example:
+        """Row `index` as changed. Examples share what is about the same media, changed in the same way."""
+        if not changed.done:
+            return self(index)
+        example = encode_example(self.processor, changed.row, max_frames=self.max_frames)
+        media = tuple((kind, (name, changed.done)) for kind, name in prompt_media(self.rows[index]))
+        return replace(example, media=media)
+
 
 class Steps(Dataset):
     """The rows of each step, packed.
 
     rows_of: indices of this process's rows in a step. A row that turns out to be unusable (its file has changed since
-    the start) is left out and named. dummy: the media that every micro-batch must hold.
+    the start) is left out and named. dummy: the media that every micro-batch must hold. augment: what becomes of row
+    `index` in a step; None: nothing.
     """
 
     def __init__(
-        self, encoder: Encoder, rows_of: Callable[[int], list[int]], max_tokens: int, dummy: DummyMedia | None
+        self,
+        encoder: Encoder,
+        rows_of: Callable[[int], list[int]],
+        max_tokens: int,
+        dummy: DummyMedia | None,
+        augment: Callable[[int, int], Augmented] | None = None,
     ) -> None:
         self.encoder, self.rows_of, self.max_tokens, self.dummy = encoder, rows_of, max_tokens, dummy
+        self.augment = augment
 
     def __getitem__(self, step: int) -> StepRows:
-        examples, left_out = [], []
+        examples, left_out, augmented = [], [], Counter[str]()
         for index in self.rows_of(step):
             try:
-                examples.append(self.encoder(index))
+                if self.augment is None:
+                    examples.append(self.encoder(index))
+                else:
+                    changed = self.augment(index, step)
+                    examples.append(self.encoder.augmented(index, changed))
+                    augmented.update(changed.counts)
             except ValueError as error:
                 left_out.append(index)
                 tqdm.write(f"left out: {error}", file=sys.stderr)  # by the process that encodes
@@ -77,6 +100,7 @@ class Steps(Dataset):
             tokens=sum(map(len, examples)),
             computed=sum(batch.packed.layout.total for batch in batches),
             left_out=left_out,
+            augmented=augmented,
         )
 
     def read(self, steps: range, workers: int) -> Iterator[StepRows]:

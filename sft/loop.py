@@ -29,7 +29,7 @@ from core.files.jsonl import append
 from core.files.lock import locked
 from core.files.run_folder import begin
 from core.processes.exchange import largest, summed
-from core.processes.ranks import say
+from core.processes.ranks import on_main, say
 from core.processes.stop import StopRequested
 from core.processes.watchdog import renew
 from core.trackers import check_installed
@@ -38,7 +38,7 @@ from core.training.optimizer import learning_rate
 from core.training.step import accumulating, apply_gradient, set_learning_rate
 from sft.config import SFTConfig
 from sft.loading import StepRows
-from sft.metrics import Sums, stage_losses
+from sft.metrics import Sums, augmented_counts, stage_losses, token_counts
 from sft.packing import MicroBatch, empty_batch
 from sft.rows import read
 from sft.run import LENGTH, Run, all_left_out, finish, leave, record_of, save, start
@@ -83,7 +83,7 @@ def take_steps(run: Run) -> None:
     coming = run.train.read(range(run.step, run.steps), config.data.workers)
     last_log = time.perf_counter()
     try:
-        while run.step < run.steps:
+        while not run.over:
             with run.phase(f"step {run.step + 1}"):
                 numbers = update(run, next(coming))
             run.step += 1
@@ -91,9 +91,10 @@ def take_steps(run: Run) -> None:
                 if run.step % config.log_every == 0:
                     log(run, numbers, time.perf_counter() - last_log, bar)
                     last_log = time.perf_counter()
-                if run.rows.held_out and run.step % config.eval_every == 0:
+                if run.rows.held_out and (run.step % config.eval_every == 0 or run.step == run.steps):
                     evaluate(run)
-                if config.save_every and (run.step % config.save_every == 0 or run.step == run.steps):
+                due = config.save_every and (run.step % config.save_every == 0 or run.over)
+                if due or run.step == run.best.step:
                     save(run)
                 bar.update()
                 if run.stop.agreed():
@@ -160,6 +161,14 @@ def evaluate(run: Run) -> None:
         raise FloatingPointError(
             f"expected a finite loss on the held-out rows, got {losses['eval_loss']} at step {run.step}"
         )
+    if config := run.config.early_stopping:
+        run.best.look(run.step, on_main(lambda: losses[config.metric]), config.min_delta)
+        losses |= {"best/step": run.best.step, f"best/{config.metric}": run.best.value}
+        if run.best.enough(config):
+            say(
+                f"stopped at step {run.step} of {run.steps}: {config.metric} has not fallen by more than"
+                f" {config.min_delta:g} in {run.best.since} evaluations"
+            )
     write(run, losses)
 
 
@@ -167,7 +176,7 @@ def log(run: Run, numbers: dict[str, float], seconds: float, bar: tqdm) -> None:
     """What has been summed up since the last line, as the next one in metrics.jsonl."""
     total = run.sums.total()
     run.sums.clear()
-    tokens, computed = total[-2:]
+    tokens, computed = token_counts(total)
     losses = stage_losses(total)
     more: dict[str, Any] = {
         "epoch": run.step / run.order.steps_per_epoch,
@@ -177,6 +186,8 @@ def log(run: Run, numbers: dict[str, float], seconds: float, bar: tqdm) -> None:
         "tokens_per_second": round(tokens / seconds, 1),
     }
     run.logged_skips = run.skipped.total
+    if run.config.data.augment:
+        more |= {f"augment/{name}": float(n) for name, n in augmented_counts(total).items()}
     write(run, losses | numbers | more)
     bar.set_postfix_str(f"loss {losses['loss']:.3f}", refresh=False)
 

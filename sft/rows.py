@@ -9,9 +9,10 @@ from typing import Any
 
 from core.processes.ranks import say
 from core.rows import Row, read_rows
+from sft.augmentation.augmenter import Augmenter, described
 from sft.config import SFTConfig
 from sft.data import TraceError, encode_example, example_bytes, row_length
-from vlm.load import check_checkpoint, context_length, load_processor
+from vlm.load import check_checkpoint, context_length, load_processor, pixel_limits
 from vlm.preflight import look_at_rows, usable_rows
 
 
@@ -80,6 +81,20 @@ def _listed(lines: list[str]) -> str:
     return "\n".join(f"  {line}" for line in lines[:20]) + (
         f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
     )
+
+
+def augmenter_of(config: SFTConfig, processor: Any, rows: list[Row]) -> Augmenter:
+    """The configured changes of images, with what they are refused for said. TraceError if they are refused for any row
+    (`augment.refused: error`)."""
+    assert config.data.augment is not None
+    augmenter = Augmenter(rows, config.data.augment, config.seed, pixel_limits(processor))
+    said = described(augmenter)
+    if augmenter.refused and config.data.augment.refused == "error":
+        raise TraceError(
+            f"{config.data.rows}: data.augment would make rows wrong (augment.refused: skip trains on them unchanged):\n{said}"
+        )
+    say(said)
+    return augmenter
 
 
 def cache_fits(config: SFTConfig, processor: Any, rows: list[Row]) -> bool:

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 
 from core.errors import RunError
+from core.files.checksums import damage
 from core.files.record import Record, model_identity, rows_identity
 from core.files.run_folder import continue_logs, mark_finished, writing_folder
 from core.processes.exchange import alone
@@ -26,12 +27,14 @@ from core.training.checkpoints import load_checkpoint, save_checkpoint
 from core.training.finite import SkippedSteps
 from core.training.joining import parallel_name
 from core.training.optimizer import optimizer_for, prepare
+from sft.augmentation.augmenter import Augmented, Augmenter
+from sft.best import Best, check_metric
 from sft.config import SFTConfig
 from sft.data import TraceError, check_end_token, prompt_media
 from sft.loading import Encoder, Steps
 from sft.metrics import Sums
 from sft.order import Order, consecutive, share_of_step
-from sft.rows import Rows, cache_fits
+from sft.rows import Rows, augmenter_of, cache_fits
 from vlm.load import check_checkpoint, load_trainable
 from vlm.packed.layout import DummyMedia, media_kinds
 from vlm.weights import save_adapter, save_model
@@ -39,6 +42,7 @@ from vlm.weights import save_adapter, save_model
 FREE = (
     *("steps", "epochs", "output_dir", "save_every", "keep_checkpoints", "resume", "log_every", "eval_every"),
     *("timeout_s", "report_to", "deepspeed", "max_tokens_per_microbatch", "optimizer.max_skipped_steps"),
+    *("early_stopping.patience", "early_stopping.final"),
     *("model.gradient_checkpointing", "data.limit", "data.max_tokens", "data.long_rows", "data.bad_rows"),
     *(
         "data.max_bad_rows",
@@ -51,7 +55,7 @@ FREE = (
 )
 """What may change when a run is resumed: its length (with it the schedule of the learning rate from there on),
 bookkeeping, memory. Which rows are trained on is compared by their content."""
-LENGTH = ("steps", "epochs")
+LENGTH = ("steps", "epochs", "early_stopping.patience")
 
 
 @dataclass
@@ -60,7 +64,7 @@ class Run:
 
     steps: of the whole run; step: those that are done. train, held_out: this process's share of each step's rows.
     sums: since the last line in metrics.jsonl. left_out: rows of this process that turned out to be unusable.
-    logged_skips: skipped steps that metrics.jsonl knows of. saved: step of the newest checkpoint.
+    logged_skips: skipped steps that metrics.jsonl knows of. saved: step of the newest checkpoint. best: evaluation so far.
     """
 
     config: SFTConfig
@@ -81,11 +85,17 @@ class Run:
     saved: int = 0
     logged_skips: int = 0
     left_out: set[int] = field(default_factory=set)
+    best: Best = field(default_factory=Best)
     stop: StopSignals = field(default_factory=StopSignals)
 
     @property
     def out(self) -> Path:
         return Path(self.config.output_dir)
+
+    @property
+    def over(self) -> bool:
+        """Whether the last step is done: by the length of the run, or because it stops early."""
+        return self.step >= self.steps or self.best.enough(self.config.early_stopping)
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """A part of the run, which may not take longer than the configured time-out."""
@@ -114,6 +124,8 @@ def start(
 ) -> Run:
     """Load the model, and restore the checkpoint if there is one."""
     check_end_token(processor)
+    if config.early_stopping:
+        check_metric(processor, config.early_stopping, rows.held_out)
     set_seed(config.seed)
     with operation("load the model", config.timeout_s):
         bare = load_trainable(config.model)
@@ -127,6 +139,10 @@ def start(
     cache = cache_fits(config, processor, rows.train)
     encoder = Encoder(processor, everything, max_frames=config.data.max_frames, cache=cache)
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
+    changes = None
+    if config.data.augment:
+        augmenter = augmenter_of(config, processor, rows.train)
+        changes = partial(augmented, augmenter, rows.train, order.steps_per_epoch)
     held_out = partial(consecutive, len(rows.train), len(everything), config.rows_per_step)
     most = config.max_tokens_per_microbatch
     run = Run(
@@ -137,7 +153,9 @@ def start(
         optimizer=optimizer,
         rows=rows,
         order=order,
-        train=Steps(encoder, partial(share_of_step, order.step, rows.lengths, **ranks), most, dummy),
+        train=Steps(
+            encoder, partial(share_of_step, order.step, rows.lengths, **ranks), most, dummy, augment=changes
+        ),
         held_out=Steps(encoder, partial(share_of_step, held_out, rows.lengths, **ranks), most, dummy),
         dummy=dummy,
         record=record,
@@ -151,6 +169,13 @@ def start(
     continue_logs(run.out, ("metrics.jsonl",), run.step, say)
     start_trackers(accelerator, config, config.report_to, "onsight-sft")
     return run
+
+
+def augmented(
+    augmenter: Augmenter, rows: list[Row], steps_per_epoch: int, index: int, step: int
+) -> Augmented:
+    """Row `index` as a step (from 0) trains on it."""
+    return augmenter(rows[index], index, step // steps_per_epoch)
 
 
 def refuse_attention_dropout(model: torch.nn.Module) -> None:
@@ -170,9 +195,25 @@ def restore(run: Run, folder: Path) -> None:
         )
     run.skipped.load_state_dict(state["skipped"])
     run.logged_skips = state["logged_skips"]
+    run.best = restored_best(run, state)
     if run.accelerator.is_main_process:  # it stands for what all of them had
         run.sums.restore(state["sums"])
         run.left_out = set(state["left_out"])
+
+
+def restored_best(run: Run, state: dict[str, Any]) -> Best:
+    """The best evaluation up to a checkpoint; a new search for it where its own checkpoint has been deleted since."""
+    best = Best(**state.get("best", {}))
+    if best.step and not on_main(checkpoint_folder(run, best.step).is_dir):
+        say(
+            f"checkpoint-{best.step}, the best until then, is not there any more: the best is now looked for from here on"
+        )
+        return Best()
+    return best
+
+
+def checkpoint_folder(run: Run, step: int) -> Path:
+    return run.out / f"checkpoint-{step}"
 
 
 def save(run: Run) -> None:
@@ -183,10 +224,12 @@ def save(run: Run) -> None:
             "left_out": all_left_out(run),
             "skipped": run.skipped.state_dict(),
             "logged_skips": run.logged_skips,
+            "best": run.best.state_dict(),
         }
         write = partial(save_model, run.accelerator, run.model, run.processor)
+        keep = run.config.keep_checkpoints
         save_checkpoint(
-            run.accelerator, write, run.out, run.step, state, run.record, run.config.keep_checkpoints
+            run.accelerator, write, run.out, run.step, state, run.record, keep, best=run.best.step
         )
     run.saved = run.step
 
@@ -208,7 +251,7 @@ def leave(run: Run) -> NoReturn:
     if run.saved != run.step:
         save(run)
     say(
-        f"{run.stop.name}: saved {run.out / f'checkpoint-{run.step}'}; the same command with resume=auto goes on from"
+        f"{run.stop.name}: saved {checkpoint_folder(run, run.step)}; the same command with resume=auto goes on from"
         " there"
     )
     raise SystemExit(run.stop.exit_code)
@@ -218,6 +261,8 @@ def finish(run: Run) -> Path:
     """The trained model as `final/`; with LoRA the adapters in `adapter/`, and the whole model in `merged/`."""
     with run.phase("save the model"):
         all_left_out(run)
+        if run.config.early_stopping and run.config.early_stopping.final == "best":
+            take_best(run)
         if run.config.model.lora:
             with writing_folder(run.out / "adapter") as folder:
                 save_adapter(run.accelerator, run.model, run.processor, folder)
@@ -228,3 +273,18 @@ def finish(run: Run) -> Path:
     run.accelerator.end_training()
     say(f"SFT done: {result}")
     return result
+
+
+def take_best(run: Run) -> None:
+    """Put the weights of the best checkpoint into the model. RunError if it is missing or damaged."""
+    folder = checkpoint_folder(run, run.best.step)
+    if run.best.step != run.step:
+        problem = damage(folder) if on_main(folder.is_dir) else "it is not there"
+        if problem:
+            raise RunError(
+                f"{folder}: expected the best checkpoint, to write it as the result, but {problem};"
+                " early_stopping.final: last writes the last weights"
+            )
+        load_checkpoint(run.accelerator, folder)
+    metric = run.config.early_stopping.metric if run.config.early_stopping else ""
+    say(f"the result is of step {run.best.step}, the best of this run: {metric} {run.best.value:.4f}")

@@ -81,9 +81,11 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 @contextmanager
-def writing_checkpoint(run: Path, step: int, record: Record, keep: int | None) -> Iterator[Path]:
+def writing_checkpoint(
+    run: Path, step: int, record: Record, keep: int | None, best: int = 0
+) -> Iterator[Path]:
     """A folder to write `checkpoint-<step>` into; all processes take part. When the block ends it gets record, checksums
-    and its name, and all but the newest `keep` go (None: none goes)."""
+    and its name, and all but the newest `keep` and that of step `best` go (keep None: none goes)."""
     there = checkpoints(run)
     advice = f"; the newest checkpoint, {there[-1].name}, takes {size_of(there[-1]):,} bytes" if there else ""
     with writing_folder(run / f"checkpoint-{step}", advice) as begun:
@@ -93,7 +95,8 @@ def writing_checkpoint(run: Path, step: int, record: Record, keep: int | None) -
         write_checksums(begun)
     if PartialState().is_main_process and keep:
         for old in checkpoints(run)[:-keep]:
-            _remove(old)
+            if step_of(old) != best:
+                _remove(old)
     PartialState().wait_for_everyone()
 
 

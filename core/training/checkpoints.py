@@ -25,13 +25,15 @@ def save_checkpoint(
     state: dict[str, Any],
     record: Record,
     keep: int | None,
+    best: int = 0,
 ) -> None:
-    """Write `run/checkpoint-<step>` and delete all but the newest `keep` (None: none); all processes take part.
+    """Write `run/checkpoint-<step>` and delete all but the newest `keep` (None: none) and that of step `best`; all
+    processes take part.
 
     save_model: writes the model into a folder, for other programs. state: what the loop needs besides model, optimizer
     and random numbers, as JSON; that of the main process is kept.
     """
-    with writing_checkpoint(run, step, record, keep) as folder:
+    with writing_checkpoint(run, step, record, keep, best) as folder:
         save_model(folder)
         accelerator.save_state(str(folder / STATE))
         if accelerator.is_main_process:
