@@ -1,4 +1,4 @@
-"""Visual search: VisualProbe and DeepEyes questions, and Mini-o3's cold-start dialogues.
+"""Visual search: questions of VisualProbe and DeepEyes, and Mini-o3's cold-start dialogues.
 
 Questions (github.com/Mini-o3/Mini-o3, docs/mini_o3_demo.md; hf.co/datasets/Mini-o3/{VisualProbe_train, DeepEyes_train_4K, …}):
 
@@ -9,6 +9,10 @@ images, image_names, conversations, data_source, sample_index, rollout_index, or
 (images, conversations). `conversations` is a list written as text, which the script evaluates and which is only parsed here.
 A dialogue has a system prompt, a question, thoughts that end in `<grounding>…</grounding>`, each answered by a crop, and a last
 one that ends in `<answer>…</answer>`. Data under CC BY-NC 4.0.
+
+DeepEyes (github.com/Visual-Agent/DeepEyes, hf.co/datasets/ChenShawn/DeepEyes-Datasets-47k): Parquet in verl's layout with the columns
+data_source (vstar, chart, thinklite_eureka), prompt (a system message that describes image_zoom_in_tool in Qwen's format, and the
+question between "<image>" and an instruction), images, env_name, reward_model.ground_truth, extra_info (question, answer, index).
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.rows import Row
-from data_recipes.readers.chat import SourceOptions, dialogue, media_list, own_id, source
+from data_recipes.readers.chat import SourceOptions, dialogue, front_placeholders, media_list, own_id, source
+from data_recipes.readers.easyr1 import VerlOptions, convert_verl, looks_like_verl
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
 from data_recipes.readers.llava import from_value
@@ -109,10 +114,41 @@ def looks_like_coldstart(path: Path, first: Any) -> bool:
     return (isinstance(conversation, str) and "image_names" in first) or "<grounding>" in str(conversation)
 
 
+class DeepEyesOptions(VerlOptions):
+    """Options of `deepeyes`. `media`: where relative paths start from; null: the file's folder."""
+
+    task: str = "search"
+    """Task of rows whose `data_source` is not in `tasks`."""
+    tasks: dict[str, str] = {"thinklite_eureka": "math"}
+    """`data_source` -> task."""
+    prompt: Literal["question", "published"] = "question"
+    """`question`: the images and the question alone, so that the run's own environment says how to call and answer. `published`: the
+    messages as they are, which ask for image_zoom_in_tool in Qwen's format."""
+
+
+def convert_deepeyes(record: Record, options: DeepEyesOptions) -> Iterable[Row]:
+    """One row; data_source, ability, env_name and extra_info are kept."""
+    (row,) = convert_verl(record, options)
+    row["source"] = source(options, record.data["data_source"], "unknown")
+    if options.prompt == "published":
+        return [row]
+    extra = need(record.data, "extra_info", dict, "an object with the question")
+    question = need(extra, "question", str, "a text").replace("<image>", "").strip()
+    if not question:
+        raise Rejected("field 'extra_info.question': expected the question, got ''")
+    asked = front_placeholders([("user", question)], row["images"], row["videos"])
+    return [row | dialogue(asked, row["images"], row["videos"], "extra_info.question")]
+
+
+def looks_like_deepeyes(path: Path, first: Any) -> bool:
+    """True for verl's layout with a visual toolbox as its environment."""
+    return looks_like_verl(path, first) and str(first.get("env_name")).startswith("visual_toolbox")
+
+
 FORMATS = (
     Format(
         "visual_search",
-        "VisualProbe and DeepEyes questions (JSON of Mini-o3)",
+        "VisualProbe and DeepEyes questions, JSON of Mini-o3",
         read,
         convert,
         looks_like,
@@ -125,5 +161,13 @@ FORMATS = (
         convert_coldstart,
         looks_like_coldstart,
         ColdStartOptions,
+    ),
+    Format(
+        "deepeyes",
+        "DeepEyes' own Parquet files (verl's layout)",
+        read,
+        convert_deepeyes,
+        looks_like_deepeyes,
+        DeepEyesOptions,
     ),
 )

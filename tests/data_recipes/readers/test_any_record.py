@@ -135,6 +135,17 @@ GOOD: dict[str, tuple[Any, dict]] = {
         },
         {},
     ),
+    "deepeyes": (
+        {
+            "prompt": [{"role": "user", "content": "<image>\nWhat?\nThink first."}],
+            "images": [{"path": "a.png"}],
+            "data_source": "vstar",
+            "env_name": "visual_toolbox_v2",
+            "reward_model": {"style": "model", "ground_truth": "cat"},
+            "extra_info": {"index": "0", "split": "train", "question": "What?", "answer": "cat"},
+        },
+        {},
+    ),
     "easyr1": ({"id": 1, "problem": "<image>1 + 1?", "answer": "2", "images": ["a.png"], "more": [1]}, {}),
     "geometry3k_parquet": ({"problem": "<image>1 + 1?", "answer": "2", "images": ["a.png"]}, {}),
     "verl": (

@@ -143,3 +143,53 @@ def test_the_text_of_a_dialogue_is_never_run(tmp_path):
 def test_a_broken_dialogue_is_rejected(change, message):
     with pytest.raises(Rejected, match=message):
         convert("mini_o3_coldstart", {"images": ["0.jpg", "1.jpg"], "conversations": DIALOGUE} | change)
+
+
+DEEPEYES = {
+    "data_source": "vstar",
+    "prompt": [
+        {"role": "system", "content": "# Tools\nYou may call image_zoom_in_tool …"},
+        {"role": "user", "content": "<image>\nIs the cup red or blue?\nThink first, call **image_zoom_in_tool** if needed."},
+    ],
+    "images": [{"bytes": png((60, 40)), "path": None}],
+    "ability": "vl_chart",
+    "env_name": "visual_toolbox_v2",
+    "reward_model": {"ground_truth": "The cup is blue.", "style": "model"},
+    "extra_info": {"answer": "The cup is blue.", "index": "7", "question": "Is the cup red or blue?", "split": "train"},
+}  # fmt: skip
+
+
+def test_deepeyes_parquet_gives_the_question_alone_or_the_published_messages(tmp_path):
+    path = tmp_path / "data_0.1.2_visual_toolbox_v2.parquet"
+    pq.write_table(pa.Table.from_pylist([DEEPEYES]), path)
+    form = FORMATS["deepeyes"]
+    (record,) = form.read(path, form.options())
+    (row,) = form.convert(record, form.options())
+    row = check_row(row, tmp_path)
+    parts = [{"type": "image"}, {"type": "text", "text": "Is the cup red or blue?"}]
+    assert row["prompt"] == [{"role": "user", "content": parts}]
+    assert (row["id"], row["task"], row["answer"]) == ("train-7@1", "search", {"value": "The cup is blue."})
+    assert (row["env_name"], row["trace"]) == ("visual_toolbox_v2", None)
+    assert load_image(row["images"][0]).size == (60, 40)
+    (published,) = form.convert(record, form.options(prompt="published"))
+    assert [message["role"] for message in published["prompt"]] == ["system", "user"]
+    assert "image_zoom_in_tool" in published["prompt"][1]["content"][1]["text"]
+    assert "deepeyes" in [name for name, f in FORMATS.items() if f.looks_like(path, record.data)]
+
+
+def test_deepeyes_tasks_follow_the_data_source():
+    assert convert("deepeyes", DEEPEYES | {"data_source": "thinklite_eureka"})["task"] == "math"
+    assert convert("deepeyes", DEEPEYES, tasks={"vstar": "mine"})["task"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"extra_info": {"index": "7"}}, "field 'question': expected a text, got nothing"),
+        ({"extra_info": {"question": "<image> "}}, "field 'extra_info.question': expected the question"),
+        ({"reward_model": {"style": "model"}}, "field 'reward_model.ground_truth': expected the true answer"),
+    ],
+)
+def test_a_broken_deepeyes_record_is_rejected(change, message):
+    with pytest.raises(Rejected, match=message):
+        convert("deepeyes", DEEPEYES | change)
