@@ -23,6 +23,10 @@ from data_recipes.records import Format, Options, Record, Rejected, SourceError
 SHOWN = 3
 LISTED = 10
 CUT = 160  # characters of a text shown
+SHOWN_FIELDS = (
+    *("id", "task", "prompt", "images", "videos", "answer", "trace"),
+    *("chosen", "rejected", "margin", "source"),
+)
 
 
 LOOKED_AT = 50  # records among which the first readable one is looked for
@@ -181,7 +185,7 @@ def _named(name: str) -> Format:
 
 
 def _shown(row: Row) -> Iterator[str]:
-    for field in ("id", "task", "prompt", "images", "videos", "answer", "trace", "source", "wrong"):
+    for field in (*SHOWN_FIELDS, "wrong"):
         if row.get(field):
             text = (
                 row[field]

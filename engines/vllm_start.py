@@ -25,19 +25,25 @@ _ENVIRONMENT = {
 }
 
 
-def start_vllm(
-    config: VLLMConfig, model_path: str | Path, processor: Any, dtype: torch.dtype, seed: int
-) -> Any:
-    """The `vllm.LLM` of a config. processor: the trainer's, for its pixel limits and tokens."""
+def prepare_vllm() -> bool:
+    """Settings of this process that vLLM reads while it is imported; returns whether it is the build for CPUs."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from vllm.platforms import current_platform
 
     forget_dead_groups()
-    on_cpu = current_platform.is_cpu()
+    on_cpu = bool(current_platform.is_cpu())
     if on_cpu:
         # Two one-line kernels of the sampler; compiling them takes 15 s and gains nothing at these sizes.
         type(current_platform).simple_compile_backend = "eager"
+    return on_cpu
+
+
+def start_vllm(
+    config: VLLMConfig, model_path: str | Path, processor: Any, dtype: torch.dtype, seed: int
+) -> Any:
+    """The `vllm.LLM` of a config. processor: the trainer's, for its pixel limits and tokens."""
+    on_cpu = prepare_vllm()
     from vllm import LLM, ModelRegistry
 
     family = family_of_processor(processor)

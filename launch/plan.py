@@ -22,15 +22,17 @@ from typing import Any
 
 from core.config import dump, load_config, read_yaml
 from core.errors import LaunchError
+from core.pairs import check_pair
 from core.rows import Row, RowError, read_rows
 from core.training.precision import Launch, check_launch, deepspeed_settings
 from engines.config import VLLMConfig
+from reward_models.config import RewardModelConfig
 from rewards.config import check_pixel_limits
 from rewards.errors import PluginError, RewardDataError
 from rewards.router import Router
 from rl.config import GRPOConfig
 from sft.config import SFTConfig
-from vlm.checkpoint import CheckpointError
+from vlm.checkpoint import CheckpointError, resolve_checkpoint
 from vlm.families import FAMILIES, family_of_checkpoint
 from vlm.families.family import Family
 from vlm.load import ModelConfig, check_checkpoint
@@ -83,6 +85,29 @@ def plan_sft(config: SFTConfig, processes: int) -> Plan:
     return plan
 
 
+def plan_reward_model(config: RewardModelConfig, processes: int) -> Plan:
+    """The plan of a reward model's training on `processes` GPUs."""
+    plan, optimizer, data = Plan(), config.optimizer, config.data
+    _model(plan, config.model, multimodal=config.kind == "multimodal")
+    _rows(plan, "pairs", data.rows, need="chosen", check=check_pair)
+    if data.eval_rows:
+        _rows(plan, "held out", data.eval_rows, need="chosen", check=check_pair)
+    plan.say("kind", f"{config.kind}, margin {config.margin_scale:g}, centring {config.centre_coefficient:g}")
+    plan.say("step", f"{config.rows_per_step} pairs, shared out to {processes} processes")
+    length = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs"
+    plan.say(
+        "length",
+        f"{length}; learning rate {optimizer.learning_rate:g} {optimizer.schedule}, warm-up {optimizer.warmup_steps}",
+    )
+    plan.say(
+        "memory",
+        f"{_memory(config.model)}, autocast {config.autocast}, micro-batches of {config.max_tokens_per_microbatch} tokens,"
+        f" sequences up to {data.max_tokens or 'the context of'} tokens",
+    )
+    _output(plan, config.output_dir, f"every {config.save_every} steps" if config.save_every else "none")
+    return plan
+
+
 def plan_grpo(config: GRPOConfig, processes: int) -> Plan:
     """The plan of a GRPO run on `processes` GPUs."""
     plan, rollout, engine = Plan(), config.rollout, config.engine
@@ -120,6 +145,7 @@ def plan_grpo(config: GRPOConfig, processes: int) -> Plan:
 PLANS: dict[str, tuple[type, Callable[[Any, int], Plan]]] = {
     "sft": (SFTConfig, plan_sft),
     "grpo": (GRPOConfig, plan_grpo),
+    "reward_model": (RewardModelConfig, plan_reward_model),
 }
 
 
@@ -167,11 +193,14 @@ def _launch(arguments: argparse.Namespace, processes: int) -> Launch:
     )
 
 
-def _model(plan: Plan, model: ModelConfig) -> Family | None:
-    """The family of the model; None if it is not on this machine, or unusable, which the plan then says."""
+def _model(plan: Plan, model: ModelConfig, *, multimodal: bool = True) -> Family | None:
+    """The family of a vision-language model; None if it is not on this machine, or unusable, which the plan then says."""
     plan.say("model", f"{model.path}, trained: {model.trainable}{' through LoRA' if model.lora else ''}")
     is_hub_id = len(model.path.split("/")) == HUB_ID_PARTS and not Path(model.path).exists()
     try:
+        if not multimodal:
+            resolve_checkpoint(model.path)
+            return None
         return family_of_checkpoint(check_checkpoint(model.path))
     except CheckpointError as error:
         absent = is_hub_id or not Path(model.path).expanduser().exists()
@@ -179,14 +208,16 @@ def _model(plan: Plan, model: ModelConfig) -> Family | None:
         return None
 
 
-def _rows(plan: Plan, name: str, path: str, *, need: str) -> list[Row]:
+def _rows(
+    plan: Plan, name: str, path: str, *, need: str, check: Callable[[Any, Path], Row] | None = None
+) -> list[Row]:
     """The first rows of a file; none if the file is missing or wrong, which the plan then says."""
     plan.say(name, path)
     if not Path(path).exists():
         plan.missing.append(f"{name}: {path}")
         return []
     try:
-        rows = read_rows(path, limit=ROWS_CHECKED)
+        rows = read_rows(path, limit=ROWS_CHECKED, check=check)
     except RowError as error:
         plan.wrong.append(str(error))
         return []
@@ -245,7 +276,7 @@ def _output(plan: Plan, folder: str, checkpoints: str) -> None:
     plan.say("output", f"{folder}{' (has checkpoints)' if has_run else ''}; checkpoints: {checkpoints}")
 
 
-def _precision(plan: Plan, config: SFTConfig | GRPOConfig, launch: Launch) -> None:
+def _precision(plan: Plan, config: SFTConfig | GRPOConfig | RewardModelConfig, launch: Launch) -> None:
     """Resolve precision and DeepSpeed's config as the run does."""
     try:
         values = config.zero_values(launch.processes)

@@ -223,7 +223,8 @@ class Router:
             runners[key] = make_runner(config, limits, self._pool)
         runner = runners[key]
         recent: deque[bool] = deque(maxlen=self.config.failure_window)
-        inline = isinstance(runner, InProcess) and config.function != "math"  # math waits for its own workers
+        # math waits for its own workers, a reward model for its device
+        inline = isinstance(runner, InProcess) and config.function not in ("math", "reward_model")
         component = _Component(task, config, runner, timeout_s, recent, inline)
         if component.whole_groups and runner.signature.style == "sample":
             raise PluginError(f"reward '{config.function}': only batch functions can get whole groups")

@@ -17,6 +17,7 @@ from core.config.fields import all_fields, members, models, type_name
 from data_recipes.config import Recipe
 from evaluation.config import EvaluationConfig
 from inference.config import InferenceConfig
+from reward_models.config import RewardModelConfig
 from rewards.config import RewardsConfig
 from rewards.serving.service import ServiceConfig
 from rl.config import GRPOConfig
@@ -30,6 +31,7 @@ ROOMS = (
     "rewards",
     "data_recipes",
     "sft",
+    "reward_models",
     "rl",
     "inference",
     "evaluation",
@@ -37,6 +39,7 @@ ROOMS = (
 )
 PROGRAMS = (
     SFTConfig,
+    RewardModelConfig,
     GRPOConfig,
     EvaluationConfig,
     InferenceConfig,

@@ -20,14 +20,22 @@ BELOW: dict[str, set[str]] = {
     "engines": {"core", "vlm"},
     "data_recipes": {"core", "vlm", "rewards"},
     "sft": {"core", "vlm", "rewards"},
+    "reward_models": {
+        "core",
+        "vlm",
+        "rewards",
+        "engines",
+        "sft.order",
+        "sft.data",
+    },  # as rewards, named by a string
     "rl": {"core", "vlm", "rewards", "engines"},
     "inference": {"core", "vlm", "rewards", "engines"},  # it searches on any engine, and knows no training
     "evaluation": {"core", "vlm", "rewards", "engines", "rl"},
-    "launch": {"core", "vlm", "rewards", "engines", "sft", "rl", "evaluation"},
+    "launch": {"core", "vlm", "rewards", "engines", "sft", "reward_models", "rl", "evaluation"},
 }
 ROOMS = tuple(BELOW)
 # not sft: `import sft` is the package; sft.py beside it cannot be imported
-ENTRY_POINTS = {"grpo", "evaluate"}
+ENTRY_POINTS = {"grpo", "evaluate", "reward_model"}
 
 CARRIED = {
     "torchvision",

@@ -45,7 +45,10 @@ class PartCount:
 
 
 def part_of(family: Family, name: str) -> Part:
-    """The part a parameter belongs to, by its name in the family's model (PEFT-wrapped or not)."""
+    """The part a parameter belongs to, by its name in the family's model (PEFT-wrapped or not); a reward model's head belongs to
+    the language model."""
+    if f".{name}".endswith(".score.weight"):
+        return "language"
     for part, beginnings in family.parts.items():
         if any(f".{beginning}" in f".{name}" for beginning in beginnings):
             return part

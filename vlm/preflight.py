@@ -96,12 +96,13 @@ def usable_rows(
 
 
 def row_key(row: Row) -> str | None:
-    """Hash of a row's prompt, trace and media; None if a file is missing."""
+    """Hash of a row's prompt, trace or responses, and media; None if a file is missing."""
     try:
         media = [_identity(medium) for field in ("images", "videos") for medium in row[field]]
     except OSError:
         return None
-    parts = [row["prompt"], row.get("trace"), len(row["images"]), media]
+    texts = [row.get(field) for field in ("trace", "chosen", "rejected")]
+    parts = [row["prompt"], *(texts if texts[1] else texts[:1]), len(row["images"]), media]
     return sha256(
         json.dumps(parts, sort_keys=True, default=str).encode("utf-8", "surrogatepass")
     ).hexdigest()[:32]
@@ -121,14 +122,19 @@ def _settings(processor: Any, what: str, max_frames: int) -> str:
         FORMAT,
         what,
         max_frames,
-        family_of_processor(processor).model_type,
+        family_of_processor(processor).model_type if hasattr(processor, "image_processor") else "text",
         processor.chat_template,
         processor.tokenizer.backend_tokenizer.to_str(),
-        processor.image_processor.to_json_string(),
-        processor.video_processor.to_json_string(),
+        *(one.to_json_string() for one in _media_processors(processor)),
         *(version(package) for package in ("pillow", "av", "transformers")),
     ]
     return sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _media_processors(processor: Any) -> list[Any]:
+    """None for a model that reads text alone."""
+    names = ("image_processor", "video_processor")
+    return [getattr(processor, name) for name in names if hasattr(processor, name)]
 
 
 # ------------------------------------------------------------------------------------------------------------ workers

@@ -18,7 +18,10 @@ from data_recipes.files.media_store import store_bytes
 from data_recipes.records import Rejected
 
 MEDIA = ("images", "videos")
-CONTRACT = ("id", "task", "prompt", "images", "videos", "answer", "trace", "source", "origin")
+CONTRACT = (
+    *("id", "task", "prompt", "images", "videos", "answer", "trace", "source", "origin"),
+    *("chosen", "rejected", "margin"),
+)
 """Fields in which nothing may be left out: a value that JSON cannot hold costs the row."""
 
 

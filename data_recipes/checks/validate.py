@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from core.rows import Row
+from core.pairs import check_responses, is_pair
+from core.rows import BrokenRow, Row
 from data_recipes.checks.probes import image_size, video_length
 from data_recipes.readers.files import show
 from data_recipes.records import Options, Rejected
@@ -53,7 +54,8 @@ class Validation(Options):
     by giou, detection by box_set, pointing by point_in_box, temporal by temporal_iou, text, ocr and search by
     exact_text, chat by none."""
     need_answer: bool = False
-    """Refuse rows without an answer, as RL and evaluation do. Else a row needs an answer or a trace."""
+    """Refuse rows without an answer, as RL and evaluation do. Else a row needs an answer, a trace, or a
+    preference pair (`chosen` and `rejected`)."""
     span_tolerance: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     """Seconds by which a span may end after the video's last frame, and the annotated `duration` may differ from the file's.
     Containers commonly differ from annotations by 0.2 to 0.4 s."""
@@ -77,11 +79,14 @@ def make_check(options: Validation | None = None) -> Callable[[Row], None]:
     runners = _runners(options)
 
     def check(row: Row) -> None:
-        if row.get("answer") is None and (options.need_answer or row.get("trace") is None):
+        pair = is_pair(row)
+        if pair:
+            _check_pair(row)
+        if row.get("answer") is None and (options.need_answer or (row.get("trace") is None and not pair)):
             raise Rejected(
                 "field 'answer': expected an answer, got null"
                 if options.need_answer
-                else "field 'answer': expected an answer or a trace, got neither"
+                else "field 'answer': expected an answer, a trace or a pair of responses, got none of them"
             )
         sizes = [_image(row, i, options) for i in range(len(row.get("images") or ()))]
         lengths = [_video(row, i, options) for i in range(len(row.get("videos") or ()))]
@@ -134,6 +139,13 @@ def _as_field(problem: str) -> str:
     """`answer.boxes: expected …` as `field 'answer.boxes': expected …`."""
     name, colon, rest = problem.partition(": ")
     return f"field '{name}': {rest}" if colon and " " not in name else f"field 'answer': {problem}"
+
+
+def _check_pair(row: Row) -> None:
+    try:
+        check_responses(row)
+    except BrokenRow as error:
+        raise Rejected(str(error)) from None
 
 
 def _image(row: Row, index: int, options: Validation) -> Size:

@@ -8,11 +8,14 @@ from data_recipes.readers import (
     coco,
     easyr1,
     gui,
+    helpsteer,
     llamafactory_v1,
     llava,
     llava_cot,
     math_sets,
     ms_swift,
+    preference_sets,
+    preferences,
     r1v,
     refcoco,
     rows,
@@ -38,5 +41,6 @@ _QUESTIONS = (
     ms_swift,
     alpaca,
 )
-MODULES = (rows, coco, voc, refcoco, boxes_json, gui, temporal, *_QUESTIONS, worlds)
+_PREFERENCES = (preference_sets, helpsteer, preferences)
+MODULES = (rows, coco, voc, refcoco, boxes_json, gui, temporal, *_PREFERENCES, *_QUESTIONS, worlds)
 FORMATS: dict[str, Format] = {f.name: f for module in MODULES for f in module.FORMATS}

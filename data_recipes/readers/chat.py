@@ -179,7 +179,7 @@ def refuse_preference(data: Mapping[str, Any]) -> None:
     if field is not None:
         raise Rejected(
             f"field '{field}': expected no preference data, got {show(data[field])} (not for SFT or RLVR: an answer may be a"
-            " rejected one)"
+            " rejected one; the format `preference` makes pairs of it for reward models)"
         )
 
 

@@ -82,10 +82,14 @@ def _of_folder(path: Path, first: Any) -> bool:
 
 REFUSED = (
     Refused(
-        "preference data (DPO, KTO, reward models)",
-        lambda path, first: isinstance(first, dict) and preference_field(first) is not None,
-        "SFT and RL rows have one correct answer; write the chosen answers (KTO: the rows labelled true) to a file of"
-        " messages, and read that as `sharegpt` or `alpaca`",
+        "preference data of single answers (KTO)",
+        lambda path, first: (
+            isinstance(first, dict)
+            and preference_field(first) in ("label", "kto_tag")
+            and "chosen" not in first
+        ),
+        "SFT and RL rows have one correct answer, and reward models are trained on pairs; write the rows labelled true to a"
+        " file of messages, and read that as `sharegpt` or `alpaca`",
     ),
     Refused(
         "COCO results",

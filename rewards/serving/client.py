@@ -100,6 +100,7 @@ class Remote:
             some = rows[start : start + self._batch_size]
             if self.signature.columns is not None:
                 names = {"id", "answer", *self.signature.columns, *self.signature.required}
+                names |= {"prompt"} if "prompts" in self.signature.wants else set()
                 some = [{key: value for key, value in row.items() if key in names} for row in some]
             answer = self._ask("POST", "/check", {"function": self.name, "rows": some}, self._retry_for_s)
             if isinstance(answer, Failure):

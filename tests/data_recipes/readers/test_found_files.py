@@ -162,12 +162,14 @@ PREFERENCE = {
 
 @pytest.mark.parametrize("name", PREFERENCE)
 @pytest.mark.parametrize("kind", ["sharegpt", "alpaca", "ms_swift", "llava"])
-def test_preference_data_never_become_rows(folder, name, kind):
+def test_preference_data_never_become_rows_of_a_single_answer(folder, name, kind):
     path = write(folder / "a.json", [PREFERENCE[name]])
     (made,) = rows_of(kind, path)
     assert isinstance(made, ValueError)
-    if name != "ranked":
+    if "kto" in name:
         assert "preference data" in told(path) and "not read" in told(path)
+    else:
+        assert guess(path)[0].name == "preference"
 
 
 @pytest.mark.parametrize("kind", ["ms_swift", "sharegpt", "llava"])
