@@ -1,19 +1,20 @@
-"""Random Qwen2.5-VL models and rollouts of chosen sizes, for measurements without downloaded weights."""
+"""Random models and rollouts of chosen sizes, for measurements without downloaded weights."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedConfig, PreTrainedModel, Qwen2_5_VLConfig, Qwen3VLConfig
 
 from core.score import Score
 from engines.rollout import Rollout
 from engines.samples import Group, Sample
-from vlm.families import attach_family
+from vlm.families import DEFAULT_FAMILY, FAMILIES, attach_family
 from vlm.inputs import Encoded, encode
 from vlm.tiny import SPECIAL_TOKENS, build_processor, build_tokenizer
 
@@ -22,10 +23,11 @@ COMPLETION_LENGTHS = (40, 64, 52, 80, 33, 71, 64, 48)
 """Completion lengths in tokens; repeated for larger groups."""
 
 
-def processor(max_visual_tokens: int = 1024):
+def processor(max_visual_tokens: int = 1024, family: str = DEFAULT_FAMILY):
     """A processor with a small vocabulary of its own, since only numbers of tokens matter here."""
-    made = build_processor(build_tokenizer(["find the red box"]), max_visual_tokens=max_visual_tokens)
-    attach_family(made, {"model_type": "qwen2_5_vl", "vision_config": {}}, "benchmark")
+    tokenizer = build_tokenizer(["find the red box"])
+    made = build_processor(tokenizer, family=family, max_visual_tokens=max_visual_tokens)
+    attach_family(made, {"model_type": family, "vision_config": {}}, "benchmark")
     return made
 
 
@@ -37,37 +39,44 @@ def random_model(
     vocabulary: int = 32000,
     vision_depth: int = 8,
     attention: str = "sdpa",
-) -> Qwen2_5_VLForConditionalGeneration:
-    """Random float32 Qwen2.5-VL with heads of width 64, four per key head; 41 M parameters by default."""
-    config = Qwen2_5_VLConfig(
-        text_config={
-            "hidden_size": hidden,
-            "intermediate_size": hidden * 43 // 16,
-            "num_hidden_layers": layers,
-            "num_attention_heads": hidden // 64,
-            "num_key_value_heads": hidden // 256,
-            "vocab_size": vocabulary,
-            "max_position_embeddings": 8192,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 1e6},
-            "tie_word_embeddings": True,
-        }
-        | NO_SPECIAL_TOKENS,
-        vision_config={
-            "depth": vision_depth,
-            "hidden_size": hidden // 2,
-            "intermediate_size": hidden * 43 // 32,
-            "num_heads": hidden // 64,
-            "out_hidden_size": hidden,
-            "fullatt_block_indexes": [vision_depth // 2 - 1, vision_depth - 1],
-            "window_size": 112,
-        },
-        tie_word_embeddings=True,
-        **media_tokens(tokenizer),
-    )
+    family: str = DEFAULT_FAMILY,
+) -> PreTrainedModel:
+    """Random float32 model with heads of width 64, four per key head; about 41 M parameters by default."""
+    text = {
+        "hidden_size": hidden,
+        "intermediate_size": hidden * 43 // 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 64,
+        "num_key_value_heads": hidden // 256,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 8192,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 1e6},
+        "tie_word_embeddings": True,
+    }
+    text |= NO_SPECIAL_TOKENS
+    vision: dict[str, Any] = {
+        "depth": vision_depth,
+        "hidden_size": hidden // 2,
+        "intermediate_size": hidden * 43 // 32,
+        "num_heads": hidden // 64,
+        "out_hidden_size": hidden,
+    }
+    config: PreTrainedConfig
+    if family == "qwen3_vl":
+        rope = {"rope_type": "default", "mrope_section": [12, 10, 10], "mrope_interleaved": True}
+        text |= {"head_dim": 64, "rope_parameters": rope | {"rope_theta": 5e6}}
+        vision |= {"deepstack_visual_indexes": [vision_depth // 4, vision_depth // 2, vision_depth * 3 // 4]}
+        config = Qwen3VLConfig(
+            text_config=text, vision_config=vision, tie_word_embeddings=True, **media_tokens(tokenizer)
+        )
+    else:
+        vision |= {"fullatt_block_indexes": [vision_depth // 2 - 1, vision_depth - 1], "window_size": 112}
+        config = Qwen2_5_VLConfig(
+            text_config=text, vision_config=vision, tie_word_embeddings=True, **media_tokens(tokenizer)
+        )
     torch.manual_seed(0)
-    return Qwen2_5_VLForConditionalGeneration._from_config(
-        config, dtype=torch.float32, attn_implementation=attention
-    )
+    model_class = FAMILIES[family].model_class()
+    return model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)
 
 
 def media_tokens(tokenizer) -> dict[str, int]:

@@ -125,21 +125,28 @@ def prefix_grouper_loss(
     before = language_model.config._attn_implementation
     language_model.config._attn_implementation = "prefix_grouper_attention"
     try:
-        media = {}
+        options: dict[str, Any] = {}
+        if getattr(
+            language_model.config, "layer_types", None
+        ):  # by kind of layer; None: no mask but the grouper's
+            options["attention_mask"] = {"full_attention": None}
+        embeddings = model.model.get_input_embeddings()(ids)
         if prompt.image_grid_thw is not None:
             media = {"pixel_values": prompt.pixel_values, "image_grid_thw": prompt.image_grid_thw}
-        embeddings = model.model.get_input_embeddings()(ids)
-        if media:
-            features = torch.cat(list(model.model.get_image_features(**media).pooler_output))
+            visual = model.model.get_image_features(**media)
+            features = torch.cat(list(visual.pooler_output))
             mask, _ = model.model.get_placeholder_mask(ids, embeddings, image_features=features)
             embeddings = embeddings.masked_scatter(mask, features)
+            if hasattr(visual, "deepstack_features"):
+                levels = visual.deepstack_features
+                options |= {"visual_pos_masks": mask[..., 0], "deepstack_visual_embeds": levels}
         hidden = language_model(
             inputs_embeds=embeddings,
             position_ids=positions,
-            attention_mask={"full_attention": None},
             use_cache=False,
             prefix_grouper=grouper,
             prefix_grouper_attn_func="sdpa",
+            **options,
         ).last_hidden_state
     finally:
         language_model.config._attn_implementation = before

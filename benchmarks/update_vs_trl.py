@@ -1,8 +1,9 @@
 """Time and memory of one on-policy update: ours, TRL 1.16's GRPO loss, and the published prefix-grouper.
 
-    python -m benchmarks.update_vs_trl [--repeats 5] [--threads 2]
+    python -m benchmarks.update_vs_trl [--family qwen3_vl] [--repeats 5] [--threads 2]
 
-Random Qwen2.5-VL of about 40 M parameters, float32, one 448x448 image, 320 prompt tokens, G = 8 completions of 33 to 80 tokens.
+Random Qwen2.5-VL (or another family) of about 40 M parameters, float32, one 448x448 image (256 visual tokens; 196 in
+Qwen3-VL), 320 prompt tokens, G = 8 completions of 33 to 80 tokens.
 All implementations alternate in one process on the same rollouts; times are medians. Peak memory counts tensors (activations
 and gradients), without and with the weights. The last line is a JSON object:
 
@@ -28,10 +29,12 @@ from benchmarks.random_vlm import image_prompt, processor, random_group, random_
 from benchmarks.rivals import compact_head, prefix_grouper_loss, trl_inputs, trl_trainer
 from rl.update.packing import pack
 from rl.update.policy_gradient import policy_gradient
+from vlm.families import DEFAULT_FAMILY, FAMILIES
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--family", choices=FAMILIES, default=DEFAULT_FAMILY)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--group", type=int, default=8)
@@ -40,8 +43,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
-    proc = processor()
-    model = random_model(proc.tokenizer).train()
+    proc = processor(family=args.family)
+    model = random_model(proc.tokenizer, family=args.family).train()
     group = random_group(image_prompt(proc, args.image_side, args.prompt_tokens), args.group)
     (batch,) = pack([group], max_tokens=10**9)
     total = batch.trained_tokens
@@ -86,6 +89,7 @@ def main() -> None:
     print(
         json.dumps(
             {
+                "family": args.family,
                 "time_ratio": ratios["trl"],
                 "memory_ratio": round((peaks["ours"] + weights) / (peaks["trl"] + weights), 3),
                 "grad_rel_err": errors["ours"],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def start_vllm(
     family = family_of_processor(processor)
     # vLLM would inspect the class in a child process, which takes seconds and does not import `core`.
     ModelRegistry.register_model(family.model, family.engine_class())
+    _pass_sizes_once()
     return LLM(**_arguments(config, model_path, processor, dtype, seed, on_cpu))
 
 
@@ -106,6 +108,27 @@ def _pixel_limits(processor: Any) -> dict[str, Any]:
         "images_kwargs": size(processor.image_processor),
         "videos_kwargs": size(processor.video_processor),
     }
+
+
+def _pass_sizes_once() -> None:
+    """Make vLLM's processor of Qwen3-VL accept `videos_kwargs`: it adds their size to the call itself, beside the nested
+    ones, and transformers refuses a size that comes twice (vLLM 0.31). The nested sizes are then left out."""
+    from vllm.multimodal.processing.context import InputProcessingContext
+
+    merge = InputProcessingContext.get_merged_mm_kwargs
+    if hasattr(merge, "__wrapped__"):
+        return
+
+    @functools.wraps(merge)
+    def merge_once(self: Any, kwargs: Mapping[str, Any], *, modality: str | None = None) -> dict[str, Any]:
+        merged = merge(self, kwargs, modality=modality)
+        if "size" in kwargs and modality is None:
+            for name in ("images_kwargs", "videos_kwargs"):
+                if name in merged:
+                    merged[name] = {key: value for key, value in merged[name].items() if key != "size"}
+        return merged
+
+    InputProcessingContext.get_merged_mm_kwargs = merge_once
 
 
 def _suppressing(ids: Sequence[int]) -> type:

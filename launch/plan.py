@@ -137,6 +137,8 @@ def plan_grpo(config: GRPOConfig, processes: int) -> Plan:
         f" completion up to {rollout.max_tokens}; {engine.max_num_seqs} at a time",
     )
     plan.say("memory", f"{_memory(config.model)}, micro-batches of {config.max_tokens_per_microbatch} tokens")
+    if family:
+        plan.say("boxes", f"{family.name} as published writes them in frame {family.box_frame}")
     _image_fits(plan, config, family)
     _output(plan, config.output_dir, f"every {config.save_every} steps, {config.keep_checkpoints} kept")
     return plan

@@ -11,7 +11,25 @@ import pytest
 from core.torch_companions import adapt_torch_companions
 
 adapt_torch_companions()  # before a test module imports torchvision
+
+from vlm.families import DEFAULT_FAMILY, FAMILIES  # noqa: E402
+
 REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests with a model run on the default family's, those marked `every_family` on one of each."""
+    own = any("family" in marker.args[0] for marker in metafunc.definition.iter_markers("parametrize"))
+    if "family" in metafunc.fixturenames and not own:
+        every = metafunc.definition.get_closest_marker("every_family")
+        names = list(FAMILIES) if every else [DEFAULT_FAMILY]
+        metafunc.parametrize("family", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def family(request: pytest.FixtureRequest) -> str:
+    """`model_type` of the family whose tiny model a test runs on."""
+    return request.param
 
 
 @pytest.fixture(scope="session")

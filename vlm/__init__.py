@@ -1,4 +1,4 @@
-"""The model: Qwen2.5 ViT + MLP projector + causal LM, and the conversion of rows to its input tensors."""
+"""The model: vision tower + MLP projector + causal LM, and the conversion of rows to its input tensors."""
 
 from core.torch_companions import adapt_torch_companions
 

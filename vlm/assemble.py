@@ -1,11 +1,13 @@
-"""Join a Qwen2.5 ViT, a new MLP projector and a language model into one vision-language checkpoint.
+"""Join a vision tower, a new MLP projector and a language model into one vision-language checkpoint.
 
     python -m vlm.assemble --vision Qwen/Qwen2.5-VL-7B-Instruct --language XiaomiMiMo/MiMo-7B-Base --output models/new
+    python -m vlm.assemble --vision Qwen/Qwen3-VL-4B-Instruct --language Qwen/Qwen3-8B-Base --output models/new
 
-The result is a `Qwen2_5_VLForConditionalGeneration` folder (weights, config, processor, tokenizer, chat template) that
-transformers and vLLM load. The ViT's features before the projector and the language model's logits on text are
-preserved exactly. The projector is freshly initialised (train it first: preset `projector`): RMSNorm on each patch, 2x2
-patches concatenated, Linear, GELU, Linear to the language model's width.
+The result is a checkpoint of the tower's family (weights, config, processor, tokenizer, chat template) that transformers
+and vLLM load: Qwen2.5-VL with a Qwen2, MiMo or Llama language model, or Qwen3-VL with a Qwen3 one. The ViT's features
+before the projector and the language model's logits on text are preserved exactly. The projector is freshly initialised
+(train it first: preset `projector`): a norm, 2x2 patches concatenated, Linear, GELU, Linear to the language model's
+width. Qwen3-VL has one more for each level of DeepStack, which are part of it.
 
 Weights are copied one tensor at a time, so peak memory is that of the largest tensor. Everything that can fail is
 checked from the configs and file headers before any weight is read. The output folder gets its final name only when it
@@ -21,23 +23,22 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vlm.assemble_config import build_config, read_language_config, read_vision_config
+from vlm.assemble_config import Tower, build_config, read_language_config, read_vision_config
 from vlm.assemble_weights import is_missing_bias, plan_tensors, stored_dtype, take_sources
 from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint
-from vlm.families import FAMILIES
-from vlm.families.family import Part
+from vlm.families.family import Family, Part, renamed
 from vlm.parts import PARTS, part_of
 from vlm.safetensors_stream import PlannedTensor, write_sharded
 from vlm.vocabulary import Vocabulary, extend_vocabulary
 
 if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLConfig
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,10 @@ def assemble(
     """Write the assembled checkpoint to the folder `output`.
 
     Args:
-        vision: Qwen2.5-VL checkpoint whose ViT is taken (without its projector), and its image and video processors.
-        language: causal language model, Qwen2 family (Qwen2.5, MiMo) or Llama family without biases.
+        vision: Qwen2.5-VL or Qwen3-VL checkpoint whose ViT is taken (without its projector), and its image and video
+            processors.
+        language: causal language model: Qwen2 family (Qwen2.5, MiMo) or Llama family without biases for a Qwen2.5-VL
+            tower, Qwen3 for a Qwen3-VL tower.
         seed: random seed for the projector's weights and new vocabulary rows.
         dtype: `float32`, `bfloat16` or `float16`: cast every weight; None keeps each tensor's stored dtype (the
             projector takes the language model's).
@@ -98,29 +101,30 @@ def assemble(
     target = Path(output)
     vision_folder, language_folder = resolve_checkpoint(vision), resolve_checkpoint(language)
     _check_output(target, (vision_folder, language_folder), overwrite)
-    vision_config = read_vision_config(vision_folder, read_config(vision_folder))
+    tower, vision_config = read_vision_config(vision_folder, read_config(vision_folder))
     raw_language = read_config(language_folder)
-    language_config = read_language_config(language_folder, raw_language, need_vllm=need_vllm)
+    language_config = read_language_config(language_folder, raw_language, tower=tower, need_vllm=need_vllm)
     vision_source, language_source, dropped = take_sources(
         vision_folder, language_folder, raw_language, language_config
     )
     vocabulary = extend_vocabulary(language_folder, language_config)
-    config = build_config(language_config, vision_config, vocabulary)
+    config = build_config(tower, language_config, vision_config, vocabulary)
 
     stored = stored_dtype(language_source)
     config.dtype = config.text_config.dtype = config.vision_config.dtype = _dtype(dtype) or stored
     plan = plan_tensors(
-        config, vision_source, language_source, raw_language["model_type"], seed, _dtype(dtype)
+        tower, config, vision_source, language_source, raw_language["model_type"], seed, _dtype(dtype)
     )
 
     def write_configs(folder: Path) -> None:
-        _write_configs(folder, config, vocabulary, vision_folder, language_folder, language_config)
+        _write_configs(folder, tower, config, vocabulary, vision_folder, language_folder, language_config)
 
-    files = _write(target, plan, max_shard_bytes, write_configs, quiet)
+    written = [replace(tensor, name=renamed(tensor.name, tower.written_names)) for tensor in plan]
+    files = _write(target, written, max_shard_bytes, write_configs, quiet)
     result = Assembled(
         path=target,
         files=tuple(file.name for file in files),
-        parameters=_count_parameters(plan),
+        parameters=_count_parameters(tower.family, plan),
         vocabulary=vocabulary.size,
         added_tokens=vocabulary.added,
         zero_biases=sum(is_missing_bias(t.name, language_source) for t in plan),
@@ -166,26 +170,28 @@ def _write(
     return files
 
 
-def _count_parameters(plan: Sequence[PlannedTensor]) -> dict[Part, int]:
+def _count_parameters(family: Family, plan: Sequence[PlannedTensor]) -> dict[Part, int]:
     parameters = dict.fromkeys(PARTS, 0)
     for tensor in plan:
-        parameters[_part(tensor.name)] += torch.Size(tensor.shape).numel()
+        name = renamed(tensor.name, {"model.": "language_model."})
+        parameters[part_of(family, name)] += torch.Size(tensor.shape).numel()
     return parameters
 
 
 def _write_configs(
     folder: Path,
-    config: Qwen2_5_VLConfig,
+    tower: Tower,
+    config: PretrainedConfig,
     vocabulary: Vocabulary,
     vision: Path,
     language: Path,
     language_config: Any,
 ) -> None:
-    from transformers import GenerationConfig, Qwen2_5_VLProcessor
+    from transformers import GenerationConfig
 
     config.save_pretrained(folder)
-    image_processor, video_processor = _media_processors(vision, config.vision_config)
-    processor = Qwen2_5_VLProcessor(
+    image_processor, video_processor = _media_processors(vision, tower, config.vision_config)
+    processor = tower.family.processor_class()(
         image_processor=image_processor,
         tokenizer=vocabulary.tokenizer,
         video_processor=video_processor,
@@ -205,9 +211,9 @@ def _write_configs(
     ).save_pretrained(folder)
 
 
-def _media_processors(vision: Path, config: Any) -> tuple[Any, Any]:
+def _media_processors(vision: Path, tower: Tower, config: Any) -> tuple[Any, Any]:
     """Image and video processors of the vision checkpoint, or default ones with its patch sizes if it has none."""
-    from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+    import transformers
 
     sizes = {
         "patch_size": config.patch_size,
@@ -215,11 +221,11 @@ def _media_processors(vision: Path, config: Any) -> tuple[Any, Any]:
         "merge_size": config.spatial_merge_size,
     }
     made = []
-    for cls in (Qwen2VLImageProcessor, Qwen2VLVideoProcessor):
+    for cls in (transformers.Qwen2VLImageProcessor, getattr(transformers, tower.video_processor)):
         try:
             processor = cls.from_pretrained(vision)
         except OSError:  # the vision checkpoint came without a processor
-            processor = cls(**sizes)
+            processor = cls(**sizes, **tower.normalisation)
         for field, expected in sizes.items():
             if getattr(processor, field) != expected:
                 raise CheckpointError(
@@ -253,11 +259,6 @@ def _move_into_place(partial_folder: Path, target: Path) -> None:
     shutil.rmtree(old)
 
 
-def _part(disk_name: str) -> Part:
-    is_text = disk_name.startswith("model.")
-    return part_of(FAMILIES["qwen2_5_vl"], "language_model." + disk_name if is_text else disk_name)
-
-
 def _dtype(name: str | None) -> torch.dtype | None:
     if name is None:
         return None
@@ -282,8 +283,12 @@ def _bytes(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line; user errors are printed in one line, with exit status 1."""
     parser = argparse.ArgumentParser(prog="python -m vlm.assemble", description=__doc__.splitlines()[0])
-    parser.add_argument("--vision", required=True, help="Qwen2.5-VL checkpoint whose ViT is taken")
-    parser.add_argument("--language", required=True, help="Qwen2, MiMo or Llama checkpoint")
+    parser.add_argument(
+        "--vision", required=True, help="Qwen2.5-VL or Qwen3-VL checkpoint whose ViT is taken"
+    )
+    parser.add_argument(
+        "--language", required=True, help="Qwen2, MiMo or Llama checkpoint; Qwen3 for a Qwen3-VL tower"
+    )
     parser.add_argument("--output", required=True, help="folder to write")
     parser.add_argument(
         "--seed",

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vlm.assemble_config import Tower
 from vlm.checkpoint import CheckpointError, weight_files
 from vlm.safetensors_stream import DTYPES, PlannedTensor, describe, read_tensor
 from vlm.vocabulary import extend_rows
 
 if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLConfig
+    from transformers import PretrainedConfig
 
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _QKV_BIAS = re.compile(r"\.self_attn\.[qkv]_proj\.bias$")
@@ -41,7 +42,7 @@ def take_sources(
     visual: dict[str, tuple[Path, str]] = {}
     for name, file in weight_files(vision).items():
         short = name.removeprefix("model.")  # transformers 5 in memory: model.visual.*; on disk: visual.*
-        if short.startswith("visual.merger."):
+        if _is_projector(short):
             dropped["the vision checkpoint's own projector"] += 1
         elif short.startswith("visual."):
             visual[short] = (file, name)
@@ -64,18 +65,22 @@ def take_sources(
 
 
 def plan_tensors(
-    config: Qwen2_5_VLConfig,
+    tower: Tower,
+    config: PretrainedConfig,
     vision: Source,
     language: Source,
     family: str,
     seed: int,
     dtype: torch.dtype | None,
 ) -> list[PlannedTensor]:
-    """Every tensor of the assembled model with its source; checks all names, shapes and dtypes."""
-    expected = _expected_shapes(config)
+    """Every tensor of the assembled model with its source; checks all names, shapes and dtypes.
+
+    family: the language model's model_type.
+    """
+    expected = _expected_shapes(tower, config)
     biasless = family == "llama" and not any(_QKV_BIAS.search(name) for name in language.tensors)
-    new = {n for n in expected if n.startswith("visual.merger.") or (biasless and _QKV_BIAS.search(n))}
-    _check_names(expected, new, vision, language)
+    new = {n for n in expected if _is_projector(n) or (biasless and _QKV_BIAS.search(n))}
+    _check_names(tower, expected, new, vision, language)
     plan = []
     for name, shape in expected.items():
         if name in new:
@@ -90,25 +95,30 @@ def plan_tensors(
     return plan
 
 
-def _expected_shapes(config: Qwen2_5_VLConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of the assembled model's tensors by their names in checkpoint files, without a tied LM head."""
-    from transformers import Qwen2_5_VLForConditionalGeneration
+def _is_projector(name: str) -> bool:
+    """Whether a tensor `visual.…` is the projector's, DeepStack's included: they lead to the language model's width."""
+    return name.startswith(("visual.merger.", "visual.deepstack_merger_list."))
 
+
+def _expected_shapes(tower: Tower, config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the assembled model's tensors by their short names (`visual.…`, `model.…`), without a tied LM head."""
     with torch.device("meta"):
-        skeleton = Qwen2_5_VLForConditionalGeneration(config)
-    shapes = {_disk_name(name): tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
+        skeleton = tower.family.model_class()(config)
+    shapes = {_short_name(name): tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
     if config.tie_word_embeddings:
         shapes.pop(_HEAD, None)
     return shapes
 
 
-def _check_names(expected: Collection[str], new: set[str], vision: Source, language: Source) -> None:
+def _check_names(
+    tower: Tower, expected: Collection[str], new: set[str], vision: Source, language: Source
+) -> None:
     """Raise CheckpointError for source tensors the model does not have, or missing ones that are not in `new`."""
     for source, kind in ((vision, "vision"), (language, "language")):
         unexpected = sorted(source.tensors.keys() - set(expected))
         if unexpected:
             raise CheckpointError(
-                f"{source.folder}: {len(unexpected)} tensors of the {kind} model do not exist in Qwen2.5-VL:"
+                f"{source.folder}: {len(unexpected)} tensors of the {kind} model do not exist in {tower.family.name}:"
                 f" {_some(unexpected)}"
             )
     for source, kind in ((vision, "vision"), (language, "language")):
@@ -161,14 +171,14 @@ def _initial(name: str, shape: tuple[int, ...], dtype: torch.dtype, std: float, 
     """
     if name.endswith(".bias"):
         return torch.zeros(shape, dtype=dtype)
-    if name.endswith(".ln_q.weight"):
+    if name.endswith((".ln_q.weight", ".norm.weight")):
         return torch.ones(shape, dtype=dtype)
     generator = torch.Generator().manual_seed(seed + zlib.crc32(name.encode()))
     return (torch.randn(shape, generator=generator) * std).to(dtype)
 
 
-def _disk_name(name: str) -> str:
-    """Name of a model parameter in checkpoint files, as transformers writes them and Qwen publishes them."""
+def _short_name(name: str) -> str:
+    """Name of a model parameter as the language models and Qwen2.5-VL write it to files: `visual.…`, `model.…`."""
     if name.startswith("model.visual."):
         return name.removeprefix("model.")
     return name.replace("model.language_model.", "model.", 1)

@@ -40,9 +40,9 @@ class LoadingConfig(Section):
     max_pixels: int | None = Field(None, gt=0)
     """Images with a larger area, in pixels, are shrunk; null: the checkpoint's own limit."""
     video_min_pixels: int | None = Field(None, gt=0)
-    """The same for one frame of a video; null: the checkpoint's."""
+    """The same for one frame of a video, or in Qwen3-VL for all frames of a clip together; null: the checkpoint's."""
     video_max_pixels: int | None = Field(None, gt=0)
-    """The same for one frame of a video; null: the checkpoint's."""
+    """As video_min_pixels."""
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> LoadingConfig:
@@ -119,7 +119,7 @@ def load_processor(
     """Processor (tokenizer, image and video processors, chat template) of a checkpoint with the given pixel limits.
 
     `model` is a path or a config; keyword limits override the config's, and None keeps the checkpoint's. Pixel limits
-    are areas: of one image (`min_pixels`, `max_pixels`) or of one video frame (`video_*`).
+    are areas: of one image (`min_pixels`, `max_pixels`), or of one video frame or clip (`video_*`, by family).
     """
     if isinstance(model, CheckpointConfig):
         min_pixels = model.min_pixels if min_pixels is None else min_pixels

@@ -1,7 +1,8 @@
 """A tiny VLM with random weights, for laptops, tests and the demo.
 
-`python -m vlm.tiny OUT [--corpus FILE.txt]` builds one in seconds. Except for its size it is a Qwen2.5-VL: the same
-model class, vision tower with window attention, 2x2 merger, M-RoPE, chat format and processor.
+`python -m vlm.tiny OUT [--family qwen3_vl] [--corpus FILE.txt]` builds one in seconds. Except for its size it is a model
+of the family: the same class, vision tower (with window attention or DeepStack), 2x2 merger, M-RoPE, chat format and
+processor.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from pathlib import Path
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    PreTrainedConfig,
     PreTrainedTokenizerFast,
+    ProcessorMixin,
     Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLVideoProcessor,
 )
+
+from vlm.families import DEFAULT_FAMILY, FAMILIES
 
 CHAT_TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text()
 SPECIAL_TOKENS = [
@@ -32,7 +37,9 @@ SPECIAL_TOKENS = [
     "<|image_pad|>",
     "<|video_pad|>",
 ]
-PIXELS_PER_TOKEN = 28 * 28
+LONGEST_CLIP = (
+    64  # frames of a clip that Qwen3-VL's video processor does not shrink: its limits are of whole clips
+)
 # M-RoPE assigns the lowest frequencies to the width. With heads this narrow and the usual base of 10,000 they could not
 # distinguish neighbouring columns; contexts are short here, so a small base has no drawback.
 ROPE_THETA = 20.0
@@ -68,67 +75,81 @@ def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> PreTra
 
 
 def build_processor(
-    tokenizer: PreTrainedTokenizerFast, *, max_visual_tokens: int = 64
-) -> Qwen2_5_VLProcessor:
-    """Processor that does not resize images and frames of one to `max_visual_tokens` visual tokens (28 x 28 px each)."""
-    size = {"shortest_edge": PIXELS_PER_TOKEN, "longest_edge": max_visual_tokens * PIXELS_PER_TOKEN}
-    return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size=size),
-        video_processor=Qwen2VLVideoProcessor(size=size),
-        tokenizer=tokenizer,
-        chat_template=CHAT_TEMPLATE,
+    tokenizer: PreTrainedTokenizerFast, *, family: str = DEFAULT_FAMILY, max_visual_tokens: int = 64
+) -> ProcessorMixin:
+    """Processor that does not resize images and frames of one to `max_visual_tokens` visual tokens, if their sides are
+    multiples of the family's factor (28 or 32 px)."""
+    one_token = FAMILIES[family].factor ** 2
+    size = {"shortest_edge": one_token, "longest_edge": max_visual_tokens * one_token}
+    images, videos = Qwen2VLImageProcessor(size=size), Qwen2VLVideoProcessor(size=size)
+    if family == "qwen3_vl":
+        half = [0.5, 0.5, 0.5]
+        images = Qwen2VLImageProcessor(size=size, patch_size=16, image_mean=half, image_std=half)
+        clips = {**size, "longest_edge": LONGEST_CLIP * size["longest_edge"]}
+        videos = Qwen3VLVideoProcessor(size=clips, image_mean=half, image_std=half)
+    return FAMILIES[family].processor_class()(
+        image_processor=images, video_processor=videos, tokenizer=tokenizer, chat_template=CHAT_TEMPLATE
     )
 
 
 def tiny_config(
-    tokenizer: PreTrainedTokenizerFast, *, hidden: int = 128, layers: int = 4
-) -> Qwen2_5_VLConfig:
+    tokenizer: PreTrainedTokenizerFast, *, family: str = DEFAULT_FAMILY, hidden: int = 128, layers: int = 4
+) -> PreTrainedConfig:
     """Config of a model of about 1 to 3 M parameters; heads are 32 wide."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
     vision_hidden = max(64, hidden // 2)
     # The usual standard deviation of 0.02 is too small for a model of this width.
     initializer_range = hidden**-0.5
-    return Qwen2_5_VLConfig(
-        text_config={
-            "hidden_size": hidden,
-            "intermediate_size": 3 * hidden,
-            "num_hidden_layers": layers,
-            "num_attention_heads": hidden // 32,
-            "num_key_value_heads": max(1, hidden // 64),
-            "vocab_size": (len(tokenizer) + 63) // 64 * 64,
-            "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": ROPE_THETA},
-            "bos_token_id": None,
-            "pad_token_id": ids["<|endoftext|>"],
-            "eos_token_id": ids["<|im_end|>"],
-            "tie_word_embeddings": True,
-            "initializer_range": initializer_range,
-        },
-        vision_config={
-            "initializer_range": initializer_range / 2,
-            "depth": 2,
-            "hidden_size": vision_hidden,
-            "intermediate_size": 2 * vision_hidden,
-            "num_heads": vision_hidden // 32,
-            "out_hidden_size": hidden,
-            "fullatt_block_indexes": [1],
-            "window_size": 112,
-            "tokens_per_second": 2,
-        },
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        tie_word_embeddings=True,
-    )
+    text = {
+        "hidden_size": hidden,
+        "intermediate_size": 3 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 32,
+        "num_key_value_heads": max(1, hidden // 64),
+        "vocab_size": (len(tokenizer) + 63) // 64 * 64,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": ROPE_THETA},
+        "bos_token_id": None,
+        "pad_token_id": ids["<|endoftext|>"],
+        "eos_token_id": ids["<|im_end|>"],
+        "tie_word_embeddings": True,
+        "initializer_range": initializer_range,
+    }
+    vision = {
+        "initializer_range": initializer_range / 2,
+        "hidden_size": vision_hidden,
+        "intermediate_size": 2 * vision_hidden,
+        "num_heads": vision_hidden // 32,
+        "out_hidden_size": hidden,
+    }
+    media = {
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }
+    if family == "qwen3_vl":
+        # DeepStack twice, so that an exchange of its levels would be seen
+        vision |= {"depth": 3, "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 8 * 8}
+        rope = text["rope_parameters"] | {"mrope_section": [6, 5, 5], "mrope_interleaved": True}
+        text |= {"head_dim": 32, "rope_parameters": rope}
+        return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **media)
+    vision |= {"depth": 2, "fullatt_block_indexes": [1], "window_size": 112, "tokens_per_second": 2}
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **media)
 
 
 def build_tiny_vlm(
-    out_dir: str | Path, corpus: Iterable[str], *, hidden: int = 128, layers: int = 4, seed: int = 0
+    out_dir: str | Path,
+    corpus: Iterable[str],
+    *,
+    family: str = DEFAULT_FAMILY,
+    hidden: int = 128,
+    layers: int = 4,
+    seed: int = 0,
 ) -> Path:
     """Write a random tiny VLM (float32) with processor and tokenizer to `out_dir`, and return it.
 
-    corpus: texts to train the tokenizer on. hidden: a multiple of 64. seed: random seed for the weights.
+    corpus: texts to train the tokenizer on. family: its `model_type`. hidden: a multiple of 64. seed: random seed for the weights.
     """
     if hidden % 64:
         raise ValueError(
@@ -136,21 +157,22 @@ def build_tiny_vlm(
         )
     out_dir = Path(out_dir)
     tokenizer = build_tokenizer(corpus)
-    config = tiny_config(tokenizer, hidden=hidden, layers=layers)
+    config = tiny_config(tokenizer, family=family, hidden=hidden, layers=layers)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=torch.float32)
+        model = FAMILIES[family].model_class()._from_config(config, dtype=torch.float32)
     model.generation_config.eos_token_id = config.text_config.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.bos_token_id = None
     model.save_pretrained(out_dir)
-    build_processor(tokenizer).save_pretrained(out_dir)
+    build_processor(tokenizer, family=family).save_pretrained(out_dir)
     return out_dir
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
+    parser.add_argument("--family", choices=FAMILIES, default=DEFAULT_FAMILY)
     parser.add_argument("--corpus", type=Path, help="text file to train the tokenizer on, one text per line")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
@@ -159,7 +181,8 @@ def main() -> None:
     corpus = (
         args.corpus.read_text(encoding="utf-8").removesuffix("\n").split("\n") if args.corpus else [__doc__]
     )
-    out = build_tiny_vlm(args.out, corpus, hidden=args.hidden, layers=args.layers, seed=args.seed)
+    sizes = {"hidden": args.hidden, "layers": args.layers, "seed": args.seed}
+    out = build_tiny_vlm(args.out, corpus, family=args.family, **sizes)
     print(f"tiny VLM written to {out}")
 
 

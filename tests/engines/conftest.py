@@ -25,8 +25,8 @@ CORPUS = [
 
 
 @pytest.fixture(scope="session")
-def model_path(tmp_path_factory):
-    return build_tiny_vlm(tmp_path_factory.mktemp("tiny"), CORPUS, layers=2)
+def model_path(tmp_path_factory, family):
+    return build_tiny_vlm(tmp_path_factory.mktemp("tiny"), CORPUS, family=family, layers=2)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,7 @@ def transformers_engine(model_path, processor):
 
 
 @pytest.fixture(params=["vllm", "transformers"])
-def engine(request):
+def engine(request, family):
     """Each engine in turn; its weights are whatever the last test left: sync first."""
     return request.getfixturevalue(f"{request.param}_engine")
 

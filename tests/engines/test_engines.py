@@ -12,6 +12,7 @@ from engines.fingerprint import check_fingerprint, weights_fingerprint
 from engines.rollout import Request, Rollout, Sampling
 from engines.tokens import stop_token_ids, suppressed_token_ids
 from rl.checks import GapLimits, OffPolicyError, check_gap, check_sampled, logprob_gap
+from vlm.inputs import encode_ids
 
 from .conftest import perturb, trainer_logprobs, weights
 
@@ -26,6 +27,7 @@ def sync(engine, policy):
     engine.sync(weights(policy), engine.version + 1)
 
 
+@pytest.mark.every_family
 def test_logprobs_equal_a_plain_forward_for_every_kind_of_prompt_in_one_batch(
     engine, policy, processor, requests_of_all_kinds
 ):
@@ -45,6 +47,7 @@ def test_logprobs_are_taken_at_the_sampling_temperature(engine, policy, processo
     assert gap_of(rollouts, policy, processor, temperature=1.0).mean > 1e-3
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("part", ["visual", "language_model", "merger", ""])
 def test_after_a_sync_the_engine_is_the_new_policy_on_media_it_has_seen_before(
     engine, policy, processor, requests_of_all_kinds, part
@@ -60,6 +63,7 @@ def test_after_a_sync_the_engine_is_the_new_policy_on_media_it_has_seen_before(
     assert gap_of(rollouts, policy, processor).mean < 1e-5
 
 
+@pytest.mark.every_family
 def test_without_a_sync_fingerprint_and_gap_each_stop_the_run(
     engine, policy, processor, requests_of_all_kinds, monkeypatch
 ):
@@ -75,6 +79,7 @@ def test_without_a_sync_fingerprint_and_gap_each_stop_the_run(
         check_gap(gap_of(rollouts, policy, processor), GapLimits())
 
 
+@pytest.mark.every_family
 def test_a_tied_head_that_is_not_sent_under_its_own_name_is_found(vllm_engine, policy):
     sync(vllm_engine, policy)
     perturb(policy.parameters())
@@ -84,6 +89,7 @@ def test_a_tied_head_that_is_not_sent_under_its_own_name_is_found(vllm_engine, p
         check_fingerprint(vllm_engine.fingerprint(), weights_fingerprint(weights(policy)))
 
 
+@pytest.mark.every_family
 def test_a_vision_tower_left_out_of_the_sync_is_found(vllm_engine, policy):
     sync(vllm_engine, policy)
     perturb(policy.parameters())
@@ -91,6 +97,27 @@ def test_a_vision_tower_left_out_of_the_sync_is_found(vllm_engine, policy):
     vllm_engine.sync(without_vision, vllm_engine.version + 1)
     with pytest.raises(OffPolicyError, match="Only the vision tower is old"):
         check_fingerprint(vllm_engine.fingerprint(), weights_fingerprint(weights(policy)))
+
+
+@pytest.mark.every_family
+def test_a_clip_whose_frames_have_other_times_for_the_trainer_is_found(
+    vllm_engine, policy, processor, requests_of_all_kinds, family, monkeypatch
+):
+    """Qwen3-VL writes the times into the prompt, which then differs; Qwen2.5-VL has them in the positions alone."""
+    sync(vllm_engine, policy)
+    (right,) = [r for r in requests_of_all_kinds if r.row_id == "video"]
+    video = right.prompt.videos[0]
+    slower = encode_ids(processor, right.prompt.engine_ids, videos=[replace(video, fps=video.fps / 4)])
+    wrong = replace(right, prompt=replace(slower, videos=(video,)))
+    if family == "qwen3_vl":
+        with pytest.raises(
+            ValueError, match="the policy would sample under another prompt than it trains on"
+        ):
+            vllm_engine.generate([wrong], Sampling(max_tokens=16, seed=3))
+        return
+    rollouts = vllm_engine.generate([wrong], Sampling(max_tokens=16, seed=3))
+    with pytest.raises(OffPolicyError, match="mean difference"):
+        check_gap(gap_of(rollouts, policy, processor), GapLimits())
 
 
 def exchanged_rows(weight):
@@ -101,6 +128,7 @@ def exchanged_rows(weight):
 
 PLANTED = {
     "k for v": ({"k_proj": "v_proj", "v_proj": "k_proj"}, None),
+    "levels of DeepStack": ({"merger_list.0": "merger_list.1", "merger_list.1": "merger_list.0"}, None),
     "gate for up": ({"gate_proj": "up_proj", "up_proj": "gate_proj"}, None),
     "rows of q": ({}, "layers.1.self_attn.q_proj.weight"),
     "rows of the vision tower's qkv": ({}, "visual.blocks.0.attn.qkv.weight"),
@@ -109,8 +137,11 @@ PLANTED = {
 }
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("what", PLANTED)
-def test_weights_that_arrive_in_another_place_are_found(engine, policy, what):
+def test_weights_that_arrive_in_another_place_are_found(engine, policy, family, what):
+    if what == "levels of DeepStack" and family == "qwen2_5_vl":
+        pytest.skip("Qwen2.5-VL has no DeepStack")
     names, rows = PLANTED[what]
     if rows == "embed_tokens.weight" and hasattr(engine, "_model"):
         rows = "lm_head.weight"  # one tensor there, the last one sent stays
@@ -118,7 +149,7 @@ def test_weights_that_arrive_in_another_place_are_found(engine, policy, what):
     def misplaced():
         for name, weight in weights(policy):
             for old, new in names.items():
-                if f".{old}." in name:
+                if f"{old}." in name:
                     name = name.replace(old, new)
                     break
             yield name, exchanged_rows(weight) if rows and name.endswith(rows) else weight

@@ -116,7 +116,7 @@ def test_a_plan_states_what_a_step_is_made_of(grpo_config):
             {},
             "rollout.prompts_per_step: expected a multiple of the 8 processes, got 100",
         ),
-        (["model.max_pixels=9000000"], {}, "model.max_pixels: 9000000 are 11479 visual tokens"),
+        (["model.max_pixels=9000000"], {}, "model.max_pixels: 9000000 are 8789 visual tokens"),
         (
             ["model.max_pixels=500000", "rewards.tasks.grounding={function: giou, max_pixels: 1003520}"],
             {},

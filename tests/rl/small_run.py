@@ -10,6 +10,7 @@ from PIL import Image
 from core.files.jsonl import read
 from core.rows import write_rows
 from rl.config import GRPOConfig
+from vlm.families import DEFAULT_FAMILY
 from vlm.tiny import build_tiny_vlm
 
 
@@ -33,9 +34,10 @@ def nothing(completion: str, answer: dict, **row: object) -> float:
     return 0.0
 
 
-def write_small_world(folder: Path, rows: int = 6) -> Path:
+def write_small_world(folder: Path, rows: int = 6, family: str = DEFAULT_FAMILY) -> Path:
     """Random tiny policy in `folder/model` and rows (text-only and one image in turn) in `folder/rows.jsonl`."""
-    build_tiny_vlm(folder / "model", ["0 1 2 3 4 5 6 7 8 9 what is it"] * 3, hidden=64, layers=2, seed=1)
+    corpus = ["0 1 2 3 4 5 6 7 8 9 what is it"] * 3
+    build_tiny_vlm(folder / "model", corpus, family=family, hidden=64, layers=2, seed=1)
     rng = np.random.default_rng(0)
     records = []
     for i in range(rows):

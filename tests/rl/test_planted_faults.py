@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
 
 import engines.weights
 import rl.loop
@@ -20,9 +21,9 @@ from tests.rl.small_run import metrics, small_config, write_small_world
 DTYPES = ["float32", "bfloat16"]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return write_small_world(tmp_path_factory.mktemp("world"))
+@pytest.fixture(scope="session")
+def world(tmp_path_factory, family):
+    return write_small_world(tmp_path_factory.mktemp("world"), family=family)
 
 
 @pytest.fixture
@@ -110,6 +111,29 @@ def one_version_old(monkeypatch, dtype):
     monkeypatch.setattr(TransformersEngine, "_load_weights", load_the_last_ones)
 
 
+def exchange_levels_of_deepstack(monkeypatch):
+    """The engine adds the features of the second level where those of the first belong."""
+    forward = Qwen3VLVisionModel.forward
+
+    def exchanged(self, *args, **kwargs):
+        out = forward(self, *args, **kwargs)
+        if not self.training:  # the engine's model alone
+            out.deepstack_features = out.deepstack_features[::-1]
+        return out
+
+    monkeypatch.setattr(Qwen3VLVisionModel, "forward", exchanged)
+
+
+def vision_tower_stays_old(monkeypatch):
+    load = TransformersEngine._load_weights
+
+    def without_vision(self, weights):
+        own = {n: w for n, w in self._model.state_dict().items() if n.startswith("model.visual.")}
+        load(self, [(name, own.get(name, weight)) for name, weight in weights])
+
+    monkeypatch.setattr(TransformersEngine, "_load_weights", without_vision)
+
+
 FAULTS = [exchange_rows, exchange_k_and_v, other_temperature, other_pixels]
 
 
@@ -134,6 +158,26 @@ def test_weights_that_are_one_version_old_stop_the_run_in_the_next_step(world, t
     assert len(metrics(tmp_path)) == 1
 
 
+@pytest.mark.usefixtures("without_fingerprint")
+@pytest.mark.every_family
+def test_levels_of_deepstack_in_another_order_stop_the_run(world, tmp_path, monkeypatch, family):
+    if family != "qwen3_vl":
+        pytest.skip("only Qwen3-VL has DeepStack")
+    exchange_levels_of_deepstack(monkeypatch)
+    with pytest.raises(OffPolicyError, match="between"):
+        train(config(world, tmp_path, "float32"))
+
+
+@pytest.mark.usefixtures("without_fingerprint")
+@pytest.mark.every_family
+def test_a_vision_tower_that_stays_old_stops_the_run_in_the_next_step(world, tmp_path, monkeypatch):
+    vision_tower_stays_old(monkeypatch)
+    with pytest.raises(OffPolicyError, match="between"):
+        train(config(world, tmp_path, "float32", optimizer={"learning_rate": 1e-3}))
+    assert len(metrics(tmp_path)) == 1
+
+
+@pytest.mark.every_family
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("signal", [True, False])
 def test_a_right_run_goes_on_and_logs_its_gap_at_every_step(world, tmp_path, signal, dtype):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,15 +36,20 @@ WRAPPERS = ("ddp", "zero2", "zero3")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
+    return make_model(tmp_path_factory, "qwen2_5_vl")
+
+
+def make_model(tmp_path_factory: pytest.TempPathFactory, family: str) -> Path:
     """A tiny model whose weights bfloat16 holds exactly."""
     corpus = ["What is one and one?", "Compare the two pictures.", "Look closer at what happens."]
-    folder = build_tiny_vlm(tmp_path_factory.mktemp("matrix") / "model", corpus, hidden=64, layers=2)
+    folder = tmp_path_factory.mktemp("matrix") / "model"
+    build_tiny_vlm(folder, corpus, family=family, hidden=64, layers=2)
     file = folder / "model.safetensors"
     save_file({n: w.bfloat16().float() for n, w in load_file(file).items()}, file, {"format": "pt"})
     return folder
 
 
-def train(wrapper: str, model: Path) -> Path:
+def train(wrapper: str, model: Path, cells: Sequence[str] = CELLS) -> Path:
     out = model.parent / wrapper
     out.mkdir()
     environment: dict[str, str] = {}
@@ -61,7 +67,7 @@ def train(wrapper: str, model: Path) -> Path:
         environment["ACCELERATE_USE_CPU"] = "true"
     run(
         WORKER,
-        [str(model), str(out), *CELLS],
+        [str(model), str(out), *cells],
         out / "log",
         environment,
         ranks=1 if wrapper == "one" else 2,
@@ -103,6 +109,23 @@ def test_one_process_moves_the_parts_that_train_and_no_others(model, one, cell):
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_two_processes_take_the_steps_of_one(model, one, two, cell):
+    assert_same_steps(model, one, two, cell)
+
+
+@pytest.mark.slow
+def test_two_processes_with_zero3_take_the_steps_of_one_on_qwen3_vl(tmp_path_factory):
+    """DeepStack's mergers, partitioned, on one process alone or on none."""
+    pytest.importorskip("deepspeed")
+    model, cells = (
+        make_model(tmp_path_factory, "qwen3_vl"),
+        ("all/mixed/float32", "lora_all/one_rank/float32"),
+    )
+    one, two = (train(wrapper, model, cells) for wrapper in ("one", "zero3"))
+    for cell in cells:
+        assert_same_steps(model, one, two, cell)
+
+
+def assert_same_steps(model: Path, one: Path, two: Path, cell: str) -> None:
     rounded = cell.endswith("bfloat16")
     before = load_file(model / "model.safetensors")
     (steps, weights), (steps_of_two, weights_of_two) = result(one, cell), result(two, cell)

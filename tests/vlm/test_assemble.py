@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaForCausalLM, Qwen2_5_VLForConditionalGeneration, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaForCausalLM,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3ForCausalLM,
+)
 
 from tests.vlm import tiny_sources as sources
 from vlm import assemble as assemble_module
 from vlm.assemble import assemble, main
-from vlm.assemble_config import build_config, mrope_section, read_language_config, read_vision_config
+from vlm.assemble_config import TOWERS, build_config, mrope_section, read_language_config, read_vision_config
 from vlm.checkpoint import CheckpointError
 from vlm.inputs import encode
 from vlm.load import load_model, load_processor
@@ -42,8 +48,13 @@ def vision(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, vision) -> dict[str, tuple[Path, Path]]:
-    """Name -> (language model, assembled model)."""
+def qwen3_vision(tmp_path_factory) -> Path:
+    return sources.qwen3_vl(tmp_path_factory.mktemp("qwen3_vision"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, vision, qwen3_vision) -> dict[str, tuple[Path, Path]]:
+    """Name -> (language model, assembled model). Those of Qwen3 have a Qwen3-VL tower, the others a Qwen2.5-VL one."""
     root = tmp_path_factory.mktemp("assembled")
     languages = {
         "qwen2": sources.qwen2(root / "qwen2"),
@@ -51,9 +62,12 @@ def made(tmp_path_factory, vision) -> dict[str, tuple[Path, Path]]:
         "llama": sources.llama(root / "llama"),
         "llama-tied": sources.llama(root / "llama-tied", tie_word_embeddings=True),
         "mimo": sources.mimo(root / "mimo"),
+        "qwen3": sources.qwen3(root / "qwen3"),
+        "qwen3-tied": sources.qwen3(root / "qwen3-tied", tied=True),
     }
     for name, folder in languages.items():
-        assemble(vision, folder, root / f"{name}-vl", quiet=True)
+        tower = qwen3_vision if name.startswith("qwen3") else vision
+        assemble(tower, folder, root / f"{name}-vl", quiet=True)
     return {name: (folder, root / f"{name}-vl") for name, folder in languages.items()}
 
 
@@ -72,6 +86,12 @@ def assert_same_text_logits(language: torch.nn.Module, folder: Path) -> None:
 def test_text_logits_of_qwen2_are_kept(made, name):
     language, folder = made[name]
     assert_same_text_logits(Qwen2ForCausalLM.from_pretrained(language), folder)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-tied"])
+def test_text_logits_of_qwen3_are_kept(made, name):
+    language, folder = made[name]
+    assert_same_text_logits(Qwen3ForCausalLM.from_pretrained(language), folder)
 
 
 @pytest.mark.parametrize("name", ["llama", "llama-tied"])
@@ -108,17 +128,27 @@ def test_scaled_rope_is_refused_for_vllm_and_exact_in_transformers(rope, vision,
     assert_same_text_logits(LlamaForCausalLM.from_pretrained(language), tmp_path / "out")
 
 
-def test_vision_features_before_the_projector_are_the_sources(made, vision):
-    source = Qwen2_5_VLForConditionalGeneration.from_pretrained(vision).model.visual
-    patches = torch.randn(8 * 6 + 4 * 4 * 2, 1176, generator=torch.Generator().manual_seed(0))
+def test_vision_features_before_the_projector_are_the_sources(made, vision, qwen3_vision):
     grids = torch.tensor([[1, 8, 6], [2, 4, 4]])
-    for _, folder in made.values():
+    for name, (_, folder) in made.items():
         model = load_model(folder)
-        with torch.no_grad():
-            expected, features = (v(patches, grid_thw=grids) for v in (source, model.model.visual))
-        assert torch.equal(features.last_hidden_state, expected.last_hidden_state)
+        source = load_model(qwen3_vision if name.startswith("qwen3") else vision).model.visual
+        side = model.config.vision_config.patch_size
+        patches = torch.randn(8 * 6 + 4 * 4 * 2, 6 * side**2, generator=torch.Generator().manual_seed(0))
+        seen: list[list[torch.Tensor]] = []
+        for visual in (source, model.model.visual):
+            layers: list[torch.Tensor] = []
+            for block in visual.blocks:  # DeepStack's features are those between the layers
+                block.register_forward_hook(lambda _, inputs, output, layers=layers: layers.append(output))
+            with torch.no_grad():
+                features = visual(patches, grid_thw=grids)
+            seen.append([*layers, features.last_hidden_state])
+        assert len(seen[0]) == len(seen[1]) > 3
+        assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
         # 80 patches, 2x2 merged
-        assert features.pooler_output.shape == (20, model.config.text_config.hidden_size)
+        width = model.config.text_config.hidden_size
+        for merged in (features.pooler_output, *getattr(features, "deepstack_features", [])):
+            assert merged.shape == (20, width)
 
 
 def test_projector_is_new_and_depends_on_the_seed_alone(made, vision, tmp_path):
@@ -131,6 +161,34 @@ def test_projector_is_new_and_depends_on_the_seed_alone(made, vision, tmp_path):
     assert changed == {"visual.merger.mlp.0.weight", "visual.merger.mlp.2.weight"}
     assert first["visual.merger.mlp.0.weight"].std().item() == pytest.approx(0.02, rel=0.05)
     assert first["visual.merger.ln_q.weight"].eq(1).all() and not first["visual.merger.mlp.2.bias"].any()
+
+
+def test_projectors_of_deepstack_are_new_too(made, qwen3_vision, tmp_path):
+    language, folder = made["qwen3"]
+    assemble(qwen3_vision, language, tmp_path / "1", seed=1, quiet=True)
+    first, second = (load_file(f / "model.safetensors") for f in (folder, tmp_path / "1"))
+    changed = {name for name in first if not torch.equal(first[name], second[name])}
+    mergers = ("merger", "deepstack_merger_list.0", "deepstack_merger_list.1")
+    assert changed == {f"model.visual.{m}.linear_fc{i}.weight" for m in mergers for i in (1, 2)}
+    assert first["model.visual.deepstack_merger_list.0.linear_fc1.weight"].std().item() == pytest.approx(
+        0.02, rel=0.05
+    )
+    assert first["model.visual.deepstack_merger_list.1.norm.weight"].eq(1).all()
+    assert not any(first[f"model.visual.{m}.{b}.bias"].any() for m in mergers for b in ("norm", "linear_fc2"))
+
+
+def test_config_of_a_qwen3_vl_carries_what_its_positions_and_heads_need(made, qwen3_vision):
+    for name in ("qwen3", "qwen3-tied"):
+        config = json.loads((made[name][1] / "config.json").read_text())
+        text = config["text_config"]
+        assert config["tie_word_embeddings"] == text["tie_word_embeddings"] == ("tied" in name)
+        assert text["head_dim"] == 64 and text["rms_norm_eps"] == 1e-4
+        rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [12, 10, 10]}
+        assert text["rope_parameters"] == rope | {"mrope_interleaved": True}
+        assert config["vision_config"]["deepstack_visual_indexes"] == [0, 2]
+    source, ours = (load_processor(f) for f in (qwen3_vision, made["qwen3"][1]))
+    assert ours.video_processor.size == source.video_processor.size
+    assert list(ours.image_processor.image_mean) == [0.5] * 3
 
 
 def test_missing_tokens_are_added_and_existing_rows_stay(made):
@@ -199,6 +257,8 @@ def test_types_stay_as_stored_unless_one_is_asked_for(vision, tmp_path):
 
 def test_config_carries_what_positions_and_generation_need(made, vision):
     for name, (language, folder) in made.items():
+        if name.startswith("qwen3"):
+            continue
         config = json.loads((folder / "config.json").read_text())
         text, source = config["text_config"], json.loads((language / "config.json").read_text())
         assert text["rms_norm_eps"] == 1e-4 and config["vision_config"]["tokens_per_second"] == 2
@@ -209,19 +269,28 @@ def test_config_carries_what_positions_and_generation_need(made, vision):
         tokenizer = load_processor(folder).tokenizer
         ends = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
         assert ends[0] == tokenizer.eos_token_id == text["eos_token_id"] and source["eos_token_id"] in ends
-    assert load_processor(folder).image_processor.size == load_processor(vision).image_processor.size
+    made_of = load_processor(made["mimo"][1])
+    assert made_of.image_processor.size == load_processor(vision).image_processor.size
 
 
 @pytest.mark.parametrize(
-    ("head_dim", "section"), [(128, [16, 24, 24]), (64, [8, 12, 12]), (80, [10, 15, 15]), (6, [1] * 3)]
+    ("tower", "head_dim", "section"),
+    [
+        ("qwen2_5_vl", 128, [16, 24, 24]),
+        ("qwen2_5_vl", 64, [8, 12, 12]),
+        ("qwen2_5_vl", 80, [10, 15, 15]),
+        ("qwen2_5_vl", 6, [1] * 3),
+        ("qwen3_vl", 128, [24, 20, 20]),
+        ("qwen3_vl", 32, [6, 5, 5]),
+    ],
 )
-def test_mrope_sections_are_qwens_in_proportion(head_dim, section):
-    assert mrope_section(head_dim) == section
+def test_mrope_sections_are_qwens_in_proportion(tower, head_dim, section):
+    assert mrope_section(TOWERS[tower], head_dim) == section
 
 
 def test_sizes_of_mimo_vl_give_its_projector(shared_data):
     """Published configs of Qwen2.5-VL-7B's ViT and MiMo-7B, in their old form; no weights are needed for shapes."""
-    vision = read_vision_config(
+    tower, vision = read_vision_config(
         Path("qwen"),
         {
             "model_type": "qwen2_5_vl",
@@ -266,9 +335,12 @@ def test_sizes_of_mimo_vl_give_its_projector(shared_data):
             "use_sliding_window": False,
             "vocab_size": 151680,
         },
+        tower=tower,
         need_vllm=True,
     )
-    config = build_config(language, vision, extend_vocabulary(shared_data / "qwen_tokenizer", language))
+    config = build_config(
+        tower, language, vision, extend_vocabulary(shared_data / "qwen_tokenizer", language)
+    )
     assert config.text_config.rope_parameters == {
         "rope_type": "default",
         "rope_theta": 640000,
@@ -297,7 +369,8 @@ BAD_LANGUAGES = {
         lambda f: sources.edit_config(
             sources.qwen2(f), model_type="gemma2", architectures=["Gemma2ForCausalLM"]
         ),
-        r"expected a causal language model of the Qwen2 or Llama family .*got model_type 'gemma2'.*Gemma2ForCausalLM",
+        r"expected a causal language model that a Qwen2.5-VL tower can be joined to \(model_type qwen2, mimo, llama\), got"
+        r" model_type 'gemma2'.*Gemma2ForCausalLM",
     ),
     "head_dim": (
         lambda f: sources.edit_config(sources.llama(f), head_dim=64),
@@ -373,16 +446,40 @@ def test_a_language_model_that_does_not_fit_is_named(case, vision, tmp_path):
     assert not (tmp_path / "out" / "model").exists()
 
 
+BAD_FOR_QWEN3_VL = {
+    "an older Qwen": (
+        lambda f: sources.qwen2(f),
+        r"a Qwen3-VL tower can be joined to \(model_type qwen3\), got model_type 'qwen2'",
+    ),
+    "attention bias": (
+        lambda f: sources.qwen3(f, attention_bias=True),
+        "attention_bias: .*no bias on o_proj",
+    ),
+    "no norm of q": (
+        lambda f: sources.edit_weights(sources.qwen3(f), without("model.layers.1.self_attn.q_norm.weight")),
+        "1 weights of the language model are missing: model.layers.1.self_attn.q_norm.weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FOR_QWEN3_VL)
+def test_a_language_model_that_does_not_fit_a_qwen3_vl_tower_is_named(case, qwen3_vision, tmp_path):
+    build, message = BAD_FOR_QWEN3_VL[case]
+    with pytest.raises(CheckpointError, match=message):
+        assemble(qwen3_vision, build(tmp_path / "lm"), tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
 BAD_VISIONS = {
     "another family of ViT": (
         lambda f: sources.edit_config(
             f, model_type="qwen2_vl", architectures=["Qwen2VLForConditionalGeneration"]
         ),
-        "must be a Qwen2.5-VL checkpoint .*got model_type 'qwen2_vl'",
+        "must be a Qwen2.5-VL or Qwen3-VL checkpoint .*got model_type 'qwen2_vl'",
     ),
     "a plain language model": (
         lambda f: sources.qwen2(f),
-        "must be a Qwen2.5-VL checkpoint .*got model_type 'qwen2'",
+        "must be a Qwen2.5-VL or Qwen3-VL checkpoint .*got model_type 'qwen2'",
     ),
     "missing weights": (
         lambda f: sources.edit_weights(f, without("visual.blocks.2.attn.proj.bias")),
@@ -483,20 +580,23 @@ def _one_thread() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
 
 
+SERVED = ("llama", "qwen2-tied", "qwen3")
+
+
 @pytest.fixture(scope="module")
 def served(made, tmp_path_factory) -> dict[str, list[dict]]:
-    """What vLLM generates from two assembled models, one process for both."""
+    """What vLLM generates from assembled models, one process for all."""
     pytest.importorskip("vllm")
     out = tmp_path_factory.mktemp("vllm") / "out.json"
-    folders = [str(made[name][1]) for name in ("llama", "qwen2-tied")]
+    folders = [str(made[name][1]) for name in SERVED]
     command = [sys.executable, "-m", "tests.vlm.vllm_probe", str(out), *folders]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=_one_thread())
     assert done.returncode == 0, done.stderr[-3000:]
-    return dict(zip(("llama", "qwen2-tied"), json.loads(out.read_text()).values(), strict=True))
+    return dict(zip(SERVED, json.loads(out.read_text()).values(), strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["llama", "qwen2-tied"])
+@pytest.mark.parametrize("name", SERVED)
 def test_vllm_samples_what_transformers_computes(made, served, name):
     from tests.vlm.vllm_probe import probe_image
 

@@ -7,18 +7,21 @@ import pytest
 import torch
 from PIL import Image
 
-from vlm.inputs import MEDIA_TOKENS, collate, encode, encode_row, extend
+from vlm.inputs import MEDIA_TOKENS, collate, encode, encode_row, expanded_length, extend, spread
 from vlm.load import load_model, load_processor
 from vlm.media import Video
 from vlm.tiny import build_tiny_vlm
 
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return build_tiny_vlm(tmp_path_factory.mktemp("tiny"), ["what is this a red box 0 1 2 3"], layers=2)
+pytestmark = pytest.mark.every_family
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, family):
+    corpus = ["what is this a red box 0 1 2 3"]
+    return build_tiny_vlm(tmp_path_factory.mktemp("tiny"), corpus, family=family, layers=2)
+
+
+@pytest.fixture(scope="session")
 def processor(tiny):
     return load_processor(tiny)
 
@@ -59,6 +62,45 @@ def test_ids_and_pixels_equal_the_processors_own(processor, case):
         value = getattr(encoded, name)
         assert (value is None) == (name not in expected)
         assert value is None or torch.equal(value, expected[name])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_length_is_known_without_pixels(processor, case):
+    messages, images, videos = CASES[case]
+    encoded = encode(processor, messages, images, videos)
+    assert expanded_length(processor, encoded.engine_ids, images, videos) == len(encoded)
+
+
+def test_values_of_placeholders_are_spread_over_all_that_they_become(processor):
+    encoded = encode(processor, *CASES["image and video"])
+    places = spread(processor, encoded, range(len(encoded.engine_ids)))
+    family, ids = processor.family, torch.tensor(encoded.engine_ids)
+    image, clip = (
+        (ids == processor.tokenizer.convert_tokens_to_ids(token)).nonzero().item()
+        for token in (family.image_token, family.video_token)
+    )
+    assert len(places) == len(encoded) and places == sorted(places)
+    assert places.count(image) == 6
+    # three times two visual tokens; in Qwen3-VL each time within two marks behind `<0.5 seconds>`
+    assert (places.count(clip) == 6) == (family.name == "Qwen2.5-VL")
+    rest = [place for place in places if place not in (image, clip)]
+    assert len(rest) == len(set(rest)) == len(encoded.engine_ids) - 2
+
+
+def test_positions_of_qwen3_vl_are_transformers_own(tiny, processor, family):
+    """Those of Qwen2.5-VL are not, on videos (tests/vlm/test_positions.py)."""
+    if family != "qwen3_vl":
+        pytest.skip("about Qwen3-VL")
+    model = load_model(tiny)
+    for case in CASES.values():
+        encoded = encode(processor, *case)
+        kinds = sum(
+            (encoded.input_ids == processor.tokenizer.convert_tokens_to_ids(token)).int() * kind
+            for kind, token in ((1, processor.family.image_token), (2, processor.family.video_token))
+        )
+        grids = {"image_grid_thw": encoded.image_grid_thw, "video_grid_thw": encoded.video_grid_thw}
+        expected, _ = model.model.get_rope_index(encoded.input_ids[None], kinds[None], **grids)
+        assert torch.equal(encoded.position_ids, expected[:, 0])
 
 
 def test_a_mixed_batch_gives_each_row_the_logits_it_has_alone(tiny, processor):

@@ -119,6 +119,13 @@ def test_limits_that_cross_the_checkpoints_own_are_refused(checkpoint):
         load_processor(checkpoint, min_pixels=10**7)
 
 
+def test_limits_below_one_visual_token_are_refused(checkpoint):
+    with pytest.raises(
+        CheckpointError, match="images: expected a pixel limit of at least 784, one visual token"
+    ):
+        load_processor(checkpoint, min_pixels=100)
+
+
 def broken(build):
     return lambda folder: build(sources.qwen_vl(folder))
 
@@ -154,6 +161,10 @@ BAD_MODELS = {
         lambda f: sources.qwen2(f),
         r"expected a model of one of the families qwen2_5_vl.* model_type 'qwen2', architectures"
         r" \['Qwen2ForCausalLM'\]. docs/families.md says what adding a family takes",
+    ),
+    "a mixture of experts": (
+        broken(lambda f: sources.edit_config(f, model_type="qwen3_vl_moe")),
+        "qwen3_vl_moe is a mixture of experts, which cannot be trained here yet.*Dense models of Qwen3-VL can",
     ),
     "weights that do not cover the model": (
         broken(

@@ -7,19 +7,21 @@ import copy
 import pytest
 import torch
 from torch import nn
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedModel
 
-from vlm.families.qwen2_5_vl import FAMILY
+from vlm.families import FAMILIES, family_of_model
 from vlm.lora import LoraSettings, add_lora, lora_config
 from vlm.parts import PRESETS, PartCount, count_parameters, part_of, set_trainable
 from vlm.tiny import build_tokenizer, tiny_config
 
+pytestmark = pytest.mark.every_family
+
 
 @pytest.fixture
-def model() -> Qwen2_5_VLForConditionalGeneration:
+def model(family) -> PreTrainedModel:
     torch.manual_seed(0)
-    config = tiny_config(build_tokenizer(["a b c"], 300), hidden=64, layers=2)
-    return Qwen2_5_VLForConditionalGeneration(config)
+    config = tiny_config(build_tokenizer(["a b c"], 300), family=family, hidden=64, layers=2)
+    return FAMILIES[family].model_class()(config)
 
 
 def trained_names(model: nn.Module) -> set[str]:
@@ -38,7 +40,7 @@ def trained_names(model: nn.Module) -> set[str]:
 def test_a_preset_trains_exactly_its_parts(model, preset, parts):
     counts = set_trainable(model, preset)
     names = [name for name, _ in model.named_parameters()]
-    assert trained_names(model) == {name for name in names if part_of(FAMILY, name) in parts}
+    assert trained_names(model) == {name for name in names if part_of(family_of_model(model), name) in parts}
     assert sum(c.trained + c.frozen for c in counts.values()) == sum(p.numel() for p in model.parameters())
     for part, count in counts.items():
         assert (count.trained > 0, count.frozen > 0) == (part in parts, part not in parts)
@@ -47,9 +49,9 @@ def test_a_preset_trains_exactly_its_parts(model, preset, parts):
 def test_parts_are_those_of_the_modules(model):
     counts = count_parameters(model)
     # the tied head is in it
-    size = {"projector": model.model.visual.merger, "language": model.model.language_model}
-    for part, module in size.items():
-        assert counts[part] == PartCount(sum(p.numel() for p in module.parameters()), 0)
+    projector = [model.model.visual.merger, *getattr(model.model.visual, "deepstack_merger_list", [])]
+    for part, modules in {"projector": projector, "language": [model.model.language_model]}.items():
+        assert counts[part] == PartCount(sum(p.numel() for m in modules for p in m.parameters()), 0)
 
 
 def test_tied_and_untied_heads_belong_to_the_language_model(model):
@@ -67,9 +69,10 @@ def test_tied_and_untied_heads_belong_to_the_language_model(model):
 def test_frozen_parts_get_no_gradient(model):
     set_trainable(model, "projector", quiet=True)
     ids = torch.tensor([[1, model.config.image_token_id, 2]])
+    side = model.config.vision_config.patch_size
     output = model(
         input_ids=ids,
-        pixel_values=torch.randn(4, 1176),
+        pixel_values=torch.randn(4, 3 * 2 * side * side),
         image_grid_thw=torch.tensor([[1, 2, 2]]),
         position_ids=torch.arange(3).expand(3, 1, 3),
         labels=ids,
@@ -99,15 +102,16 @@ def test_the_table_is_printed_by_the_first_process_only(model, capsys, monkeypat
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("targets", "layers"), [("language", 2 * 7), ("all", 2 * 7 + 2 * 5)])
-def test_lora_sits_on_every_linear_layer_of_its_targets_and_nowhere_else(model, targets, layers):
+@pytest.mark.parametrize("targets", ["language", "all"])
+def test_lora_sits_on_every_linear_layer_of_its_targets_and_nowhere_else(model, family, targets):
     linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     wrapped = add_lora(model, LoraSettings(targets=targets))
     adapted = {
         name.removeprefix("base_model.model.") for name, m in wrapped.named_modules() if hasattr(m, "lora_A")
     }
     expected = {n for n in linear if "language_model" in n or ("visual.blocks" in n and targets == "all")}
-    assert adapted == expected and len(adapted) == layers
+    in_vision = {"qwen2_5_vl": 2 * 5, "qwen3_vl": 3 * 4}[family]
+    assert adapted == expected and len(adapted) == 2 * 7 + (in_vision if targets == "all" else 0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -115,8 +119,8 @@ def test_with_lora_a_part_with_adapters_trains_through_them_only(model, preset):
     wrapped = add_lora(model, LoraSettings(targets="language"))
     set_trainable(wrapped, preset, quiet=True)
     for name, parameter in wrapped.named_parameters():
-        in_preset = part_of(FAMILY, name) in PRESETS[preset]
-        base_of_language = part_of(FAMILY, name) == "language" and ".lora_" not in name
+        in_preset = part_of(family_of_model(model), name) in PRESETS[preset]
+        base_of_language = part_of(family_of_model(model), name) == "language" and ".lora_" not in name
         assert parameter.requires_grad == (in_preset and not base_of_language), name
 
 
@@ -137,6 +141,6 @@ def test_merged_adapters_give_the_same_logits_under_the_plain_names(model):
     assert set(merged.state_dict()) == plain_names
 
 
-def test_lora_settings_reach_peft():
-    config = lora_config(FAMILY, LoraSettings(r=8, alpha=24, dropout=0.1))
+def test_lora_settings_reach_peft(family):
+    config = lora_config(FAMILIES[family], LoraSettings(r=8, alpha=24, dropout=0.1))
     assert (config.r, config.lora_alpha, config.lora_dropout) == (8, 24, 0.1)

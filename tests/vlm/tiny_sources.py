@@ -1,4 +1,4 @@
-"""Small real checkpoints with random weights, saved to disk: language models of each family and a Qwen2.5-VL."""
+"""Small real checkpoints with random weights, saved to disk: language models of each kind, a Qwen2.5-VL and a Qwen3-VL."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 
 from vlm.tiny import build_processor, build_tokenizer
@@ -80,6 +84,18 @@ def qwen2(
     model = Qwen2ForCausalLM(Qwen2Config(**settings))
     randomise(model, seed)
     model.to(dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def qwen3(folder: Path, *, tied: bool = False, seed: int = 1, **changes) -> Path:
+    """Qwen3, whose heads are together wider than the model."""
+    tokenizer = build_tokenizer(CORPUS)
+    settings = {**SIZES, "head_dim": 64, "vocab_size": len(tokenizer), "tie_word_embeddings": tied}
+    settings |= {"eos_token_id": 0, "rope_parameters": {"rope_type": "default", "rope_theta": 5e6}, **changes}
+    model = Qwen3ForCausalLM(Qwen3Config(**settings))
+    randomise(model, seed)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -156,6 +172,46 @@ def qwen_vl(folder: Path, *, seed: int = 2, language_hidden: int = 32) -> Path:
     randomise(model, seed)
     model.save_pretrained(folder)
     build_processor(tokenizer).save_pretrained(folder)
+    return folder
+
+
+def qwen3_vl(folder: Path, *, seed: int = 2) -> Path:
+    """Qwen3-VL whose language model has a different width than the sources above, and its processor."""
+    tokenizer = build_tokenizer(CORPUS)
+    config = Qwen3VLConfig(
+        text_config={
+            **SIZES,
+            "hidden_size": 32,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "num_hidden_layers": 2,
+            "head_dim": 16,
+            "vocab_size": len(tokenizer),
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [4, 2, 2],
+                "mrope_interleaved": True,
+            },
+        },
+        vision_config={
+            "depth": 4,
+            "hidden_size": 48,
+            "intermediate_size": 100,
+            "num_heads": 4,
+            "out_hidden_size": 32,
+            "deepstack_visual_indexes": [0, 2],
+            "num_position_embeddings": 36,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+    )
+    model = Qwen3VLForConditionalGeneration(config)
+    randomise(model, seed)
+    model.save_pretrained(folder)
+    build_processor(tokenizer, family="qwen3_vl").save_pretrained(folder)
     return folder
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 
 from core.torch_companions import adapt_torch_companions
 
@@ -20,6 +21,7 @@ os.environ |= {
 }
 adapt_torch_companions()
 
+from vlm.families import family_of_checkpoint  # noqa: E402
 
 IMAGE_SIZE = (84, 56)  # pixels: 3 x 2 visual tokens
 
@@ -38,11 +40,11 @@ def probe(folder: str) -> list[dict]:
     """Two sampled completions each of a text prompt and of one with an image."""
     from transformers import AutoProcessor
     from vllm import LLM, ModelRegistry, SamplingParams
-    from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
     from vllm.platforms import current_platform
 
+    family = family_of_checkpoint(Path(folder))
     # vLLM would look at the class in a child process, which takes seconds and does not import core
-    ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)
+    ModelRegistry.register_model(family.model, family.engine_class())
     type(current_platform).simple_compile_backend = "eager"  # not worth compiling the sampler here
     template = AutoProcessor.from_pretrained(folder).apply_chat_template
     engine = LLM(

@@ -8,19 +8,27 @@ from typing import Any
 from torch import nn
 
 from vlm.checkpoint import CheckpointError, read_config
-from vlm.families import qwen2_5_vl
+from vlm.families import qwen2_5_vl, qwen3_vl
 from vlm.families.family import Family
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (qwen2_5_vl.FAMILY,)}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (qwen2_5_vl.FAMILY, qwen3_vl.FAMILY)}
+DEFAULT_FAMILY = qwen2_5_vl.FAMILY.model_type
+"""Of tiny models, where no other is asked for."""
 
 
 def family_of_config(config: dict[str, Any], where: str | Path) -> Family:
     """The family of a checkpoint's `config.json`. CheckpointError, naming `where`, if it is of none that is known."""
-    model_type = config.get("model_type")
+    model_type = str(config.get("model_type"))
+    dense = FAMILIES.get(model_type.removesuffix("_moe"))
+    if dense and model_type not in FAMILIES:
+        raise CheckpointError(
+            f"{where}: {model_type} is a mixture of experts, which cannot be trained here yet: experts would have to be"
+            f" spread over the GPUs, in the trainer and in the engine. Dense models of {dense.name} can"
+        )
     if model_type not in FAMILIES:
         raise CheckpointError(
             f"{where}: expected a model of one of the families {', '.join(FAMILIES)}; its config says model_type"
-            f" {model_type!r}, architectures {config.get('architectures')}. docs/families.md says what adding a family"
+            f" {config.get('model_type')!r}, architectures {config.get('architectures')}. docs/families.md says what adding a family"
             " takes; `python -m vlm.assemble` joins a vision tower and a language model into one that is known"
         )
     return FAMILIES[model_type]

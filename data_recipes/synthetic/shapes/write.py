@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from data_recipes.synthetic.hold_out import HELD_OUT, is_held_out
-from data_recipes.synthetic.shapes.scenes import Clip, Scene, draw, write_clip
+from data_recipes.synthetic.shapes.scenes import CELL, Clip, Look, Scene, draw, write_clip
 from data_recipes.synthetic.shapes.tasks import EXAMPLES, HABITS, Example, describe, random_view
 from rewards.stages import render
 
@@ -43,12 +43,14 @@ SFT_SHARES = {
 
 @dataclass(frozen=True)
 class World:
-    """What to write. habit_share: share of SFT traces that follow the task's bad habit, 0 to 1."""
+    """What to write. habit_share: share of SFT traces that follow the task's bad habit, 0 to 1. cell_px: side of a cell in
+    pixels; a cell should be one visual token of the model (28 px in Qwen2.5-VL, 32 in Qwen3-VL)."""
 
     sft_rows: int = 30_000
     rl_rows: int = 1400
     test_rows: int = 420
     habit_share: float = DEFAULT_HABIT_SHARE
+    cell_px: int = CELL
     seed: int = 0
 
 
@@ -64,7 +66,7 @@ def write_world(out: str | Path, world: World, *, progress: bool = True) -> dict
     with tqdm(total=sum(sizes.values()), desc="shapes", unit="row", disable=not progress) as bar:
         for split, size in sizes.items():
             counts[split] = _write_split(out, split, size, world, habits, bar)
-    (out / "corpus.txt").write_text("\n".join(corpus(world.seed)) + "\n")
+    (out / "corpus.txt").write_text("\n".join(corpus(world.seed, cell_px=world.cell_px)) + "\n")
     card = _card(world, counts, habits)
     (out / "data_card.json").write_text(json.dumps(card, indent=2) + "\n")
     return card
@@ -77,13 +79,13 @@ def kinds_of(split: str) -> list[str]:
     return [kind for turn in range(max(SFT_SHARES.values())) for kind in EXAMPLES if SFT_SHARES[kind] > turn]
 
 
-def corpus(seed: int = 0, examples: int = 2000) -> list[str]:
+def corpus(seed: int = 0, examples: int = 2000, cell_px: int = CELL) -> list[str]:
     """Texts of the world (questions, correct and habitual traces) for training a tokenizer."""
     rng = random.Random(f"corpus-{seed}")
     texts = []
     for i in range(examples):
         kind = list(EXAMPLES)[i % len(EXAMPLES)]
-        example = EXAMPLES[kind](rng, random_view(kind, rng))
+        example = EXAMPLES[kind](rng, random_view(kind, rng, Look(cell_px=cell_px)))
         texts += [example.question, render(example.trace), render(example.habit_trace)]
     return texts
 
@@ -92,7 +94,7 @@ def _write_split(
     out: Path, split: str, size: int, world: World, habits: Counter[str], bar: tqdm
 ) -> dict[str, int]:
     rng = random.Random(f"{split}-{world.seed}")
-    views = _Views(out, split, rng)
+    views = _Views(out, split, rng, Look(cell_px=world.cell_px))
     counts: Counter[str] = Counter()
     with (out / f"{split}.jsonl").open("w") as file:
         for index, kind in enumerate(islice(cycle(kinds_of(split)), size)):
@@ -115,8 +117,8 @@ class _Views:
     Held out by content: no training row has a scene, clip or sum that test rows may have. Test rows never repeat one.
     """
 
-    def __init__(self, out: Path, split: str, rng: random.Random):
-        self._out, self._split, self._rng = out, split, rng
+    def __init__(self, out: Path, split: str, rng: random.Random, look: Look):
+        self._out, self._split, self._rng, self._look = out, split, rng, look
         self._seen: set[str] = set()
         self._shown: dict[
             type, tuple[Any, str, int]
@@ -131,7 +133,7 @@ class _Views:
         medium: type = Clip if kind == "temporal" else Scene
         view, path, left = self._shown.get(medium, (None, "", 0))
         if not left:
-            view = self._fresh(kind, lambda: _view(kind, self._rng), describe)
+            view = self._fresh(kind, lambda: _view(kind, self._rng, self._look), describe)
             path = self._write(view)
             left = QUESTIONS_PER_VIEW if self._split == "sft" else 1
         self._shown[medium] = (view, path, left - 1)
@@ -161,8 +163,8 @@ class _Views:
         return path
 
 
-def _view(kind: str, rng: random.Random) -> Scene | Clip:
-    view = random_view(kind, rng)
+def _view(kind: str, rng: random.Random, look: Look) -> Scene | Clip:
+    view = random_view(kind, rng, look)
     assert view is not None, f"{kind} is asked about nothing"
     return view
 
@@ -183,7 +185,7 @@ def _card(world: World, counts: dict[str, dict[str, int]], habits: Counter[str])
     per_kind = Counter(islice(cycle(kinds_of("sft")), world.sft_rows))
     return {
         "name": "shapes",
-        "description": "Coloured shapes on a grid of 28 px cells; stills, clips of 5 or 6 s at 2 fps, and plain sums.",
+        "description": f"Coloured shapes on a grid of {world.cell_px} px cells; stills, clips of 5 or 6 s at 2 fps, and plain sums.",
         "licence": "CC0-1.0 (generated)",
         "seed": world.seed,
         "rows": counts,
@@ -205,6 +207,7 @@ def main() -> None:
     parser.add_argument("--rl-rows", type=int, default=World.rl_rows)
     parser.add_argument("--test-rows", type=int, default=World.test_rows)
     parser.add_argument("--habit-share", type=float, default=World.habit_share)
+    parser.add_argument("--cell-px", type=int, default=World.cell_px)
     parser.add_argument("--seed", type=int, default=World.seed)
     args = vars(parser.parse_args())
     out = args.pop("out")

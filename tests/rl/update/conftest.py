@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from transformers import PreTrainedModel, ProcessorMixin
 
 from engines.rollout import Rollout
 from engines.samples import Group
@@ -41,11 +41,11 @@ class Lab:
     """The tiny model's processor and folder, and makers of rollouts and groups."""
 
     folder: Path
-    processor: Qwen2_5_VLProcessor
+    processor: ProcessorMixin
 
-    def model(self, seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:
+    def model(self, seed: int = 0) -> PreTrainedModel:
         torch.manual_seed(seed)
-        return Qwen2_5_VLForConditionalGeneration.from_pretrained(self.folder, dtype=torch.float32)
+        return self.processor.family.model_class().from_pretrained(self.folder, dtype=torch.float32)
 
     @property
     def suppressed(self) -> list[int]:
@@ -134,9 +134,9 @@ class Lab:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory) -> Lab:
+def lab(tmp_path_factory, family) -> Lab:
     corpus = ["What is one and one?", "Compare the two pictures.", "Look closer at what happens."]
-    folder = build_tiny_vlm(tmp_path_factory.mktemp("tiny"), corpus, hidden=64, layers=3)
+    folder = build_tiny_vlm(tmp_path_factory.mktemp("tiny"), corpus, family=family, hidden=64, layers=3)
     return Lab(folder, load_processor(folder))
 
 

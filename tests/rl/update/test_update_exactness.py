@@ -41,6 +41,7 @@ def packed_update(model, groups, total, suppressed, *, max_tokens=10_000, attent
     return loss, gradients, [log_probs[id(r)] for g in groups for r in g.rollouts]
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("attention", ["merged", "explicit"])
 @pytest.mark.parametrize("case", CASES)
 def test_loss_log_probs_and_gradients_equal_the_padded_ones(lab, padded, same_gradients, case, attention):
@@ -79,6 +80,7 @@ def test_gradient_checkpointing_changes_nothing(lab, padded, same_gradients):
     same_gradients(ours, expected, 1e-5)
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_lora_adapters_get_the_padded_gradient(lab, padded, same_gradients, checkpointing):
     model = add_lora(lab.model(), LoraSettings(r=4, targets="all")).train()
@@ -98,6 +100,7 @@ def test_lora_adapters_get_the_padded_gradient(lab, padded, same_gradients, chec
     same_gradients(ours, expected, 1e-5)
 
 
+@pytest.mark.every_family
 def test_untied_heads_and_a_frozen_vision_tower(lab, padded, same_gradients):
     model = lab.model()
     model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
