@@ -2,6 +2,8 @@
 
 python -m inference --config launch/configs/….yaml             # answer rows by several methods, compare gains and costs
 python -m inference calibrate --config …                       # thresholds of retracing, from the judge's scores
+python -m inference ask --model … --image … --question …       # one question, shown stage by stage
+python -m inference serve --config …                           # an OpenAI-compatible endpoint
 
 `--help` after each explains its settings; with --config, `--dry-run` resolves and prints the config, checks it, and stops.
 """
@@ -18,7 +20,7 @@ from core.processes.explained import explained
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line; see `core.config.load_config` for overrides."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands = {"calibrate": _calibrate}
+    commands = {"calibrate": _calibrate, "ask": _ask, "serve": _serve}
     if arguments and arguments[0] in commands:
         commands[arguments[0]](arguments[1:])
     else:
@@ -48,6 +50,24 @@ def _calibrate(argv: Sequence[str]) -> None:
         return
     with explained():
         calibrate(config)
+
+
+def _ask(argv: Sequence[str]) -> None:
+    from inference.ask import main as ask
+
+    ask(argv)
+
+
+def _serve(argv: Sequence[str]) -> None:
+    from inference.serving.config import ServeConfig
+
+    config, dry_run = load_config(ServeConfig, argv)
+    if dry_run:
+        return
+    with explained():
+        from inference.serving.service import serve
+
+        serve(config)
 
 
 if __name__ == "__main__":

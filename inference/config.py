@@ -65,7 +65,7 @@ class JudgeConfig(Section):
 class MethodConfig(Section):
     """One method of search; its name alone stands for its defaults."""
 
-    method: MethodName
+    method: MethodName = "stage_beam"
     """greedy: no search. best_of_n: whole answers, chosen by `judge`. self_consistency: the same, chosen by vote. stage_beam: chosen
     after every stage (LLaVA-CoT). sentence_beam: after every sentence. retracing: stages, going back (SWIRES)."""
     candidates: int | None = Field(None, ge=1, le=1024)
@@ -196,6 +196,20 @@ class SearchConfig(Section):
                 raise ValueError(
                     f"{method.title}: expected a threshold for this judge, a number or the file of `python -m inference calibrate`"
                 )
+
+
+class AnswerConfig(SearchConfig):
+    """How single questions are answered, on the command line and behind the endpoint."""
+
+    grammar: Grammar = "stages"
+    """Grammar of the model's answers; of `stages` and `think` users see the last block alone."""
+    method: MethodConfig = MethodConfig()
+    """How to search, unless a request says."""
+
+    @model_validator(mode="after")
+    def _check_own_method(self) -> AnswerConfig:
+        self.check_method(self.method, self.grammar, None)
+        return self
 
 
 class InferenceConfig(SearchConfig):

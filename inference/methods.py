@@ -45,22 +45,27 @@ class Search:
         return GRAMMARS[self.grammar]
 
     def question(
-        self, row: Row, prompt: Encoded, *, seed: int | None, method: MethodConfig, **more: Any
+        self,
+        row: Row,
+        prompt: Encoded,
+        method: MethodConfig,
+        *,
+        seed: int | None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
     ) -> Question:
-        """One row's question. more: other fields of it."""
+        """One row's question. max_tokens, temperature: None: the config's."""
         config = self.config
-        most = min(more.pop("max_tokens", config.max_tokens), config.engine.max_model_len - len(prompt))
-        temperature = more.pop("temperature", config.temperature)
+        room = config.engine.max_model_len - len(prompt)
         return Question(
             row=row,
             prompt=prompt,
             processor=self.processor,
             names=self.names,
-            max_tokens=most,
-            temperature=temperature,
+            max_tokens=min(max_tokens or config.max_tokens, room),
+            temperature=config.temperature if temperature is None else temperature,
             seed=seed,
             budget=Budget(**method.budget.model_dump()),
-            **more,
         )
 
     def method(self, config: MethodConfig) -> Method:
@@ -81,6 +86,11 @@ class Search:
         """Raise RewardDataError for a row that a judge could not score."""
         for router in self.routers.values():
             router.check_rows(rows)
+
+    def check_row(self, method: MethodConfig, row: Row) -> None:
+        """Raise RewardDataError if the method's judge could not score the row."""
+        if router := self.routers.get(method.judge or ""):
+            router.check_rows([row])
 
     def _judge(self, name: str) -> Judge:
         config = self.config.judges.get(name)

@@ -62,7 +62,7 @@ class Rounds:
     def round(self) -> list[tuple[int, Answer | Exception]]:
         """Make the pending calls of all searches; returns those that ended, with their answers or the error that ended them.
 
-        An error of the engine or of a reward function is raised, and leaves the searches as they were.
+        An error of a reward function ends the searches that asked for scores in this round. An error of the engine is raised.
         """
         advance(
             self._engine,
@@ -70,7 +70,13 @@ class Rounds:
             self._slice,
         )
         ready = {number: running for number, running in self._running.items() if not running.waits}
-        scores = _rated([call for r in ready.values() for call in r.calls if isinstance(call, Rate)])
+        try:
+            scores = _rated([call for r in ready.values() for call in r.calls if isinstance(call, Rate)])
+        except Exception as error:  # noqa: BLE001  whatever functions raise; searches that are not scored go on
+            for number in [n for n, r in ready.items() if any(isinstance(call, Rate) for call in r.calls)]:
+                ready.pop(number)
+                self.stop(number)
+                self._ended.append((number, error))
         for number, running in ready.items():
             replies = [
                 next(scores) if isinstance(call, Rate) else running.pieces[i].rollouts()

@@ -16,7 +16,10 @@ from core.config import Section, read_config
 from core.config.fields import all_fields, members, models, type_name
 from data_recipes.config import Recipe
 from evaluation.config import EvaluationConfig
+from inference.ask import AskConfig
+from inference.calibrate import CalibrationConfig
 from inference.config import InferenceConfig
+from inference.serving.config import ServeConfig
 from reward_models.config import RewardModelConfig
 from rewards.config import RewardsConfig
 from rewards.serving.service import ServiceConfig
@@ -43,6 +46,9 @@ PROGRAMS = (
     GRPOConfig,
     EvaluationConfig,
     InferenceConfig,
+    CalibrationConfig,
+    AskConfig,
+    ServeConfig,
     RewardsConfig,
     ServiceConfig,
     Recipe,

@@ -1,4 +1,4 @@
-"""Limits on the HTTP requests of a reward service: how many, how large, how slow, and from whom."""
+"""Limits on the HTTP requests of a service: how many, how large, how slow, and from whom."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from anyio import fail_after
 from fastapi import HTTPException, Request, Response
 from starlette.requests import ClientDisconnect
 
-from rewards.serving.service_config import ServiceConfig
+from rewards.serving.service_config import HTTPConfig
 
 
 class Places:
     """Counts requests in progress, up to a limit. Used on one event loop, so there is no lock."""
 
-    def __init__(self, limit: int) -> None:
-        self.taken, self._limit = 0, limit
+    def __init__(self, limit: int, *, status: int = 503) -> None:
+        self.taken, self._limit, self._status = 0, limit, status
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Hold a place for one request; 503 if all are taken."""
+        """Hold a place for one request; raises `status` if all are taken."""
         if self.taken >= self._limit:
-            raise HTTPException(503, f"{self._limit} requests are in progress", {"Retry-After": "1"})
+            raise HTTPException(self._status, f"{self._limit} requests are in progress", {"Retry-After": "1"})
         self.taken += 1
         try:
             yield
@@ -36,7 +36,8 @@ class Places:
 class Bodies:
     """Reads request bodies, with limits on the size and time of each and on the memory of all that are arriving."""
 
-    def __init__(self, config: ServiceConfig) -> None:
+    def __init__(self, config: HTTPConfig, *, status: int = 503) -> None:
+        self._overload = status
         self._largest = int(config.max_request_mb * 1e6)
         self._together = int(max(config.max_buffered_mb, config.max_request_mb) * 1e6)
         self._seconds = config.receive_timeout_s
@@ -56,7 +57,9 @@ class Bodies:
                     if len(body) > self._largest:
                         raise HTTPException(413, f"request: expected at most {self._largest} bytes, got more")
                     if self._buffered > self._together:
-                        raise HTTPException(503, "too many bodies are arriving at once", {"Retry-After": "1"})
+                        raise HTTPException(
+                            self._overload, "too many bodies are arriving at once", {"Retry-After": "1"}
+                        )
         except TimeoutError:
             raise HTTPException(408, f"the body did not arrive within {self._seconds:g} s") from None
         except ClientDisconnect:

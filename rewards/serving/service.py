@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import uvicorn
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 
@@ -24,6 +23,7 @@ from rewards.config import FunctionConfig
 from rewards.errors import RewardDataError
 from rewards.serving import wire
 from rewards.serving.http_limits import Bodies, Places, token_check
+from rewards.serving.http_server import run_server
 from rewards.serving.items import Item, Limits
 from rewards.serving.pool import Pool
 from rewards.serving.runners import Runner, make_runner, score_items
@@ -181,17 +181,5 @@ def _question(
 
 def serve(config: ServiceConfig) -> None:
     """Serve until SIGINT or SIGTERM; requests in progress are finished first."""
-    app = create_app(config)
-    server = uvicorn.Server(
-        uvicorn.Config(app, host=config.host, port=config.port, log_level="warning", access_log=False)
-    )
-    started = server.startup
-
-    async def startup(sockets: Any = None) -> None:
-        await started(sockets)
-        host, port = server.servers[0].sockets[0].getsockname()[:2]
-        names = ", ".join(function.name for function in config.functions)
-        print(f"serving {names} on http://{host}:{port}", flush=True)
-
-    server.startup = startup  # type: ignore[method-assign]
-    server.run()
+    names = ", ".join(function.name for function in config.functions)
+    run_server(create_app(config), config, names)

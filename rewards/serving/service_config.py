@@ -1,4 +1,4 @@
-"""Settings of a reward service (`service.py`)."""
+"""Settings of an HTTP service (`http_server.py`), and of the reward service (`service.py`)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ from core.config import Section
 from rewards.config import FunctionConfig
 
 
-class ServiceConfig(Section):
-    """A reward service."""
+class HTTPConfig(Section):
+    """Where a service listens, who may use it, and the limits on requests. Common to all services of the project."""
 
-    model_config = ConfigDict(frozen=True)
-
-    functions: list[FunctionConfig] = Field(min_length=1)
-    """Functions to serve, each under its `component` name or else its own. Clients set the weights."""
     host: str = "127.0.0.1"
     """Interface to listen on. Anything other than loopback needs a token."""
     port: int = Field(default=8600, ge=0, le=65535)
@@ -28,14 +24,36 @@ class ServiceConfig(Section):
     """true: listen on other interfaces without a token. Only for networks that nobody else can reach."""
     max_request_mb: float = Field(default=64.0, gt=0)
     """Largest request body, in 10^6 bytes; a larger one is refused before it is read completely."""
-    max_items: int = Field(default=4096, ge=1)
-    """Maximum number of rollouts in one request."""
     max_requests: int = Field(default=64, ge=1)
-    """Maximum number of concurrent requests; others get status 503. A request counts once its body has arrived."""
+    """Maximum number of concurrent requests; others are refused as overload. A request counts once its body has arrived."""
     max_buffered_mb: float = Field(default=256.0, gt=0)
-    """Maximum size of all bodies that are arriving, in 10^6 bytes; others get status 503."""
+    """Maximum size of all bodies that are arriving, in 10^6 bytes; others are refused as overload."""
     receive_timeout_s: float = Field(default=60.0, gt=0)
     """Time limit in seconds for receiving a body."""
+
+    @model_validator(mode="after")
+    def _check_access(self) -> HTTPConfig:
+        if not (self.token_env or self.open or is_loopback(self.host)):
+            raise ValueError(
+                f"host {self.host}: other machines could use this service; set `token_env`, or `open: true`"
+            )
+        if self.token_env and not os.environ.get(self.token_env):
+            raise ValueError(f"token_env: the environment variable '{self.token_env}' is not set")
+        return self
+
+
+class _Functions(Section):
+    functions: list[FunctionConfig] = Field(min_length=1)
+    """Functions to serve, each under its `component` name or else its own. Clients set the weights."""
+
+
+class ServiceConfig(HTTPConfig, _Functions):  # fields come in the order of the bases from the last one on
+    """A reward service. Overload is answered with status 503."""
+
+    model_config = ConfigDict(frozen=True)
+
+    max_items: int = Field(default=4096, ge=1)
+    """Maximum number of rollouts in one request."""
     workers: int = Field(default=2, ge=1)
     """Per function: worker processes if it is isolated, and requests scored at once."""
     timeout_s: float = Field(default=10.0, gt=0)
@@ -49,12 +67,6 @@ class ServiceConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"functions: two are named {', '.join(twice)}; give each a `component` name")
-        if not (self.token_env or self.open or is_loopback(self.host)):
-            raise ValueError(
-                f"host {self.host}: other machines could use this service; set `token_env`, or `open: true`"
-            )
-        if self.token_env and not os.environ.get(self.token_env):
-            raise ValueError(f"token_env: the environment variable '{self.token_env}' is not set")
         return self
 
 

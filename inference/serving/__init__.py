@@ -1,0 +1,1 @@
+"""Search behind an OpenAI-compatible endpoint."""
