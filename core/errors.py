@@ -18,3 +18,7 @@ class LaunchError(UserError, ValueError):
 
 class RowError(UserError, ValueError):
     """Rows that break the contract; the message has one line `FILE:LINE: field '…': expected …, got …` per row."""
+
+
+class PluginError(UserError, ValueError):
+    """A plugin (a reward function, a tool, an environment) cannot be found, imported, or called with the configured arguments."""

@@ -21,7 +21,7 @@ from inference.retracing import Retracing, retracing
 from inference.stage_beam import sentence_beam, stage_beam
 from inference.types import Budget, Judge, Method, Question
 from rewards.router import Router
-from rewards.serving.plugins import load
+from rewards.serving.plugins import REWARDS
 from vlm.inputs import Encoded
 
 
@@ -109,7 +109,7 @@ class Search:
             router = self.routers.get(name) or self.router
             assert router is not None, "SearchConfig.check_method has refused this"
             return by_reward(router.score)
-        return by_selector(load((config.function if config else None) or name))
+        return by_selector(REWARDS.load((config.function if config else None) or name))
 
 
 def open_search(

@@ -34,7 +34,7 @@ from core.text import short
 from rewards.config import FunctionConfig
 from rewards.errors import PluginError
 from rewards.serving.items import Item, Limits, Outcome
-from rewards.serving.plugins import available, load
+from rewards.serving.plugins import REWARDS
 from rewards.serving.pool import Pool
 from rewards.serving.runners import Runner, make_runner, score_items
 
@@ -62,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def list_functions(arguments: argparse.Namespace) -> int:
     """Print every function that has a short name."""
-    for found in available():
+    for found in REWARDS.available():
         ours = found.origin == "built-in"
-        doc = (load(found.name).__doc__ or "").strip().partition("\n")[0] if ours else found.target
+        doc = (REWARDS.load(found.name).__doc__ or "").strip().partition("\n")[0] if ours else found.target
         print(f"{found.name:<18} {found.origin:<24} {doc}")
     return 0
 

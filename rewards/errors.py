@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from core.errors import UserError
+from core.errors import PluginError, UserError
 
-
-class PluginError(UserError, ValueError):
-    """A reward function cannot be found, imported, or called with the configured arguments."""
+__all__ = ["PluginError", "RewardDataError", "RewardFailure"]
 
 
 class RewardDataError(UserError, ValueError):

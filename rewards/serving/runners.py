@@ -13,7 +13,7 @@ from rewards.config import FunctionConfig
 from rewards.errors import PluginError
 from rewards.serving.calls import Waiter, check_gold, execute
 from rewards.serving.items import Item, Limits, Metrics, Outcome, failed
-from rewards.serving.plugins import bind, is_builtin
+from rewards.serving.plugins import REWARDS, bind
 from rewards.serving.pool import Pool
 from rewards.serving.signatures import Signature, check_arguments
 from rewards.serving.worker import Spec
@@ -31,7 +31,7 @@ def make_runner(config: FunctionConfig, limits: Limits, pool: Pool) -> Runner:
                 f"reward 'http': expected url and name, {' and '.join(sorted(missing))} missing"
             )
         return Remote(**config.arguments)
-    trusted = is_builtin(config.function)
+    trusted = REWARDS.is_builtin(config.function)
     if config.isolate or (config.isolate is None and not trusted):
         return Isolated(config, limits, pool)
     return InProcess(config, limits, reentrant=trusted)

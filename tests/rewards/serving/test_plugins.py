@@ -11,17 +11,20 @@ from pydantic import ValidationError
 
 from rewards.config import FunctionConfig, RewardsConfig
 from rewards.errors import PluginError
-from rewards.serving import plugins
-from rewards.serving.plugins import available, bind, builtins, load
+from rewards.serving.plugins import REWARDS, bind
 
 FILE = Path(__file__).parents[1] / "plugin_functions.py"
 
 
 def test_every_built_in_loads_and_is_listed() -> None:
-    for name in builtins():
-        assert callable(load(name))
-    assert {"math", "counting", "choice", "giou", "point_in_box", "temporal_iou", "http"} <= set(builtins())
-    assert {entry.name for entry in available() if entry.origin == "built-in"} == set(builtins())
+    for name in REWARDS.builtins:
+        assert callable(REWARDS.load(name))
+    assert {"math", "counting", "choice", "giou", "point_in_box", "temporal_iou", "http"} <= set(
+        REWARDS.builtins
+    )
+    assert {entry.name for entry in REWARDS.available() if entry.origin == "built-in"} == set(
+        REWARDS.builtins
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +37,7 @@ def test_dotted_paths(name: str, tmp_path: Path, monkeypatch: Any) -> None:
     source = "def judge(completion): return 1.0\nclass Judge:\n    @staticmethod\n    def score(completion): return 1.0\n"
     (package / "inner.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    assert load(name)(completion="") == 1.0
+    assert REWARDS.load(name)(completion="") == 1.0
     for module in ("plugins_demo", "plugins_demo.inner"):
         sys.modules.pop(module)
 
@@ -45,7 +48,7 @@ def test_a_file_can_import_its_neighbours(tmp_path: Path, monkeypatch: Any) -> N
     (tmp_path / "reward.py").write_text(
         "from neighbour_of_reward import VALUE\ndef f(completion): return VALUE\n"
     )
-    assert load(f"{tmp_path}/reward.py:f")(completion="") == 0.5
+    assert REWARDS.load(f"{tmp_path}/reward.py:f")(completion="") == 0.5
 
 
 def entry_point(
@@ -56,15 +59,15 @@ def entry_point(
     info = folder / f"{package}-1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(f"[{plugins.ENTRY_POINT_GROUP}]\n{name} = {package}:f\n")
+    (info / "entry_points.txt").write_text(f"[{REWARDS.group}]\n{name} = {package}:f\n")
 
 
 def test_entry_points_of_installed_packages(tmp_path: Path, monkeypatch: Any) -> None:
     entry_point(tmp_path, "brevity_plugin", "brevity")
     monkeypatch.syspath_prepend(tmp_path)
-    assert load("brevity")(completion="") == 1.0
+    assert REWARDS.load("brevity")(completion="") == 1.0
     assert ("brevity", "brevity_plugin:f", "brevity_plugin 1.2") in [
-        (entry.name, entry.target, entry.origin) for entry in available()
+        (entry.name, entry.target, entry.origin) for entry in REWARDS.available()
     ]
 
 
@@ -75,13 +78,13 @@ def test_a_name_that_two_packages_claim_is_refused(tmp_path: Path, monkeypatch: 
     with pytest.raises(
         PluginError, match=r"several installed packages provide it \(first_plugin 1.2, second_plugin 1.2\)"
     ):
-        load("brevity")
+        REWARDS.load("brevity")
 
 
 def test_a_built_in_cannot_be_replaced_by_a_package(tmp_path: Path, monkeypatch: Any) -> None:
     entry_point(tmp_path, "greedy_plugin", "math")
     monkeypatch.syspath_prepend(tmp_path)
-    assert load("math").__module__.startswith("rewards.")
+    assert REWARDS.load("math").__module__.startswith("rewards.")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ def test_a_file_that_does_not_run_is_an_error_with_its_reason(tmp_path: Path) ->
     (tmp_path / "broken.py").write_text("x = 1 / 0\n")
     for _ in range(2):
         with pytest.raises(PluginError, match="ZeroDivisionError: division by zero"):
-            load(f"{tmp_path}/broken.py:f")
+            REWARDS.load(f"{tmp_path}/broken.py:f")
 
 
 def test_signatures_say_what_a_function_reads() -> None:
