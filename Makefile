@@ -15,7 +15,7 @@ ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed-$(EXTRA)
-PACKAGES := core vlm engines sft rl rewards reward_models data_recipes inference evaluation launch
+PACKAGES := core vlm engines environments sft rl rewards reward_models data_recipes inference evaluation launch
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
@@ -13,9 +14,14 @@ from engines.rollout import Request, Rollout, Sampling
 if TYPE_CHECKING:
     from engines.config import EngineConfig
 
-OnRollout = Callable[[int, Rollout], None]
+FollowUp = Request | Future[Request | None] | None
+"""How a finished rollout is answered: None leaves it as it is; a request, or one that is still being computed, goes on at its
+place, with n = 1, and joins the running batch as soon as it is ready. Its prompt is usually the finished prompt, the completion
+and more; what is known of those tokens (KV cache, encoded images) is then used again."""
+
+OnRollout = Callable[[int, Rollout], FollowUp]
 """Called with every rollout as soon as it is finished: its index in the list that `generate` will return, and the rollout.
-It runs in the thread that generates, so it must be quick."""
+It runs in the thread that generates, so it must be quick; what takes longer is answered with a future."""
 
 
 class Engine(Protocol):
@@ -35,7 +41,8 @@ class Engine(Protocol):
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, on_rollout: OnRollout | None = None
     ) -> list[Rollout]:
-        """`request.n` rollouts for each request, next to each other and in the order of the requests."""
+        """`request.n` rollouts for each request, next to each other and in the order of the requests; of a place with follow-ups
+        the last one's."""
         ...
 
     def sync(self, named_weights: Iterable[tuple[str, Tensor]], version: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.rows import FRAME_COLUMNS, Row
 from core.score import Score
-from engines.rollout import Request, Rollout
+from engines.rollout import Request, Rollout, Turn
 
 ScoreFunction = Callable[[Sequence[Row], Sequence[str], Sequence[Sequence[int]], Sequence[str]], list[Score]]
 """`rewards.router.Router.score`: of rows, completions, their token ids and the ids of their groups."""
@@ -75,7 +75,7 @@ def scored(score: ScoreFunction, requests: Sequence[Request], rollouts: Sequence
     """The rollouts of each request, scored. score: a router's `score`; it sees each group whole."""
     rows = [request.row for request in requests for _ in range(request.n)]
     texts = [rollout.text for rollout in rollouts]
-    ids = [list(rollout.completion_ids) for rollout in rollouts]
+    ids = [rollout.sampled_ids for rollout in rollouts]
     return grouped(requests, rollouts, score(rows, texts, ids, [rollout.row_id for rollout in rollouts]))
 
 
@@ -90,13 +90,31 @@ def rollout_record(sample: Sample) -> dict[str, Any]:
         "videos": [_reference(medium) for medium in row.get("videos") or ()],
         "answer": row.get("answer"),
         "completion": rollout.text,
-        "tokens": len(rollout.completion_ids),
+        "tokens": sum(rollout.loss_mask),
         "finish": rollout.finish,
+        **(
+            {}
+            if not rollout.turns
+            else {"over_turn": rollout.over_turn, "turns": [turn_record(t) for t in rollout.turns]}
+        ),
         "reward": score.reward,
         "components": score.components,
         "in_grammar": score.in_grammar,
         "reason": score.reason,
         **{name: row[name] for name in FRAME_COLUMNS if row.get(name) is not None},
+    }
+
+
+def turn_record(turn: Turn) -> dict[str, Any]:
+    """A turn of an episode as JSON; images of the observation as `[image]`."""
+    observation = [part if isinstance(part, str) else "[image]" for part in turn.observation]
+    return {
+        "text": turn.text,
+        "tokens": turn.end - turn.start,
+        "call": turn.call,
+        "error": turn.error,
+        "details": dict(turn.details),
+        "observation": "".join(observation),
     }
 
 

@@ -6,9 +6,11 @@ videos (`vlm.positions`), and returns log-probs only as logits of the whole voca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -18,30 +20,37 @@ from transformers import DynamicCache
 from engines.config import TransformersConfig
 from engines.engine import OnRollout
 from engines.fingerprint import Fingerprint, weights_fingerprint
+from engines.follow_ups import FollowUps, Ready, first_seed, follow_up_seed
 from engines.prompts import check_fit
 from engines.rollout import Request, Rollout, Sampling
 from engines.tokens import stop_token_ids, stop_watch, suppress_, suppressed_token_ids
+from engines.transformers_cache import Batch, joined
 from vlm.families import family_of_checkpoint
-from vlm.inputs import Encoded, collate_media
+from vlm.inputs import Encoded, behind, collate_media
 from vlm.load import check_checkpoint, without_zero3
+
+
+@dataclass
+class _Sequence:
+    """A completion under way. limit: its most tokens. position: M-RoPE position of the next one. draws: its own random
+    numbers, so that they do not depend on what else is in the batch."""
+
+    place: int
+    request: Request
+    limit: int
+    position: int
+    draws: Random
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Running:
-    """The S sequences of a batch that are not finished, T tokens long with padding.
+    """Completions under way, what is cached of them, and the logits (S, vocabulary) of the next token of each."""
 
-    place: (S,) of the completion among those of the batch. limit: (S,) its most tokens. position: (S,) M-RoPE position of its
-    next token. mask: (S, T) attention mask.
-    """
-
-    place: Tensor
-    limit: Tensor
-    position: Tensor
-    mask: Tensor
-
-    def of(self, rows: Tensor) -> _Running:
-        """Those at `rows` alone."""
-        return _Running(self.place[rows], self.limit[rows], self.position[rows], self.mask[rows])
+    sequences: list[_Sequence]
+    batch: Batch
+    logits: Tensor
 
 
 class TransformersEngine:
@@ -77,15 +86,39 @@ class TransformersEngine:
         ValueError if a prompt leaves no room."""
         self.wake()
         check_fit(requests, self.config)
-        if sampling.seed is not None:
-            self._generator.manual_seed(sampling.seed)
         rollouts: dict[int, Rollout] = {}
-        for batch in _batches(requests, self.config.max_num_seqs):
-            first = len(rollouts)
-            for i, rollout in self._generate_batch(batch, sampling):
-                rollouts[first + i] = rollout
-                if on_rollout is not None:
-                    on_rollout(first + i, rollout)
+        waiting = FollowUps()
+        kept: dict[int, Batch] = {}  # caches of completions that may go on, by place
+        queue = _queue(requests, self.config.max_num_seqs)
+        running: list[_Running] = []
+        completed = stop_watch(self._processor.tokenizer, sampling.stop) if sampling.stop else None
+        while queue or running or waiting:
+            for place, ready in waiting.ready(block=not running and not self._fits(queue, len(waiting))):
+                cached = kept.pop(place)
+                if ready is not None:
+                    check_fit([ready.request], self.config)
+                    running.append(self._go_on(rollouts[place], ready, cached, sampling))
+            admitted: list[_Admitted] = []
+            while self._fits(
+                queue, len(waiting) + sum(len(one.sequences) for one in running) + _size(admitted)
+            ):
+                admitted.append(queue.popleft())
+            if admitted:
+                running.append(self._prefill(admitted, sampling))
+            if not running:
+                continue
+            now = _together(running)
+            finished = self._draw(now, sampling, completed)
+            running = []
+            for row, stopped in finished:
+                rollout = self._rollout(now.sequences[row], stopped)
+                place = now.sequences[row].place
+                rollouts[place] = rollout
+                answer = None if on_rollout is None else on_rollout(place, rollout)
+                if waiting.add(place, answer):
+                    kept[place] = now.batch.of(torch.tensor([row], device=self._device))
+            if rest := _without(now, [row for row, _ in finished], self._device):
+                running = [self._decode(rest)]
         return [rollouts[place] for place in range(len(rollouts))]
 
     def sync(self, named_weights: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -121,109 +154,176 @@ class TransformersEngine:
             raise ValueError(f"the sync left out {len(missing)} weight(s), first {min(missing)}")
 
     @torch.inference_mode()
-    def _generate_batch(
-        self, requests: Sequence[Request], sampling: Sampling
-    ) -> Iterator[tuple[int, Rollout]]:
-        """One forward over the prompts, then one token at a time for all completions that are not finished. Yields each
-        completion, with its place among them, when it is."""
-        owners = [request for request in requests for _ in range(request.n)]
-        ids: list[list[int]] = [[] for _ in owners]
-        logprobs: list[list[float]] = [[] for _ in owners]
-        completed = stop_watch(self._processor.tokenizer, sampling.stop) if sampling.stop else None
-        running, cache, logits = self._prefill(requests, sampling.max_tokens)
-        while True:
-            tokens, sampled = self._sample(logits, sampling.temperature)
-            stop = torch.isin(tokens, self._stop)
-            places = running.place.tolist()
-            for i, token, logprob in zip(places, tokens.tolist(), sampled.tolist(), strict=True):
-                ids[i].append(token)
-                logprobs[i].append(logprob)
-            if completed:
-                stop |= torch.tensor(completed([ids[i] for i in places]), device=self._device)
-            lengths = torch.tensor([len(ids[i]) for i in places], device=self._device)
-            finished = stop | (lengths >= running.limit)
-            for i, end, done in zip(places, stop.tolist(), finished.tolist(), strict=True):
-                if done:
-                    yield i, self._rollout(owners[i], ids[i], logprobs[i], end)
-            rest = (~finished).nonzero()[:, 0]
-            if not len(rest):
-                return
-            if len(rest) < len(places):
-                running, tokens = running.of(rest), tokens[rest]
-                cache.batch_select_indices(rest)
-            running, logits = self._decode(running, cache, tokens)
-
-    def _prefill(self, requests: Sequence[Request], max_tokens: int) -> tuple[_Running, DynamicCache, Tensor]:
-        """The forward over the prompts: one sequence for each completion to come, the cache, and logits (S, vocabulary)."""
-        inputs = {k: v.to(self._device) for k, v in _left_padded([r.prompt for r in requests]).items()}
+    def _prefill(self, admitted: Sequence[_Admitted], sampling: Sampling) -> _Running:
+        """The forward over some prompts, each once for all of its completions."""
+        prompts = [one.request.prompt for one in admitted]
+        inputs = self._on_device(_left_padded(prompts))
         cache = DynamicCache(config=self._model.config.get_text_config())
         out = self._model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        owner = torch.tensor([i for i, r in enumerate(requests) for _ in range(r.n)], device=self._device)
-        room = torch.tensor(
-            [self.config.max_model_len - len(r.prompt) for r in requests], device=self._device
-        )
-        position = torch.tensor([r.prompt.next_position for r in requests], device=self._device)
-        cache.batch_select_indices(owner)
-        running = _Running(
-            place=torch.arange(len(owner), device=self._device),
-            limit=room.clamp(max=max_tokens)[owner],
-            position=position[owner],
-            mask=inputs["attention_mask"][owner],
-        )
-        return running, cache, out.logits[owner, -1]
+        owner = torch.tensor([i for i, one in enumerate(admitted) for _ in one.places], device=self._device)
+        sequences = [
+            self._sequence(
+                place, one.request, sampling, self._draws(sampling, (one.index, place - one.first))
+            )
+            for one in admitted
+            for place in one.places
+        ]
+        return _Running(sequences, Batch(cache, inputs["attention_mask"]).of(owner), out.logits[owner, -1])
 
-    def _decode(self, running: _Running, cache: DynamicCache, tokens: Tensor) -> tuple[_Running, Tensor]:
-        """The forward over one token (S,) of each sequence, and logits (S, vocabulary) for the next."""
-        mask = torch.cat([running.mask, running.mask.new_ones(len(tokens), 1)], dim=1)
+    @torch.inference_mode()
+    def _go_on(self, before: Rollout, ready: Ready, cached: Batch, sampling: Sampling) -> _Running:
+        """The forward over what a follow-up adds to a finished completion; over all of it if it does not go on from there."""
+        request, first = ready.request, before.prompt
+        seed = None if sampling.seed is None else follow_up_seed(sampling.seed, ready.place, ready.turn)
+        draws = Random(self._drawn() if seed is None else seed)
+        known = torch.cat([first.input_ids, torch.tensor(before.completion_ids)])
+        if not torch.equal(request.prompt.input_ids[: len(known)], known):
+            cached, new = (
+                Batch(DynamicCache(), torch.zeros(1, 0, dtype=torch.long, device=self._device)),
+                request.prompt,
+            )
+        else:  # the last sampled token is not in the cache
+            new = behind(request.prompt, first, len(known) - 1)
+        inputs = self._on_device(_left_padded([new]))
+        mask = torch.cat([cached.mask, inputs["attention_mask"]], dim=1)
         out = self._model(
-            input_ids=tokens[:, None],
+            **(inputs | {"attention_mask": mask}),
+            past_key_values=cached.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        sequence = self._sequence(ready.place, request, sampling, draws)
+        return _Running([sequence], Batch(cached.cache, mask), out.logits[:, -1])
+
+    @torch.inference_mode()
+    def _decode(self, running: _Running) -> _Running:
+        """The forward over the last token of each sequence."""
+        last = torch.tensor([[s.ids[-1]] for s in running.sequences], device=self._device)
+        positions = torch.tensor([s.position for s in running.sequences], device=self._device)
+        for sequence in running.sequences:
+            sequence.position += 1
+        mask = torch.cat([running.batch.mask, running.batch.mask.new_ones(len(last), 1)], dim=1)
+        cache = running.batch.cache
+        out = self._model(
+            input_ids=last,
             attention_mask=mask,
-            position_ids=running.position.expand(3, -1)[..., None],
+            position_ids=positions.expand(3, -1)[..., None],
             past_key_values=cache,
             use_cache=True,
         )
-        return replace(running, mask=mask, position=running.position + 1), out.logits[:, -1]
+        return _Running(running.sequences, Batch(cache, mask), out.logits[:, -1])
 
-    def _sample(self, logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Token and its log-prob for each row of `logits` (S, vocabulary); greedy at temperature 0."""
-        logits = suppress_(logits.float(), self._suppressed)
+    def _draw(
+        self, running: _Running, sampling: Sampling, completed: Callable[..., list[bool]] | None
+    ) -> list[tuple[int, bool]]:
+        """One token more for each sequence. Returns those that are then finished: (row, stopped or else at its limit)."""
+        tokens, logprobs = self._sample(running, sampling.temperature)
+        for sequence, token, logprob in zip(
+            running.sequences, tokens.tolist(), logprobs.tolist(), strict=True
+        ):
+            sequence.ids.append(token)
+            sequence.logprobs.append(logprob)
+        stopped = torch.isin(tokens, self._stop).tolist()
+        if completed:
+            texts = completed([sequence.ids for sequence in running.sequences])
+            stopped = [a or b for a, b in zip(stopped, texts, strict=True)]
+        return [
+            (row, stop)
+            for row, (sequence, stop) in enumerate(zip(running.sequences, stopped, strict=True))
+            if stop or len(sequence.ids) >= sequence.limit
+        ]
+
+    @torch.inference_mode()
+    def _sample(self, running: _Running, temperature: float) -> tuple[Tensor, Tensor]:
+        """Token and its log-prob for each row of the logits; greedy at temperature 0."""
+        logits = suppress_(running.logits.float(), self._suppressed)
         if temperature == 0:
             tokens = logits.argmax(-1)
             return tokens, logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
         logprobs = (logits / temperature).log_softmax(-1)
-        noise = torch.empty_like(logprobs).exponential_(generator=self._generator)
-        tokens = (logprobs.exp() / noise).argmax(-1)  # the smallest of exponentials with these rates
+        shares = [sequence.draws.random() * _BELOW_1 for sequence in running.sequences]
+        # the token in whose part of the cumulative distribution a uniform number falls; those of probability 0 have none
+        cumulative = logprobs.double().exp().cumsum(-1)
+        points = torch.tensor(shares, dtype=torch.float64, device=logits.device) * cumulative[:, -1]
+        tokens = torch.searchsorted(cumulative, points[:, None], right=True)[:, 0]
         return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
 
-    def _rollout(
-        self, request: Request, ids: Sequence[int], logprobs: Sequence[float], stopped: bool
-    ) -> Rollout:
+    def _fits(self, queue: deque[_Admitted], under_way: int) -> bool:
+        """Whether the head of the queue may join so many completions."""
+        return bool(queue) and under_way + len(queue[0].places) <= self.config.max_num_seqs
+
+    def _sequence(self, place: int, request: Request, sampling: Sampling, draws: Random) -> _Sequence:
+        limit = min(sampling.max_tokens, self.config.max_model_len - len(request.prompt))
+        return _Sequence(place, request, limit, request.prompt.next_position, draws)
+
+    def _draws(self, sampling: Sampling, which: tuple[int, int]) -> Random:
+        return Random(self._drawn() if sampling.seed is None else first_seed(sampling.seed, *which))
+
+    def _drawn(self) -> int:
+        """A fresh seed, where the call has none."""
+        return int(torch.randint(2**62, (), generator=self._generator))
+
+    def _on_device(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self._device) for name, tensor in inputs.items()}
+
+    def _rollout(self, sequence: _Sequence, stopped: bool) -> Rollout:
         return Rollout(
-            row_id=request.row_id,
-            prompt=request.prompt,
-            completion_ids=tuple(ids),
-            loss_mask=(1,) * len(ids),
-            logprobs=tuple(logprobs),
-            text=self._processor.tokenizer.decode(list(ids), skip_special_tokens=True),
+            row_id=sequence.request.row_id,
+            prompt=sequence.request.prompt,
+            completion_ids=tuple(sequence.ids),
+            loss_mask=(1,) * len(sequence.ids),
+            logprobs=tuple(sequence.logprobs),
+            text=self._processor.tokenizer.decode(sequence.ids, skip_special_tokens=True),
             policy_version=self.version,
             finish="stop" if stopped else "length",
         )
 
 
-def _batches(requests: Sequence[Request], most: int) -> Iterator[list[Request]]:
-    """The requests in order, at most `most` completions at a time; a request may be divided."""
-    batch: list[Request] = []
-    for request in requests:
-        left = request.n
-        while left:
-            n = min(left, most - sum(r.n for r in batch))
-            batch.append(replace(request, n=n))
-            left -= n
-            if sum(r.n for r in batch) == most:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
+_BELOW_1 = 1 - 2.0**-32
+"""A cumulative sum times at most this is below the whole sum, however it is rounded."""
+
+
+@dataclass(frozen=True)
+class _Admitted:
+    """Some completions of a request. index: of the request. first: place of its first completion."""
+
+    request: Request
+    index: int
+    first: int
+    places: range
+
+
+def _queue(requests: Sequence[Request], most: int) -> deque[_Admitted]:
+    """The requests in order, each divided where it has more than `most` completions."""
+    queue: deque[_Admitted] = deque()
+    first = 0
+    for index, request in enumerate(requests):
+        for start in range(first, first + request.n, most):
+            places = range(start, min(start + most, first + request.n))
+            queue.append(_Admitted(request, index, first, places))
+        first += request.n
+    return queue
+
+
+def _size(admitted: Sequence[_Admitted]) -> int:
+    return sum(len(one.places) for one in admitted)
+
+
+def _together(running: Sequence[_Running]) -> _Running:
+    sequences = [sequence for one in running for sequence in one.sequences]
+    batch = joined([one.batch for one in running])
+    return _Running(sequences, batch, torch.cat([one.logits for one in running]))
+
+
+def _without(running: _Running, finished: Sequence[int], device: torch.device) -> _Running | None:
+    """Those that are not finished; None if all are."""
+    rest = [row for row in range(len(running.sequences)) if row not in set(finished)]
+    if not rest:
+        return None
+    if not finished:
+        return running
+    rows = torch.tensor(rest, device=device)
+    return _Running([running.sequences[row] for row in rest], running.batch.of(rows), running.logits[rows])
 
 
 def _left_padded(sequences: Sequence[Encoded]) -> dict[str, Tensor]:

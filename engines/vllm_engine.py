@@ -11,9 +11,9 @@ vLLM (0.31) samples from exactly the distribution that the trainer differentiate
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from hashlib import blake2b
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,23 @@ from torch import Tensor
 from engines.config import VLLMConfig
 from engines.engine import OnRollout
 from engines.fingerprint import Fingerprint, vllm_fingerprint
+from engines.follow_ups import FollowUps, first_seed, follow_up_seed
 from engines.prompts import check_fit
 from engines.rollout import Request, Rollout, Sampling
 from engines.tokens import stop_length, stop_token_ids
 from engines.vllm_groups import forget_dead_groups
 from engines.vllm_process import RngState, threads, unchanged_process
 from engines.vllm_start import start_vllm
+from vlm.inputs import Encoded
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A completion under way: its request, its places in the result, and vLLM's preprocessed prompt."""
+
+    request: Request
+    places: range
+    prompt: dict[str, Any]
 
 
 class VLLMEngine:
@@ -69,48 +80,90 @@ class VLLMEngine:
         self._wake({"kv_cache"})
         check_fit(requests, self.config)
         rollouts: dict[int, Rollout] = {}
+        waiting = FollowUps()
         with (
             self._own_rng(),
             threads(self._threads),
-            closing(self._completions(requests, sampling)) as completions,
+            closing(self._completions(requests, sampling, waiting, rollouts)) as completions,
         ):
-            for request, places, output in completions:
-                _check_prompt(request, output.prompt_token_ids)
-                rollout = self._rollout(request, output.outputs[0], sampling.stop)
-                for place in places:
+            for running, output in completions:
+                _check_prompt(running.request, output.prompt_token_ids)
+                rollout = self._rollout(running.request, output.outputs[0], sampling.stop)
+                for place in running.places:
                     rollouts[place] = rollout
                     if on_rollout is not None:
-                        on_rollout(place, rollout)
+                        waiting.add(place, on_rollout(place, rollout))
         return [rollouts[place] for place in range(len(rollouts))]
 
     def _completions(
-        self, requests: Sequence[Request], sampling: Sampling
-    ) -> Generator[tuple[Request, range, Any], None, None]:
-        """Each completion as it finishes: its request, its places in the result, and vLLM's output.
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        waiting: FollowUps,
+        rollouts: Mapping[int, Rollout],
+    ) -> Generator[tuple[_Running, Any], None, None]:
+        """Each completion as it finishes, and vLLM's output. Follow-ups that come in join between two steps.
 
         Every completion is a request of its own to vLLM. `SamplingParams.n` comes to the same (vLLM makes n such
         requests of it, with these seeds), but hands over nothing before all n are finished.
         """
         llm = self._llm.llm_engine
-        under_way: dict[str, tuple[Request, range]] = {}
+        under_way: dict[str, _Running] = {}
+        last: dict[int, dict[str, Any]] = {}  # prompt of the last completion at each place
         names: list[str] = []  # vLLM's own, by which it can be told to stop
-        place = 0
+
+        def begin(name: str, running: _Running, seed: int | None) -> None:
+            parameters = self._sampling_params(sampling, seed)
+            names.append(llm.add_request(name, running.prompt, parameters))
+            under_way[name] = running
+
         try:
+            place = 0
             for index, request in enumerate(requests):
-                prompt = self._llm._preprocess_cmpl_one(_vllm_prompt(request))  # images once per group
+                prompt = self._llm._preprocess_cmpl_one(_vllm_prompt(request.prompt))  # images once per group
                 copies = 1 if sampling.temperature > 0 else request.n  # greedy: all n are the same
                 for i in range(request.n // copies):
-                    name = str(place)
-                    parameters = self._sampling_params(sampling, index, i)
-                    names.append(llm.add_request(name, prompt, parameters))
-                    under_way[name] = request, range(place, place + copies)
+                    seed = None if sampling.seed is None else first_seed(sampling.seed, index, i)
+                    begin(str(place), _Running(request, range(place, place + copies), prompt), seed)
                     place += copies
-            while llm.has_unfinished_requests():
-                for output in llm.step():
-                    yield *under_way.pop(output.request_id), output
+            while llm.has_unfinished_requests() or waiting:
+                for place, ready in waiting.ready(block=not llm.has_unfinished_requests()):
+                    before = last.pop(place)
+                    if ready is not None:
+                        check_fit([ready.request], self.config)
+                        prompt = self._prompt_behind(before, rollouts[place], ready.request)
+                        seed = (
+                            None
+                            if sampling.seed is None
+                            else follow_up_seed(sampling.seed, place, ready.turn)
+                        )
+                        running = _Running(ready.request, range(place, place + 1), prompt)
+                        begin(f"{place}/{ready.turn}", running, seed)
+                for output in llm.step() if llm.has_unfinished_requests() else ():
+                    running = under_way.pop(output.request_id)
+                    last |= dict.fromkeys(running.places, running.prompt)
+                    yield running, output
         finally:
             if under_way:  # an error, here or where the completions go to: the next call must not find them
                 llm.abort_request(names, internal=True)
+
+    def _prompt_behind(self, before: dict[str, Any], rollout: Rollout, request: Request) -> dict[str, Any]:
+        """vLLM's input for a follow-up: what it made of the prompt before, the sampled ids, and what is new, of which alone
+        media are preprocessed. A prompt that does not go on from there is preprocessed as a whole."""
+        prompt, first, sampled = request.prompt, rollout.prompt, rollout.completion_ids
+        known = first.engine_ids + sampled
+        media = [*zip(first.images, prompt.images), *zip(first.videos, prompt.videos)]
+        if prompt.engine_ids[: len(known)] != known or any(a is not b for a, b in media):
+            return self._llm._preprocess_cmpl_one(_vllm_prompt(prompt))
+        new = Encoded(
+            prompt.input_ids[:0],
+            prompt.position_ids[:, :0],
+            engine_ids=prompt.engine_ids[len(known) :],
+            images=prompt.images[len(first.images) :],
+            videos=prompt.videos[len(first.videos) :],
+        )
+        rest = self._llm._preprocess_cmpl_one(_vllm_prompt(new))
+        return _concatenated(before, sampled, rest)
 
     def sync(self, named_weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Replace all weights and drop what was cached under the old ones.
@@ -149,15 +202,14 @@ class VLLMEngine:
         forget_dead_groups()
         llm.llm_engine.engine_core.shutdown()
 
-    def _sampling_params(self, sampling: Sampling, index: int, copy: int) -> Any:
-        """For completion `copy` of the request at `index`."""
+    def _sampling_params(self, sampling: Sampling, seed: int | None) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         return SamplingParams(
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
-            seed=None if sampling.seed is None else _derived_seed(sampling.seed, index) + copy,
+            seed=seed,
             stop_token_ids=list(self._stop),
             logprobs=0,  # of the sampled token alone
             flat_logprobs=True,
@@ -212,8 +264,7 @@ class VLLMEngine:
             outside.restore()
 
 
-def _vllm_prompt(request: Request) -> dict[str, Any]:
-    prompt = request.prompt
+def _vllm_prompt(prompt: Encoded) -> dict[str, Any]:
     media: dict[str, Any] = {}
     if prompt.images:
         media["image"] = list(prompt.images)
@@ -221,6 +272,21 @@ def _vllm_prompt(request: Request) -> dict[str, Any]:
         media["video"] = [(video.frames, video.metadata()) for video in prompt.videos]
     tokens: dict[str, Any] = {"prompt_token_ids": list(prompt.engine_ids)}
     return tokens | ({"multi_modal_data": media} if media else {})
+
+
+def _concatenated(first: dict[str, Any], sampled: Sequence[int], second: dict[str, Any]) -> dict[str, Any]:
+    """vLLM's preprocessed inputs one behind the other, sampled ids between them."""
+    offset = len(first["prompt_token_ids"]) + len(sampled)
+    ids = [*first["prompt_token_ids"], *sampled, *second["prompt_token_ids"]]
+    if "multimodal" not in (first["type"], second["type"]):
+        return {"type": "token", "prompt_token_ids": ids}
+    fields: dict[str, dict[str, list[Any]]] = {}
+    for name in ("mm_kwargs", "mm_hashes", "mm_placeholders"):
+        parts = [dict(prompt.get(name, {})) for prompt in (first, second)]
+        if name == "mm_placeholders":
+            parts[1] = {k: [replace(p, offset=p.offset + offset) for p in v] for k, v in parts[1].items()}
+        fields[name] = {k: [*parts[0].get(k, ()), *parts[1].get(k, ())] for k in {**parts[0], **parts[1]}}
+    return {"type": "multimodal", "prompt_token_ids": ids, **fields}
 
 
 def _check_prompt(request: Request, engine_ids: Sequence[int]) -> None:
@@ -233,9 +299,3 @@ def _check_prompt(request: Request, engine_ids: Sequence[int]) -> None:
         f"row {request.row_id!r}: the engine's prompt has {len(engine_ids)} tokens, the trainer's {len(expected)}"
         f" ({where}); the policy would sample under another prompt than it trains on"
     )
-
-
-def _derived_seed(seed: int, index: int) -> int:
-    """Seed of the first completion of the request at `index`; 0, 1, … is added for the others, so requests lie far
-    apart."""
-    return int.from_bytes(blake2b(f"{seed}/{index}".encode(), digest_size=7).digest(), "big")

@@ -49,7 +49,7 @@ class Scorer:
     def run_functions(self, rows: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Results]:
         """The reward functions' results for some rollouts; those of one row are one group. Adds up the time spent."""
         texts = [rollout.text for rollout in rollouts]
-        ids = [list(rollout.completion_ids) for rollout in rollouts]
+        ids = [rollout.sampled_ids for rollout in rollouts]
         began = time.perf_counter()
         results = self.router.run_functions(rows, texts, ids, [rollout.row_id for rollout in rollouts])
         with self._lock:

@@ -18,7 +18,9 @@ BELOW: dict[str, set[str]] = {
     "vlm": {"core"},
     "rewards": {"core"},
     "engines": {"core", "vlm"},
-    "data_recipes": {"core", "vlm", "rewards"},
+    # below data_recipes: the dialogues of a cold start are worded as in rollouts
+    "environments": {"core", "vlm", "rewards", "engines"},
+    "data_recipes": {"core", "vlm", "rewards", "environments"},
     "sft": {"core", "vlm", "rewards"},
     "reward_models": {
         "core",
@@ -28,10 +30,11 @@ BELOW: dict[str, set[str]] = {
         "sft.order",
         "sft.data",
     },  # as rewards, named by a string
-    "rl": {"core", "vlm", "rewards", "engines"},
-    "inference": {"core", "vlm", "rewards", "engines"},  # it searches on any engine, and knows no training
-    "evaluation": {"core", "vlm", "rewards", "engines", "rl"},
-    "launch": {"core", "vlm", "rewards", "engines", "sft", "reward_models", "rl", "evaluation"},
+    "rl": {"core", "vlm", "rewards", "engines", "environments"},
+    # inference searches on any engine, and knows no training
+    "inference": {"core", "vlm", "rewards", "engines", "environments"},
+    "evaluation": {"core", "vlm", "rewards", "engines", "environments", "rl"},
+    "launch": {"core", "vlm", "rewards", "engines", "environments", "sft", "reward_models", "rl", "evaluation"},
 }
 ROOMS = tuple(BELOW)
 # not sft: `import sft` is the package; sft.py beside it cannot be imported

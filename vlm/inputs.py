@@ -14,6 +14,9 @@ from torch import Tensor
 from vlm.families import family_of_processor
 from vlm.media import MEDIA_TOKENS, Video, load_media
 
+MEDIA_FIELDS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
+"""Of `Encoded`: tensors whose first dimension runs over patches or media, None where there are none."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -193,6 +196,44 @@ def extend(encoded: Encoded, token_ids: Sequence[int]) -> Encoded:
     )
 
 
+def joined(first: Encoded, second: Encoded) -> Encoded:
+    """`second` behind `first` as one sequence; its positions, which count from 0, go on from the first's largest."""
+    fields: dict[str, Any] = {}
+    for name in MEDIA_FIELDS:
+        parts = [t for t in (getattr(first, name), getattr(second, name)) if t is not None]
+        fields[name] = torch.cat(parts) if parts else None
+    return Encoded(
+        input_ids=torch.cat([first.input_ids, second.input_ids]),
+        position_ids=torch.cat([first.position_ids, second.position_ids + first.next_position], dim=1),
+        engine_ids=first.engine_ids + second.engine_ids,
+        images=first.images + second.images,
+        videos=first.videos + second.videos,
+        **fields,
+    )
+
+
+def behind(sequence: Encoded, prefix: Encoded, start: int) -> Encoded:
+    """What `sequence` has from token `start` on, where all media of `prefix`, with which it begins, lie before; positions stay.
+    For the model, not for an engine: engine_ids, images and videos are left out."""
+    fields: dict[str, Any] = {}
+    for name in MEDIA_FIELDS:
+        whole, before = getattr(sequence, name), getattr(prefix, name)
+        rest = whole if whole is None or before is None else whole[len(before) :]
+        fields[name] = rest if rest is not None and len(rest) else None
+    return Encoded(sequence.input_ids[start:], sequence.position_ids[:, start:], engine_ids=(), **fields)
+
+
+def reply_ids(processor: Any, message: Mapping[str, Any]) -> list[int]:
+    """Token ids before expansion that come between the text of an assistant's turn and that of its next: the end of the
+    turn, a message in reply, the beginning of the next turn. Raises ValueError as `prompt_ids` does."""
+    plain = _plain(message)
+    check_texts(processor.tokenizer, [plain])
+    mark = "this-is-the-turn"
+    before = [{"role": "user", "content": "?"}, {"role": "assistant", "content": mark}]
+    text = processor.apply_chat_template([*before, plain], add_generation_prompt=True, tokenize=False)
+    return processor.tokenizer(text.partition(mark)[2], add_special_tokens=False)["input_ids"]
+
+
 def collate(sequences: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
     """Right-padded keyword arguments for the model; text-only, multi-image and video rows may be mixed.
 
@@ -215,7 +256,7 @@ def collate(sequences: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
 def collate_media(sequences: Sequence[Encoded]) -> dict[str, Tensor]:
     """Pixel tensors and grids of all sequences, concatenated in order; fields that no sequence has are omitted."""
     batch = {}
-    for field in ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"):
+    for field in MEDIA_FIELDS:
         tensors = [getattr(s, field) for s in sequences if getattr(s, field) is not None]
         if tensors:
             batch[field] = torch.cat(tensors)

@@ -21,6 +21,7 @@ from data_recipes.synthetic.figures import Box, Figure, apart, background, blemi
 from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.typeset import font
 from data_recipes.synthetic.world import DraftRow, WorldOptions, knob, whole_knob, world
+from environments.dialogue import SYSTEM, pixels_of, shown
 from rewards.geometry.frames import smart_resize
 
 Kind = Literal["number", "letter", "arrow"]
@@ -149,7 +150,7 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
         "max_pixels": options.max_pixels,
         "turns": zooms + 1,
     }
-    return DraftRow("search", question, answer, trace, (image, *crops), system=zoom.SYSTEM, columns=columns)
+    return DraftRow("search", question, answer, trace, (image, *crops), system=SYSTEM, columns=columns)
 
 
 def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tuple[Image.Image, Box]:
@@ -223,10 +224,10 @@ def _dialogue(
             if number == 1
             else f"{name.capitalize()} is in the region. I zoom in further to read what is on it."
         )
-        turns += [zoom.zoom_call(thought, box, source), zoom.observation(number)]
-        region = zoom.pixels_of(box, seen.size)
+        region = pixels_of(box, seen.size)
         seen, origin = seen.crop(region), (origin[0] + region[0], origin[1] + region[1])
-        crops.append(zoom.shown(seen))
+        crops.append(shown(seen))
+        turns += [zoom.zoom_call(thought, box, source), zoom.observation(number, crops[-1])]
         source = f"observation_{number}"
     says = f"Its arrow points {detail}" if kind == "arrow" else f"It says {detail}"
     option = f", which is option {given}" if given != detail else ""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from engines.rollout import Rollout
 from engines.samples import Group
-from vlm.inputs import Encoded
+from vlm.inputs import Encoded, behind
 from vlm.packed import filling
 from vlm.packed.packing import PrefixTree, Segment
 
@@ -124,12 +123,7 @@ def completion(rollout: Rollout) -> Encoded:
             f"rollout of row {rollout.row_id!r}: sequence has {len(sequence)} ids, which are not the prompt's"
             f" {len(prompt)} followed by the completion's {len(ids)}"
         )
-    fields: dict[str, Any] = {}
-    for name in ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw"):
-        whole, before = getattr(sequence, name), getattr(prompt, name)
-        rest = whole if whole is None or before is None else whole[len(before) :]
-        fields[name] = rest if rest is not None and len(rest) else None
-    return Encoded(ids, sequence.position_ids[:, len(prompt) :], engine_ids=(), **fields)
+    return behind(sequence, prompt, len(prompt))
 
 
 def trees(batch: PackedBatch) -> list[PrefixTree]:

@@ -305,16 +305,19 @@ def test_every_rollout_is_handed_over_when_it_is_finished_and_the_result_is_the_
 
 
 def test_completions_are_those_of_vllms_own_parallel_sampling(vllm_engine, policy, requests_of_all_kinds):
+    from engines.follow_ups import first_seed
     from engines.vllm_engine import _vllm_prompt
 
     sync(vllm_engine, policy)
     requests = [replace(r, n=3) for r in requests_of_all_kinds]
     rollouts = vllm_engine.generate(requests, Sampling(max_tokens=24, seed=9))
-    parameters = [vllm_engine._sampling_params(Sampling(max_tokens=24, seed=9), i, 0) for i in range(5)]
+    sampling = Sampling(max_tokens=24, seed=9)
+    parameters = [vllm_engine._sampling_params(sampling, first_seed(9, i, 0)) for i in range(5)]
     for one in parameters:
         one.n = 3
     with vllm_engine._own_rng():
-        outputs = vllm_engine._llm.generate([_vllm_prompt(r) for r in requests], parameters, use_tqdm=False)
+        prompts = [_vllm_prompt(r.prompt) for r in requests]
+        outputs = vllm_engine._llm.generate(prompts, parameters, use_tqdm=False)
     completions = [completion for output in outputs for completion in output.outputs]
     assert [r.completion_ids for r in rollouts] == [tuple(c.token_ids) for c in completions]
     assert [r.logprobs for r in rollouts] == [tuple(c.logprobs.logprobs) for c in completions]

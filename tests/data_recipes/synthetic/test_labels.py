@@ -18,7 +18,7 @@ from data_recipes.synthetic import counting, search
 from data_recipes.synthetic.figures import Figure, background, figure_mask, paint
 from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE, Look, Thing, draw, random_scene
 from data_recipes.synthetic.typeset import Page, Style, font, typeset
-from data_recipes.synthetic.zoom import pixels_of, shown
+from environments.dialogue import pixels_of, shown
 from rewards.geometry.frames import smart_resize
 from vlm.media import load_image, load_video
 
