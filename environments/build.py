@@ -46,8 +46,15 @@ def build_environment(config: EnvironmentConfig, processor: Any) -> Environment:
 
 
 def load_tools(config: EnvironmentConfig) -> list[Runnable]:
-    """The configured tools. Raises PluginError if one cannot be loaded, or two have one name."""
-    tools = [_runnable(tool, config.workers) for tool in config.tools]
+    """The configured tools, in order; those that are isolated share worker processes. Raises PluginError if one cannot be loaded,
+    or two have one name."""
+    isolated = [tool.tool for tool in config.tools if _isolated(tool)]
+    found: dict[str, Runnable] = {}
+    if isolated:
+        workers = Workers({"tools": isolated}, f"tools {', '.join(isolated)}", size=config.workers)
+        signatures = map(signature_from_json, workers.describe())
+        found = {n: Runnable(s, workers=workers) for n, s in zip(isolated, signatures, strict=True)}
+    tools = [found.get(tool.tool) or _here(tool.tool) for tool in config.tools]
     names = [tool.signature.name for tool in tools]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise PluginError(
@@ -68,13 +75,13 @@ def with_tools(rows: Sequence[Row], config: EnvironmentConfig | None) -> list[Ro
     return [{**row, "prompt": _with_system(row["prompt"], text)} for row in rows]
 
 
-def _runnable(config: ToolConfig, workers: int) -> Runnable:
-    isolated = not TOOLS.is_builtin(config.tool) if config.isolate is None else config.isolate
-    if not isolated:
-        tool = load_tool(config.tool)
-        return Runnable(tool.signature, tool=tool)
-    processes = Workers("tool", config.tool, {}, size=workers)
-    return Runnable(signature_from_json(processes.describe()), workers=processes)
+def _isolated(config: ToolConfig) -> bool:
+    return not TOOLS.is_builtin(config.tool) if config.isolate is None else config.isolate
+
+
+def _here(name: str) -> Runnable:
+    tool = load_tool(name)
+    return Runnable(tool.signature, tool=tool)
 
 
 def _with_system(prompt: Sequence[Mapping[str, Any]], text: str) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ class EnvironmentConfig(Section):
     max_pixels: int = Field(default=MAX_PIXELS, ge=1)
     """Larger observations are reduced to this area. The model's own pixel limits apply after it."""
     workers: int = Field(default=2, ge=1)
-    """Worker processes for each isolated tool or environment, started when first needed."""
+    """Worker processes of the isolated tools, or of the environment, started when first needed."""
     threads: int = Field(default=4, ge=1)
     """Threads that run tools and preprocess observations beside generation."""
 

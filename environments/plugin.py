@@ -65,7 +65,8 @@ class PluginEnvironment:
         seconds_per_call: float,
         late_call_ends: bool,
     ) -> None:
-        self._workers = Workers("environment", name, arguments, size=workers)
+        load = {"environment": name, "arguments": dict(arguments)}
+        self._workers = Workers(load, f"environment '{name}'", size=workers)
         self.stop: tuple[str, ...] = tuple(self._workers.describe()["stop"])
         self._name = name
         self._special, self._pixels = special, pixels

@@ -134,7 +134,12 @@ class ToolEnvironment:
                 return tool.tool.call({**values, **media, **boxes})
             return content_from_json(
                 tool.workers.ask(
-                    {"call": json.dumps(values), "media": _media_to_json(media), "boxes": boxes},
+                    {
+                        "call": json.dumps(values),
+                        "tool": call.name,
+                        "media": _media_to_json(media),
+                        "boxes": boxes,
+                    },
                     self._seconds,
                 )
             )
@@ -236,6 +241,7 @@ def _box(value: Any, name: str, view: View, frame: str) -> tuple[int, int, int, 
     if x1 >= x2 or y1 >= y2:
         raise CallError(f"{name}: expected x1 < x2 and y1 < y2")
     box = convert((x1, y1, x2, y2), frame, "norm1", view.full.size, view.seen)
+    box = tuple(round(value, 9) for value in box)  # 98 / 392 is a quarter: pixels are rounded down
     if min(box) < -MAX_OUTSIDE or max(box) > 1 + MAX_OUTSIDE:
         raise CallError(f"{name}: expected a region of the image, got one far outside ({_unit(frame)})")
     try:

@@ -1,8 +1,9 @@
-"""What runs in a worker process (`workers.py`): it loads one tool or environment and answers calls until its parent closes the
+"""What runs in a worker process (`workers.py`): it loads tools or an environment, and answers calls until its parent closes the
 socket. Requests are JSON (`messages.py`), and so are the answers, {"answer": …} or {"error": text}:
 
-    {"load": {"kind", "name", "arguments"}}       what the plugin is
-    {"call": JSON of the arguments, "media"}      the tool's result
+    {"load": {"tools": [name, …]}}                the tools' signatures
+    {"load": {"environment": name, "arguments"}}  {"stop"}
+    {"call": JSON of the arguments, "tool", "media", "boxes"}   the tool's result
     {"reset": row}                                {"state"}
     {"respond": {"state", "text"}}                {"state", "content"}, content null when the episode is over
 
@@ -40,7 +41,7 @@ def main(socket_fd: int, dump_fd: int) -> None:
         request = wire.loads(message)
         try:
             if "load" in request:
-                plugin, answer = _loaded(**request["load"])
+                plugin, answer = _loaded(request["load"])
             elif "call" in request:
                 answer = _called(plugin, request)
             elif "reset" in request:
@@ -57,21 +58,23 @@ def main(socket_fd: int, dump_fd: int) -> None:
     os.killpg(0, signal.SIGKILL)  # ends this process and everything that it started
 
 
-def _loaded(kind: str, name: str, arguments: Mapping[str, Any]) -> tuple[Any, Any]:
-    if kind == "tool":
-        tool = load_tool(name)
-        return tool, asdict(tool.signature)
-    environment = load_environment(name, arguments)
+def _loaded(request: Mapping[str, Any]) -> tuple[Any, Any]:
+    if "tools" in request:
+        tools = [load_tool(name) for name in request["tools"]]
+        return {tool.signature.name: tool for tool in tools}, [asdict(tool.signature) for tool in tools]
+    name = request["environment"]
+    environment = load_environment(name, request["arguments"])
     return environment, {"stop": list(stop_of(environment, name))}
 
 
-def _called(tool: Tool, request: Mapping[str, Any]) -> Any:
+def _called(tools: Mapping[str, Tool], request: Mapping[str, Any]) -> Any:
     media = {
         name: image_from_json(value) if "pixels" in value else value
         for name, value in request["media"].items()
     }
     boxes = {name: tuple(box) for name, box in request["boxes"].items()}
-    return content_to_json(tool.call({**json.loads(request["call"]), **media, **boxes}))
+    arguments = {**json.loads(request["call"]), **media, **boxes}
+    return content_to_json(tools[request["tool"]].call(arguments))
 
 
 def _responded(environment: Any, request: Mapping[str, Any]) -> Any:

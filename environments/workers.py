@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from core.errors import PluginError
 from environments.types import CallError
@@ -23,22 +23,14 @@ ANSWERED = "answer"
 
 
 class Workers:
-    """At most `size` processes with one tool or environment loaded, started when first needed. Thread-safe.
+    """At most `size` processes with some plugins loaded, started when first needed. Thread-safe.
 
-    name: of the plugin (`core.plugins`). arguments: of an environment's class. start_s: time limit of starting one.
+    load: what each loads (`worker_main`). what: its name in messages. start_s: time limit of starting one.
     """
 
-    def __init__(
-        self,
-        kind: Literal["tool", "environment"],
-        name: str,
-        arguments: Mapping[str, Any],
-        *,
-        size: int,
-        start_s: float = 120.0,
-    ) -> None:
-        self._load = {"load": {"kind": kind, "name": name, "arguments": dict(arguments)}}
-        self._what = f"{kind} '{name}'"
+    def __init__(self, load: Mapping[str, Any], what: str, *, size: int, start_s: float = 120.0) -> None:
+        self._load = {"load": dict(load)}
+        self._what = what
         self._start_s = start_s
         self._free: queue.LifoQueue[Child | None] = queue.LifoQueue()  # None: a process that is not started
         for _ in range(size):
@@ -47,7 +39,7 @@ class Workers:
         self._size = size
 
     def describe(self) -> dict[str, Any]:
-        """What a worker says of the plugin that it has loaded. Raises PluginError if it cannot load it."""
+        """What a worker says of the plugins that it has loaded. Raises PluginError if it cannot load one."""
         child, described = self._start()
         self._free.get()
         self._free.put(child)
