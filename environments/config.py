@@ -73,3 +73,10 @@ class EnvironmentConfig(Section):
         if self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels ({self.min_pixels}) is above max_pixels ({self.max_pixels})")
         return self
+
+    def check_engine(self, images_per_prompt: int) -> None:
+        """Raise ValueError if the engine takes fewer images than an episode may have."""
+        if self.max_images is not None and self.max_images > images_per_prompt:
+            raise ValueError(
+                f"environment.max_images ({self.max_images}) is above engine.images_per_prompt ({images_per_prompt})"
+            )

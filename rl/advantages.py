@@ -12,6 +12,15 @@ Zero-signal groups (all rewards exactly equal, or fewer than two rewards) have a
 estimator, so they are left out of the update. Their tokens still count in the normaliser of the loss: the
 gradient is the same with and without them.
 
+Episodes that went over a budget (`finish` "over_turn") are no failures of the answer: penalised, they teach the policy to stop
+early (Mini-o3, arXiv 2509.07969, where the mask is what lets turns grow with the budget at test time). What becomes of them:
+
+| name | baseline and std | loss | normaliser of the loss | from |
+|---|---|---|---|---|
+| `completed` | without them | without them | without their tokens | Mini-o3, the paper: divided by the number completed |
+| `loss_only` | with them | without them | with their tokens | Mini-o3's released code: the loss alone is masked |
+| `none` | with them | with them | with their tokens | every other rollout |
+
 The papers print std{r} only. Here it is the sample estimate (divided by G - 1), as in TRL, verl and OpenRLHF, and
 without an epsilon: since groups without signal have left, it is never zero, and an epsilon would make the scale of an
 advantage depend on the scale of the rewards.
@@ -27,6 +36,8 @@ from typing import Literal, get_args
 from engines.samples import Group
 
 Estimator = Literal["group_std", "no_std", "task_std"]
+OverTurnMask = Literal["completed", "loss_only", "none"]
+"""What becomes of episodes that went over a budget (see above)."""
 
 
 class TaskStd:
@@ -79,10 +90,14 @@ class TaskStd:
 
 
 def group_advantages(
-    groups: Sequence[Group], *, estimator: Estimator = "group_std", task_std: TaskStd | None = None
+    groups: Sequence[Group],
+    *,
+    estimator: Estimator = "group_std",
+    task_std: TaskStd | None = None,
+    over_turn: OverTurnMask = "completed",
 ) -> list[Group]:
     """The groups with their advantages: all None in a group without a signal, and None for samples without a reward, which
-    are in neither the baseline, nor the loss, nor its normaliser.
+    are in neither the baseline, nor the loss, nor its normaliser, and for samples that `over_turn` masks.
 
     task_std: only for the estimator of that name, already updated with this step's rewards.
 
@@ -94,7 +109,8 @@ def group_advantages(
         raise ValueError("estimator 'task_std' needs the argument task_std")
     result = []
     for group in groups:
-        scored = [float(r) for r in group.rewards if r is not None]
+        rewards = baseline_rewards(group, over_turn)
+        scored = [float(r) for r in rewards if r is not None]
         if not all(map(math.isfinite, scored)):
             raise ValueError(f"row {group.row['id']!r}: expected finite rewards or None, got {scored}")
         if not has_signal(scored):
@@ -107,15 +123,28 @@ def group_advantages(
         else:
             assert task_std is not None
             advantages = iter(by_task_std(scored, task_std[group.row["task"]]))
-        by_sample = tuple(None if r is None else next(advantages) for r in group.rewards)
-        result.append(replace(group, advantages=by_sample))
+        by_sample = [None if r is None else next(advantages) for r in rewards]
+        if over_turn == "loss_only":
+            by_sample = [
+                None if s.rollout.finish == "over_turn" else a
+                for s, a in zip(group.samples, by_sample, strict=True)
+            ]
+        result.append(replace(group, advantages=tuple(by_sample)))
     return result
 
 
-def scored_tokens(group: Group) -> int:
-    """Trained tokens of the samples that have a reward, whether the group has a signal or not. Summed over the step's batch
-    on all processes this is the `total_tokens` of `policy_gradient`."""
-    return sum(sum(s.rollout.loss_mask) for s in group.samples if s.score.reward is not None)
+def baseline_rewards(group: Group, over_turn: OverTurnMask) -> list[float | None]:
+    """The rewards that make the baseline and the signal of a group; None for samples that are left out of it."""
+    if over_turn != "completed":
+        return list(group.rewards)
+    return [None if s.rollout.finish == "over_turn" else s.score.reward for s in group.samples]
+
+
+def scored_tokens(group: Group, over_turn: OverTurnMask = "completed") -> int:
+    """Trained tokens of the samples that have a reward (and, with "completed", are not over a budget), whether the group has a
+    signal or not. Summed over the step's batch on all processes this is the `total_tokens` of `policy_gradient`."""
+    rewards = baseline_rewards(group, over_turn)
+    return sum(sum(s.rollout.loss_mask) for s, r in zip(group.samples, rewards, strict=True) if r is not None)
 
 
 def has_signal(rewards: Sequence[float | None]) -> bool:

@@ -13,8 +13,9 @@ from core.training.optimizer import OptimizerConfig
 from core.training.precision import training_precision
 from core.training.zero import ZeroValues
 from engines.config import EngineConfig, VLLMConfig
+from environments.config import EnvironmentConfig
 from rewards.config import RewardsConfig
-from rl.advantages import Estimator
+from rl.advantages import Estimator, OverTurnMask
 from vlm.checkpoint import hidden_size
 from vlm.load import ModelConfig
 
@@ -44,7 +45,7 @@ class RolloutConfig(Section):
     completions_per_prompt: int = Field(default=8, ge=2)
     """Group size G."""
     max_tokens: int = Field(default=1024, ge=1)
-    """Longest completion, in tokens."""
+    """Longest completion, in tokens; with an environment, longest turn."""
     temperature: float = Field(default=1.0, gt=0)
     """Of sampling, and of the log-probs that are trained."""
     overlap_rewards: bool = True
@@ -108,12 +109,18 @@ class GRPOConfig(Section):
     """What generates the rollouts."""
     rollout: RolloutConfig = RolloutConfig()
     """How much is generated."""
+    environment: EnvironmentConfig | None = None
+    """What answers the policy's turns, so that a rollout is an episode of several; null: rollouts are single completions."""
     sampling: SamplingConfig = SamplingConfig()
     """Which prompts fill a step."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How the gradient is applied."""
     advantage: Estimator = "group_std"
     """How a reward becomes an advantage: group_std (GRPO, MiMo-VL), no_std (Dr.GRPO), task_std (EMA-GRPO)."""
+    over_turn: OverTurnMask = "completed"
+    """What becomes of episodes that went over a budget of the environment: completed leaves them out of baseline, loss and
+    normaliser (Mini-o3), loss_only out of the loss alone (its released code), none treats them as any other
+    (rl/advantages.py)."""
     correction: Literal["auto", "none", "token", "sequence"] = "auto"
     """Importance weights for what engine and trainer round differently (rl/update/correction.py): by token, by whole completion,
     or none. auto: none in float32, where the gap is 1e-6; token in half precision."""
@@ -150,6 +157,8 @@ class GRPOConfig(Section):
                 f"rollout.max_tokens ({self.rollout.max_tokens}) leaves no room for a prompt within"
                 f" engine.max_model_len ({self.engine.max_model_len})"
             )
+        if self.environment is not None:
+            self.environment.check_engine(self.engine.images_per_prompt)
         return self
 
     def zero_values(self, processes: int) -> ZeroValues:

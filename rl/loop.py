@@ -40,7 +40,7 @@ from engines.engine import OnRollout
 from engines.rollout import Request, Rollout, Sampling
 from engines.samples import Group, grouped
 from engines.weights import sync_checked
-from rl.advantages import group_advantages, scored_tokens
+from rl.advantages import baseline_rewards, group_advantages, scored_tokens
 from rl.checkpoints import record_of
 from rl.checks import LogprobGap, check_gap, check_sampled
 from rl.config import GRPOConfig
@@ -124,7 +124,8 @@ def take_step(run: Run, seconds: dict[str, float]) -> tuple[list[Group], dict[st
                 stop_if_asked(run)
         drawn = grouped(prompts, rollouts, rewards)
         with phase(run, "exchange results of groups"):
-            run.sampler.accept(collected([result_of(group.rewards) for group in drawn], run.accelerator))
+            results = [result_of(baseline_rewards(group, run.config.over_turn)) for group in drawn]
+            run.sampler.accept(collected(results, run.accelerator))
         groups += drawn
     with phase(run, "advantages"):
         groups, total_tokens, metrics = advantages(run, groups)
@@ -138,8 +139,8 @@ def take_step(run: Run, seconds: dict[str, float]) -> tuple[list[Group], dict[st
 def generate(
     run: Run, prompts: Sequence[Request], on_rollout: OnRollout, *, already: int = 0
 ) -> list[Rollout]:
-    """The rollouts of each prompt, next to each other, by the present weights; `on_rollout` is called with each as it
-    finishes. already: rollouts that this step has, for fresh random numbers. Raises StopRequested, on all processes."""
+    """The rollouts of each prompt, next to each other, by the present weights, with an environment whole episodes;
+    `on_rollout` is called with each as it finishes. already: rollouts that this step has, for fresh random numbers. Raises StopRequested, on all processes."""
 
     def finished(place: int, rollout: Rollout) -> None:
         if run.stop.signum:
@@ -148,11 +149,13 @@ def generate(
 
     config = run.config.rollout
     seed = seed_of(run.config.seed, run.step, run.accelerator.process_index, already)
+    sampling = Sampling(config.temperature, config.max_tokens, seed)
     rollouts: list[Rollout] = []
     try:
-        rollouts = run.engine.generate(
-            prompts, Sampling(config.temperature, config.max_tokens, seed), finished
-        )
+        if run.episodes is None:
+            rollouts = run.engine.generate(prompts, sampling, finished)
+        else:
+            rollouts = run.episodes.generate(run.engine, prompts, sampling, finished)
     except StopRequested:
         pass  # the other processes are still generating: all leave together, at the next line
     stop_if_asked(run)
@@ -165,17 +168,23 @@ def advantages(run: Run, groups: Sequence[Group]) -> tuple[list[Group], int, dic
     batch = run.sampler.finish()
     if run.config.advantage == "task_std":
         samples = [sample for group in groups for sample in group.samples]
-        tasks, rewards = [s.row["task"] for s in samples], [s.score.reward for s in samples]
+        tasks = [sample.row["task"] for sample in samples]
+        rewards = [r for group in groups for r in baseline_rewards(group, run.config.over_turn)]
         run.task_std.update(gather_object(tasks), gather_object(rewards))
     chosen = in_batch(run, batch, len(groups))
+    over_turn = run.config.over_turn
     with_advantages = group_advantages(
-        [groups[i] for i in chosen], estimator=run.config.advantage, task_std=run.task_std
+        [groups[i] for i in chosen],
+        estimator=run.config.advantage,
+        task_std=run.task_std,
+        over_turn=over_turn,
     )
     result = list(groups)
     for i, group in zip(chosen, with_advantages, strict=True):
         result[i] = group
-    total = summed(run.accelerator, [sum(map(scored_tokens, with_advantages))])
-    return result, int(total[0]), group_metrics(groups, with_advantages, batch.rounds, run.sampler)
+    total = summed(run.accelerator, [sum(scored_tokens(group, over_turn) for group in with_advantages)])
+    metrics = group_metrics(groups, with_advantages, batch.rounds, run.sampler, over_turn)
+    return result, int(total[0]), metrics
 
 
 def in_batch(run: Run, batch: Batch, count: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from core.metrics import Metric, joined, largest, mean, same, total
 from engines.rollout import Rollout
 from engines.samples import Group
-from rl.advantages import has_signal, scored_tokens
+from environments.types import OverTurn
+from rl.advantages import OverTurnMask, baseline_rewards, has_signal, scored_tokens
 from rl.prompts.sampling import PromptSampler, result_of
 from rl.update.correction import Correction
 from rl.update.packing import PackedBatch
@@ -28,7 +30,7 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, Metric]:
         chosen = [sample for sample in samples if task in (None, sample.row["task"])]
         suffix = task or "mean"
         metrics[f"reward/{suffix}"] = mean(s.score.reward for s in chosen)
-        metrics[f"length/{suffix}"] = mean(len(s.rollout.completion_ids) for s in chosen)
+        metrics[f"length/{suffix}"] = mean(sum(s.rollout.loss_mask) for s in chosen)
         metrics[f"in_grammar/{suffix}"] = mean(s.score.in_grammar for s in chosen)
         if task is not None:
             for name in dict.fromkeys(name for s in chosen for name in s.score.components):
@@ -36,17 +38,45 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, Metric]:
     metrics["tokens/sampled"] = total(sum(sum(s.rollout.loss_mask) for s in samples))
     metrics["rollouts/cut_off"] = mean(s.rollout.finish == "length" for s in samples)
     metrics["rollouts/unscored"] = total(sum(s.score.reward is None for s in samples))
+    return metrics | episode_metrics([s.rollout for s in samples])
+
+
+def episode_metrics(rollouts: Sequence[Rollout]) -> dict[str, Metric]:
+    """Of episodes: turns and observed images of each, share of calls that failed, share of episodes over a budget, by budget.
+    Empty if there are no episodes."""
+    episodes = [rollout for rollout in rollouts if rollout.turns]
+    if not episodes:
+        return {}
+    turns = [turn for rollout in episodes for turn in rollout.turns]
+    answered = [turn for turn in turns if turn.call is not None or turn.error is not None]
+    metrics = {
+        "turns/mean": mean(len(rollout.turns) for rollout in episodes),
+        "turns/most": largest(*(float(len(rollout.turns)) for rollout in episodes)),
+        "turns/images": mean(
+            sum(not isinstance(part, str) for turn in rollout.turns for part in turn.observation)
+            for rollout in episodes
+        ),
+        "turns/failed_calls": mean(turn.error is not None for turn in answered),
+        "over_turn/share": mean(rollout.finish == "over_turn" for rollout in episodes),
+    }
+    for budget in get_args(OverTurn):
+        metrics[f"over_turn/{budget}"] = mean(rollout.over_turn == budget for rollout in episodes)
     return metrics
 
 
 def group_metrics(
-    drawn: Sequence[Group], batch: Sequence[Group], rounds: int, sampler: PromptSampler
+    drawn: Sequence[Group],
+    batch: Sequence[Group],
+    rounds: int,
+    sampler: PromptSampler,
+    over_turn: OverTurnMask = "completed",
 ) -> dict[str, Metric]:
     """Of the groups of a step. drawn: all of this process; batch: those of them that the gradient is taken over. rounds:
     times prompts were drawn, on every process."""
-    results = [result_of(group.rewards) for group in drawn]
-    tokens = [scored_tokens(group) for group in batch]
-    with_signal = [n for n, group in zip(tokens, batch, strict=True) if has_signal(group.rewards)]
+    results = [result_of(baseline_rewards(group, over_turn)) for group in drawn]
+    tokens = [scored_tokens(group, over_turn) for group in batch]
+    signals = [has_signal(baseline_rewards(group, over_turn)) for group in batch]
+    with_signal = [n for n, signal in zip(tokens, signals, strict=True) if signal]
     return {
         "groups/drawn": total(len(drawn)),
         "groups/rounds": same(rounds),

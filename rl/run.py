@@ -28,6 +28,8 @@ from core.training.optimizer import optimizer_for, prepare
 from engines.build import build_engine
 from engines.engine import Engine
 from engines.tokens import suppressed_token_ids
+from environments.build import with_tools
+from environments.episodes import Episodes
 from rewards.config import check_pixel_limits
 from rewards.geometry.frames import with_model_limits
 from rewards.router import Router
@@ -51,6 +53,7 @@ class Run:
         `state_of` it. saved: step of the newest checkpoint.
     suppressed: ids of tokens that are never sampled. media: kinds whose encoder runs in every micro-batch
         (`policy_gradient`).
+    episodes: plays episodes where the config has an environment.
     """
 
     config: GRPOConfig
@@ -66,6 +69,7 @@ class Run:
     skipped: SkippedSteps
     gap: GapCheck
     record: Record
+    episodes: Episodes | None = None
     task_std: TaskStd = field(default_factory=TaskStd)
     step: int = 0
     version: int = 0
@@ -85,6 +89,8 @@ class Run:
         with phase(self, "close"):
             self.engine.close()
             self.scorer.close()
+            if self.episodes is not None:
+                self.episodes.close()
 
 
 def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[str], Router]:
@@ -99,6 +105,7 @@ def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[s
     limits = pixel_limits(processor)
     check_pixel_limits(config.rewards, limits)
     rows = with_model_limits(read_rows(config.prompts.rows, limit=config.prompts.limit), limits)
+    rows = with_tools(rows, config.environment)
     router = Router(config.rewards)
     router.check_rows(rows)
     say(f"{len(rows)} rows, every answer readable by the rewards of its task")
@@ -120,6 +127,7 @@ def start(
     with operation("load the policy", config.timeouts.exchange_s):
         model, processor = build_policy(config.model)
         policy, optimizer = prepare(accelerator, model, optimizer_for(model, config.optimizer))
+    episodes = None if config.environment is None else Episodes.of(config.environment, processor)
     say(f"starting the rollout engine ({config.engine.kind})")
     with operation("start the rollout engine", config.timeouts.engine_s):
         engine = build_engine(
@@ -148,10 +156,11 @@ def start(
             seed=config.seed,
         ),
         suppressed=suppressed_token_ids(processor, model.config.text_config.vocab_size),
-        media=media_kinds(rows, model, not alone(accelerator)),
+        media=media_kinds(rows, model, not alone(accelerator), also=("image",) if config.environment else ()),
         skipped=SkippedSteps(config.optimizer.max_skipped_steps),
         gap=GapCheck(gap_limits(config)),
         record=record,
+        episodes=episodes,
     )
     if checkpoint is not None:
         with phase(run, "restore a checkpoint"):

@@ -92,8 +92,11 @@ class DummyMedia:
         return Encoded(torch.tensor(ids), positions, engine_ids=(), **fields)
 
 
-def media_kinds(rows: Iterable[Row], model: nn.Module, distributed: bool) -> tuple[str, ...]:
-    """Kinds of media ("image", "video") that every micro-batch of a run on `rows` must hold, dummies included.
+def media_kinds(
+    rows: Iterable[Row], model: nn.Module, distributed: bool, *, also: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Kinds of media ("image", "video") that every micro-batch of a run on `rows` must hold, dummies included. also: kinds that
+    come up though no row has them.
 
     None where a process trains alone. Under DDP and DeepSpeed: those that any row has, because every process must run
     the same modules; and one at least if the vision tower trains, because its gradients are waited for in every step.
@@ -101,7 +104,9 @@ def media_kinds(rows: Iterable[Row], model: nn.Module, distributed: bool) -> tup
     if not distributed:
         return ()
     rows = list(rows)
-    kinds = tuple(kind for kind in ("image", "video") if any(row.get(f"{kind}s") for row in rows))
+    kinds = tuple(
+        kind for kind in ("image", "video") if kind in also or any(row.get(f"{kind}s") for row in rows)
+    )
     family = family_of_model(model)
     trains_vision = any(
         p.requires_grad and part_of(family, name) != "language" for name, p in model.named_parameters()
