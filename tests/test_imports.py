@@ -34,7 +34,17 @@ BELOW: dict[str, set[str]] = {
     # inference searches on any engine, and knows no training
     "inference": {"core", "vlm", "rewards", "engines", "environments"},
     "evaluation": {"core", "vlm", "rewards", "engines", "environments", "rl"},
-    "launch": {"core", "vlm", "rewards", "engines", "environments", "sft", "reward_models", "rl", "evaluation"},
+    "launch": {
+        "core",
+        "vlm",
+        "rewards",
+        "engines",
+        "environments",
+        "sft",
+        "reward_models",
+        "rl",
+        "evaluation",
+    },
 }
 ROOMS = tuple(BELOW)
 # not sft: `import sft` is the package; sft.py beside it cannot be imported
