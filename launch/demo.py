@@ -26,15 +26,20 @@ from evaluation.run import summary_part
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = Path(__file__).parent / "configs"
-# accelerate's default is one thread; at this size more than four do not help
-THREADS = min(4, os.cpu_count() or 1)
-ACCELERATE = ["-m", "accelerate.commands.launch", "--num_processes=1", "--num_machines=1"]
 PHASES = ("data", "sft", "grpo", "eval")
+CORES = len(os.sched_getaffinity(0))
+# Operations of so small a model are too short to share between threads: two processes, each with its rows, are faster.
+PROCESSES = min(2, CORES)
 LAUNCH = [
-    *ACCELERATE,
-    "--mixed_precision=no",
-    "--dynamo_backend=no",
-    f"--num_cpu_threads_per_process={THREADS}",
+    *("-m", "accelerate.commands.launch", f"--num_processes={PROCESSES}", "--num_machines=1"),
+    *(
+        ["--multi_gpu", "--main_process_port=0"] if PROCESSES > 1 else []
+    ),  # accelerate's name for several processes
+    *(
+        "--mixed_precision=no",
+        "--dynamo_backend=no",
+        f"--num_cpu_threads_per_process={min(2, CORES // PROCESSES)}",
+    ),
 ]
 
 
