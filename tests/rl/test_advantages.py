@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,17 @@ from hypothesis import strategies as st
 
 from engines.rollout import Rollout
 from engines.samples import Group
-from rl.advantages import TaskStd, by_task_std, group_advantages, group_std, has_signal, no_std, scored_tokens
-from tests.groups import group_of
+from rl.advantages import (
+    TaskStd,
+    baseline_rewards,
+    by_task_std,
+    group_advantages,
+    group_std,
+    has_signal,
+    no_std,
+    scored_tokens,
+)
+from tests.groups import group_of, with_rollouts
 from vlm.inputs import Encoded
 
 PROMPT = Encoded(torch.arange(3), torch.arange(3).expand(3, -1), engine_ids=(0, 1, 2))
@@ -125,3 +135,58 @@ def test_a_rare_success_is_clipped_where_the_task_has_a_small_spread():
 def test_rewards_that_are_not_finite_are_refused_by_row():
     with pytest.raises(ValueError, match="row 'a': expected finite rewards"):
         group_advantages([group([1.0, float("nan")])])
+
+
+def episodes(rewards, over, lengths):
+    made = group(rewards, lengths)
+    finished = [
+        replace(r, finish="over_turn", over_turn="turns") if i in over else r
+        for i, r in enumerate(made.rollouts)
+    ]
+    return with_rollouts(made, finished)
+
+
+# rewards 1, 0, 1, 0 and an episode over its budget with 0; lengths 2, 3, 4, 5, 6
+BY_HAND = {
+    # of the four: mean 1/2, std sqrt(1/3)
+    "completed": ([0.8660254, -0.8660254, 0.8660254, -0.8660254, None], 2 + 3 + 4 + 5),
+    # of the five: mean 2/5, std sqrt(3/10)
+    "loss_only": ([1.0954451, -0.7302967, 1.0954451, -0.7302967, None], 2 + 3 + 4 + 5 + 6),
+    "none": ([1.0954451, -0.7302967, 1.0954451, -0.7302967, -0.7302967], 2 + 3 + 4 + 5 + 6),
+}
+
+
+@pytest.mark.parametrize("form", BY_HAND)
+def test_episodes_over_their_budget_by_each_of_the_three_forms(form):
+    made = episodes([1.0, 0.0, 1.0, 0.0, 0.0], {4}, [2, 3, 4, 5, 6])
+    advantages, tokens = BY_HAND[form]
+    (result,) = group_advantages([made], over_turn=form)
+    assert [None if a is None else pytest.approx(a) for a in advantages] == list(result.advantages)
+    assert scored_tokens(made, form) == tokens
+
+
+@pytest.mark.parametrize(
+    ("rewards", "over", "signal"),
+    [
+        ([1.0, 1.0, 0.0], {2}, {"completed": False, "loss_only": True, "none": True}),
+        ([1.0, 0.0, 0.0], {0, 1, 2}, {"completed": False, "loss_only": True, "none": True}),
+        ([1.0, 0.0, None], {1}, {"completed": False, "loss_only": True, "none": True}),
+        ([1.0, 0.0, 0.5], set(), {"completed": True, "loss_only": True, "none": True}),
+    ],
+)
+def test_whether_a_group_has_a_signal_depends_on_who_makes_its_baseline(rewards, over, signal):
+    made = episodes(rewards, over, [2, 3, 4])
+    for form, expected in signal.items():
+        assert has_signal(baseline_rewards(made, form)) == expected
+        (result,) = group_advantages([made], over_turn=form)
+        trained = [i for i, a in enumerate(result.advantages) if a is not None]
+        left_out = set() if form == "none" else over
+        scored = [i for i, r in enumerate(rewards) if r is not None]
+        assert trained == ([i for i in scored if i not in left_out] if expected else [])
+
+
+def test_groups_without_episodes_are_the_same_under_all_forms():
+    made = group([0.2, 0.9, None, 0.4], [1, 2, 3, 4])
+    results = [group_advantages([made], over_turn=form)[0].advantages for form in BY_HAND]
+    assert results[0] == results[1] == results[2]
+    assert {scored_tokens(made, form) for form in BY_HAND} == {7}

@@ -97,9 +97,7 @@ class Lab:
             torch.tensor(all_ids), positions, engine_ids=(), pixel_values=pixels, image_grid_thw=grids
         )
         mask = (1,) * len(before) + (0,) * len(observed) + (1,) * len(after)
-        return Rollout(
-            row_id, prompt, tuple(ids), mask, (0.0,) * len(ids), "", 0, "stop", 2, sequence=sequence
-        )
+        return Rollout(row_id, prompt, tuple(ids), mask, (0.0,) * len(ids), "", 0, "stop", sequence)
 
     def group(self, prompt: Encoded, lengths: Sequence[int], seed: int = 0, row_id: str = "row") -> Group:
         draw = random.Random(seed + 1000)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from engines.rollout import Rollout
+from rl.advantages import group_advantages, scored_tokens
 from rl.update.packing import completion, pack
 from rl.update.policy_gradient import policy_gradient
-from vlm.inputs import collate, extend
+from tests.groups import group_of
+from vlm.inputs import collate, encode_ids, extend, joined, reply_ids
 from vlm.lora import LoraSettings, add_lora
 from vlm.parts import set_trainable
 
@@ -53,6 +59,61 @@ def test_loss_log_probs_and_gradients_equal_the_padded_ones(lab, padded, same_gr
     for a, b in zip(our_log_probs, log_probs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     same_gradients(ours, expected, 1e-5)
+
+
+def episode(lab, prompt, turns, seed, finish="stop"):
+    """`turns` turns of random tokens, an observed image of its own size between each two."""
+    draw = random.Random(seed)
+    sequence, mask = prompt, []
+    for turn in range(turns):
+        ids = [draw.randrange(10, 300) for _ in range(draw.randrange(2, 7))]
+        sequence, mask = extend(sequence, ids), mask + [1] * len(ids)
+        if turn + 1 < turns:
+            width, height = draw.choice([(56, 84), (84, 56), (56, 56)])
+            image = Image.effect_noise((width, height), 90 + seed).convert("RGB")
+            content = [{"type": "text", "text": "Look"}, {"type": "image"}, {"type": "text", "text": "again"}]
+            reply = encode_ids(
+                lab.processor, reply_ids(lab.processor, {"role": "user", "content": content}), [image]
+            )
+            sequence, mask = joined(sequence, reply), mask + [0] * len(reply)
+    ids = tuple(sequence.input_ids[len(prompt) :].tolist())
+    return Rollout("row", prompt, ids, tuple(mask), (0.0,) * len(ids), "", 0, finish, sequence=sequence)
+
+
+@pytest.mark.every_family
+def test_a_group_of_episodes_with_uneven_turns_and_one_over_its_budget(lab, padded, same_gradients):
+    """The reference computes Mini-o3's objective by hand: mean and standard deviation over the seven that were completed, the
+    loss over their tokens alone."""
+    model, prompt = (
+        lab.model(),
+        lab.prompt("Look closer.", [Image.effect_noise((84, 56), 100).convert("RGB")]),
+    )
+    turns, rewards = [1, 4, 2, 3, 5, 1, 2, 4], [1.0, 0.0, 1.0, 0.5, 0.0, 0.0, 1.0, 0.0]
+    rollouts = [
+        episode(lab, prompt, n, seed, "over_turn" if seed == 4 else "stop") for seed, n in enumerate(turns)
+    ]
+    group = group_of(rollouts, rewards=rewards)
+    (with_advantages,) = group_advantages([group], over_turn="completed")
+    total = scored_tokens(group, "completed")
+
+    done = [i for i in range(8) if i != 4]
+    kept = np.array([rewards[i] for i in done])
+    by_hand = (kept - kept.mean()) / kept.std(ddof=1)
+    reference = group_of([rollouts[i] for i in done], tuple(by_hand))
+    tokens = sum(sum(rollouts[i].loss_mask) for i in done)
+    loss, expected, _ = padded(model, [reference], tokens, lab.suppressed)
+    assert total == tokens
+
+    for max_tokens in (10_000, 300):
+        model.zero_grad()
+        ours = 0.0
+        for batch in pack([with_advantages], max_tokens=max_tokens):
+            options = {"temperature": TEMPERATURE, "suppressed_ids": lab.suppressed}
+            out = policy_gradient(model, batch, total_tokens=total, **options)
+            out.loss.backward()
+            ours += float(out.loss.detach())
+        assert ours == pytest.approx(loss, rel=1e-5)
+        same_gradients({n: p.grad for n, p in model.named_parameters() if p.grad is not None}, expected, 1e-5)
 
 
 @pytest.mark.parametrize("max_tokens", [40, 75, 150])
