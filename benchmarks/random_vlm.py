@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import PreTrainedConfig, PreTrainedModel, Qwen2_5_VLConfig, Qwen3VLConfig
 
 from core.score import Score
 from engines.rollout import Rollout
@@ -17,6 +16,9 @@ from engines.samples import Group, Sample
 from vlm.families import DEFAULT_FAMILY, FAMILIES, attach_family
 from vlm.inputs import Encoded, encode
 from vlm.tiny import SPECIAL_TOKENS, build_processor, build_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None}
 COMPLETION_LENGTHS = (40, 64, 52, 80, 33, 71, 64, 48)
@@ -42,6 +44,8 @@ def random_model(
     family: str = DEFAULT_FAMILY,
 ) -> PreTrainedModel:
     """Random float32 model with heads of width 64, four per key head; about 41 M parameters by default."""
+    from transformers import Qwen2_5_VLConfig, Qwen3VLConfig
+
     text = {
         "hidden_size": hidden,
         "intermediate_size": hidden * 43 // 16,

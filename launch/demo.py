@@ -1,6 +1,6 @@
 """The whole pipeline on a tiny VLM: data, SFT, on-policy GRPO with vLLM, evaluation, report. `make demo` runs it.
 
-    python -m launch.demo [--out runs/demo] [--seed 0] [--sft steps=500] [--grpo steps=20]
+    python -m launch.demo [--out runs/demo] [--seed 0] [--family qwen3_vl] [--sft steps=500] [--grpo steps=20]
 
 Every phase prints and runs the command of the program that real runs use, with a config from `launch/configs/`;
 only sizes and data differ.
@@ -23,6 +23,7 @@ from typing import Any
 
 from core.files.jsonl import read
 from evaluation.run import summary_part
+from vlm.families import DEFAULT_FAMILY, FAMILIES
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = Path(__file__).parent / "configs"
@@ -49,18 +50,24 @@ def main() -> None:
         "--out", type=Path, default=Path("runs/demo"), help="run folder; an earlier demo in it is replaced"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data, order and sampling")
+    parser.add_argument(
+        "--family", choices=FAMILIES, default=DEFAULT_FAMILY, help="whose architecture the model has"
+    )
     for name in PHASES:
         parser.add_argument(
             f"--{name}", action="append", default=[], metavar="ARG", help="extra argument for this phase"
         )
     args = parser.parse_args()
-    run_demo(args.out.expanduser(), args.seed, {name: getattr(args, name) for name in PHASES})
+    more = {name: getattr(args, name) for name in PHASES}
+    run_demo(args.out.expanduser(), args.seed, more, args.family)
 
 
-def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+def run_demo(
+    out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None = None, family: str = DEFAULT_FAMILY
+) -> dict[str, Any]:
     """Run all phases and return what is written to `out/summary.json`.
 
-    more: extra arguments for the programs of the phases `data`, `sft`, `grpo` and `eval`.
+    more: extra arguments for the programs of the phases `data`, `sft`, `grpo` and `eval`. family: of the model.
     """
     extra = {name: list((more or {}).get(name, ())) for name in PHASES}
     began = time.perf_counter()
@@ -70,10 +77,16 @@ def run_demo(out: Path, seed: int = 0, more: Mapping[str, Sequence[str]] | None 
     untrained = out / "untrained"
 
     phase(1, "Data: coloured shapes, clips and sums; SFT traces of mixed quality, held-out rows")
-    run("-m", "data_recipes.synthetic.shapes.write", data, f"--seed={seed}", *extra["data"])
+    cell = f"--cell-px={FAMILIES[family].factor}"  # one visual token
+    run("-m", "data_recipes.synthetic.shapes.write", data, f"--seed={seed}", cell, *extra["data"])
 
-    phase(2, "Building a tiny vision-language model of Qwen2.5-VL's architecture, with random weights")
-    run("-m", "vlm.tiny", untrained, f"--corpus={data / 'corpus.txt'}", f"--seed={seed}")
+    phase(
+        2,
+        f"Building a tiny vision-language model of {FAMILIES[family].name}'s architecture, with random weights",
+    )
+    run(
+        "-m", "vlm.tiny", untrained, f"--family={family}", f"--corpus={data / 'corpus.txt'}", f"--seed={seed}"
+    )
 
     phase(3, "SFT: the model learns to see and to write the four stages, and copies its teachers' errors")
     run(*LAUNCH, "sft.py", f"--config={CONFIGS / 'sft_demo.yaml'}", f"model.path={untrained}",

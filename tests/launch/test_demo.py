@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
+from launch import demo
 from launch.demo import run_demo
 
 SHORT = {
@@ -38,6 +40,25 @@ def test_demo_runs_from_nothing_to_a_report(tmp_path):
     assert len((out / "rollouts.jsonl").read_text().splitlines()) == 2 * 2 * 2
     page = (out / "report.html").read_text()
     assert "<html" in page and "grounding" in page
+
+
+def test_another_familys_demo_has_its_model_and_cells_of_one_visual_token(tmp_path, monkeypatch):
+    """What the commands of the first two phases make; the others, which take the model as it is, are not run."""
+    run = demo.run
+
+    def first_two(*arguments):
+        if "sft.py" in arguments:
+            raise StopIteration
+        run(*arguments)
+
+    monkeypatch.setattr(demo, "run", first_two)
+    with pytest.raises(StopIteration):
+        run_demo(tmp_path / "demo", more={"data": SHORT["data"]}, family="qwen3_vl")
+    model = json.loads((tmp_path / "demo" / "untrained" / "config.json").read_text())
+    assert model["model_type"] == "qwen3_vl"
+    row = json.loads((tmp_path / "demo" / "data" / "rl.jsonl").read_text().splitlines()[0])
+    with Image.open(tmp_path / "demo" / "data" / row["images"][0]) as image:
+        assert image.size == (3 * 32, 2 * 32)
 
 
 def test_a_folder_that_is_no_demo_is_not_replaced(tmp_path):

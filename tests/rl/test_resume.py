@@ -16,8 +16,8 @@ from tests.rl.small_run import metrics, rollouts, small_config, write_small_worl
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return write_small_world(tmp_path_factory.mktemp("world"))
+def world(tmp_path_factory, family):
+    return write_small_world(tmp_path_factory.mktemp("world"), family=family)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,7 @@ def assert_same_run(one, other):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.every_family
 def test_resumed_run_equals_an_unbroken_one(world, unbroken, half):
     train(small_config(world, half))
     assert_same_run(half, unbroken)

@@ -79,8 +79,12 @@ def rows_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory, rows_file) -> Path:
+def tiny(tmp_path_factory, rows_file, family) -> Path:
     """Random tiny VLM whose tokenizer knows the rows' words."""
     return build_tiny_vlm(
-        tmp_path_factory.mktemp("tiny"), rows_file.read_text().splitlines(), hidden=64, layers=2
+        tmp_path_factory.mktemp("tiny"),
+        rows_file.read_text().splitlines(),
+        family=family,
+        hidden=64,
+        layers=2,
     )

@@ -24,7 +24,7 @@ from sft.data import TraceError, encode_example
 from sft.loop import train as run
 from tests.sft.plain import padded_batch, padded_loss
 from vlm.checkpoint import CheckpointError
-from vlm.families.qwen2_5_vl import FAMILY
+from vlm.families import family_of_checkpoint
 from vlm.load import load_model, load_processor
 from vlm.parts import PRESETS, part_of
 
@@ -69,7 +69,8 @@ def assert_same_weights(a: Path, b: Path, **tolerance) -> None:
 
 def moved_parts(before: Path, after: Path) -> set[str]:
     old, new = (dict(load_model(path).named_parameters()) for path in (before, after))
-    return {part_of(FAMILY, name) for name in old if not torch.equal(old[name], new[name])}
+    family = family_of_checkpoint(after)
+    return {part_of(family, name) for name in old if not torch.equal(old[name], new[name])}
 
 
 SMOOTH = {"optimizer__epsilon": 1e-3}
@@ -84,6 +85,7 @@ def finished(tiny, rows_file, tmp_path_factory):
     return train(tiny, rows_file, output, **changes)
 
 
+@pytest.mark.every_family
 def test_a_run_learns_and_leaves_a_checkpoint_that_loads(finished, tiny, rows_file):
     lines = metrics(finished.parent)
     training, held_out = [x for x in lines if "loss" in x], [x for x in lines if "eval_loss" in x]
@@ -99,6 +101,7 @@ def test_a_run_learns_and_leaves_a_checkpoint_that_loads(finished, tiny, rows_fi
     assert {"config.json", "tokenizer.json", "processor_config.json", "chat_template.jinja"} <= saved
 
 
+@pytest.mark.every_family
 def test_a_resumed_run_equals_an_unbroken_one(finished, tiny, rows_file, tmp_path):
     """Stopped in the middle of an epoch (12 rows, 4 a step): same rows, same optimiser, same weights, same log."""
     output = tmp_path / "run"
@@ -137,6 +140,7 @@ def test_small_micro_batches_train_as_one_large_one(tiny, rows_file, tmp_path):
     assert_same_weights(whole, pieces, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.every_family
 def test_lora_saves_the_adapter_and_a_merged_model_with_the_same_logits(tiny, rows_file, tmp_path):
     """Preset `all`: adapters on the language model, vision and projector in full beside them, resumed half way."""
     changes = {"model__lora": {"r": 4}, "save_every": 2}

@@ -146,6 +146,12 @@ def test_the_gradient_is_that_of_the_padded_rows(tiny, processor, world, kind, m
     assert_packed_equals_padded(load_model(tiny), examples, max_tokens=max_tokens)
 
 
+@pytest.mark.every_family
+def test_so_it_is_in_every_family(tiny, processor, world):
+    examples = [encode_example(processor, row) for row in world.rows("mixed")]
+    assert_packed_equals_padded(load_model(tiny), examples, max_tokens=300)
+
+
 @pytest.mark.parametrize("kind", ["five questions an image", "mixed"])
 @pytest.mark.parametrize(
     "settings",
