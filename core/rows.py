@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RowError
+from core.files.hub import HubError, rows_files
 from core.files.records import Unreadable, read_records
 from core.media.tokens import MEDIA_TOKENS
 from core.text import short
@@ -57,26 +58,34 @@ def read_rows(
     *,
     limit: int | None = None,
     task: str | None = None,
+    split: str | None = None,
     check: Callable[[Any, Path], Row] | None = None,
 ) -> list[Row]:
     """All rows of a file or folder, checked, with media paths made absolute and missing optional fields set.
 
     Args:
-        path: a file or folder that `core.files.records.read_records` reads.
+        path: a file or folder that `core.files.records.read_records` reads, or a data set of the Hub (core/files/hub.py).
         limit: keep only the first `limit` rows (after `task`); later ones are neither read nor checked.
         task: keep only rows of this task.
+        split: of a data set of the Hub that has several, where `path` names none.
         check: turns (record, folder) into a row or raises BrokenRow; `check_row` unless given.
 
     Raises:
         RowError: no such file, an unknown kind of file, no row left, or broken rows (20 listed, the rest counted).
     """
     check = check or check_row
-    path = Path(path).expanduser()
     rows: list[Row] = []
     errors: list[str] = []
     first_at: dict[str, str] = {}
     tasks: set[str] = set()
-    records = read_records(path) if task is None else _of_task(read_records(path), task, tasks)
+    try:
+        records: Iterator[tuple[str, Any, Path]] = (
+            record for file in rows_files(path, split) for record in read_records(file)
+        )
+    except HubError as error:
+        raise RowError(str(error)) from None
+    if task is not None:
+        records = _of_task(records, task, tasks)
     for where, record, folder in islice(records, limit):
         try:
             row = check(record, folder)

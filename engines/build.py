@@ -9,6 +9,7 @@ import torch
 
 from engines.config import EngineConfig, TransformersConfig
 from engines.engine import Engine
+from vlm.checkpoint import resolve_checkpoint
 
 
 def build_engine(
@@ -26,6 +27,7 @@ def build_engine(
     dtype: of the trainer's weights. seed: of the engine's own random numbers; ranks must differ in it.
     device: transformers engine only; default is CUDA where there is one.
     """
+    model_path = resolve_checkpoint(model_path)
     if isinstance(config, TransformersConfig):
         from engines.transformers_engine import TransformersEngine
 

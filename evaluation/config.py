@@ -22,12 +22,13 @@ class EvaluationConfig(Section):
     }
 
     checkpoints: dict[str, PathText] = Field(min_length=1)
-    """Checkpoint folders (or Hub ids in the local cache) by their names in tables. The order matters: each is compared with
+    """Checkpoint folders or Hub ids (docs/hub.md) by their names in tables. The order matters: each is compared with
     those before it. The report has headings for the names `untrained`, `sft` and `rl`."""
     model: LoadingConfig = LoadingConfig()
     """How each of them is loaded."""
     rows: PathText
-    """Held-out rows with answers (core/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder."""
+    """Held-out rows with answers (core/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder, or a Hub id
+    (docs/hub.md)."""
     limit: int | None = Field(None, ge=1)
     """Evaluate only the first `limit` rows; null: all."""
     rewards: RewardsConfig

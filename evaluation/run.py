@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from core.files.hub import fetch
 from core.files.jsonl import append
 from core.rows import Row, read_rows
 from engines.build import build_engine
@@ -42,8 +43,9 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
     against every earlier one). `show`: progress bar and table.
 
     Raises:
-        CheckpointError, RowError, RewardDataError: What is wrong with an input, before any engine starts.
+        HubError, CheckpointError, RowError, RewardDataError: What is wrong with an input, before any engine starts.
     """
+    fetch({f"checkpoints.{name}": path for name, path in config.checkpoints.items()}, {"rows": config.rows})
     folders = {name: check_checkpoint(path) for name, path in config.checkpoints.items()}
     rows: list[Row] = read_rows(config.rows, limit=config.limit)
     output = Path(config.output_dir)

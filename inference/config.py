@@ -226,7 +226,8 @@ class InferenceConfig(SearchConfig):
     }
 
     rows: PathText
-    """Rows to answer (core/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder."""
+    """Rows to answer (core/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder, or a Hub id
+    (docs/hub.md)."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many rows; null: all."""
     rewards: RewardsConfig

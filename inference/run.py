@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from core.files.hub import fetch
 from core.rows import Row, read_rows
 from core.statistics import mean_by_row, mean_reward, paired_difference
 from engines.build import build_engine
@@ -46,8 +47,8 @@ def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
     Returns what inference.json holds: `settings`, `seconds`, and `methods` {name: …} of `summarise`. `show`: progress and table.
 
     Raises:
-        CheckpointError, RowError, RewardDataError, PluginError, CalibrationError: an input is wrong; raised before any engine
-            starts.
+        HubError, CheckpointError, RowError, RewardDataError, PluginError, CalibrationError: an input is wrong; raised before
+            any engine starts.
     """
     output = Path(config.output_dir)
     output.mkdir(parents=True, exist_ok=True)
@@ -91,6 +92,7 @@ def run(config: InferenceConfig, *, show: bool = True) -> dict[str, Any]:
 
 def open_run(stack: ExitStack, config: InferenceConfig) -> tuple[Search, Router, list[Row]]:
     """The search's settings, the router that scores answers, and the rows, checked against all rewards. Raises as `run`."""
+    fetch({"model.path": config.model.path}, {"rows": config.rows})
     check_checkpoint(config.model.path)
     processor = load_processor(config.model)
     limits = pixel_limits(processor)

@@ -22,6 +22,7 @@ from typing import Any
 
 from core.config import dump, load_config, read_yaml
 from core.errors import LaunchError
+from core.files.hub import TRAIN, HubError, Kind, found, hub_id
 from core.pairs import check_pair
 from core.rows import Row, RowError, read_rows
 from core.training.precision import Launch, check_launch, deepspeed_settings
@@ -38,7 +39,6 @@ from vlm.families.family import Family
 from vlm.load import ModelConfig, check_checkpoint
 
 ROWS_CHECKED = 1000
-HUB_ID_PARTS = 2
 
 
 @dataclass
@@ -69,7 +69,7 @@ def plan_sft(config: SFTConfig, processes: int) -> Plan:
     _model(plan, config.model)
     _rows(plan, "rows", config.data.rows, need="trace")
     if config.data.eval_rows:
-        _rows(plan, "held out", config.data.eval_rows, need="trace")
+        _rows(plan, "held out", config.data.eval_rows, need="trace", split=None)
     plan.say("step", f"{config.rows_per_step} rows, shared out to {processes} processes")
     length = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs"
     plan.say(
@@ -91,7 +91,7 @@ def plan_reward_model(config: RewardModelConfig, processes: int) -> Plan:
     _model(plan, config.model, multimodal=config.kind == "multimodal")
     _rows(plan, "pairs", data.rows, need="chosen", check=check_pair)
     if data.eval_rows:
-        _rows(plan, "held out", data.eval_rows, need="chosen", check=check_pair)
+        _rows(plan, "held out", data.eval_rows, need="chosen", check=check_pair, split=None)
     plan.say("kind", f"{config.kind}, margin {config.margin_scale:g}, centring {config.centre_coefficient:g}")
     plan.say("step", f"{config.rows_per_step} pairs, shared out to {processes} processes")
     length = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs"
@@ -198,28 +198,37 @@ def _launch(arguments: argparse.Namespace, processes: int) -> Launch:
 def _model(plan: Plan, model: ModelConfig, *, multimodal: bool = True) -> Family | None:
     """The family of a vision-language model; None if it is not on this machine, or unusable, which the plan then says."""
     plan.say("model", f"{model.path}, trained: {model.trainable}{' through LoRA' if model.lora else ''}")
-    is_hub_id = len(model.path.split("/")) == HUB_ID_PARTS and not Path(model.path).exists()
+    if _to_download(plan, "model.path", model.path, "model"):
+        return None
     try:
         if not multimodal:
             resolve_checkpoint(model.path)
             return None
         return family_of_checkpoint(check_checkpoint(model.path))
     except CheckpointError as error:
-        absent = is_hub_id or not Path(model.path).expanduser().exists()
+        absent = not Path(model.path).expanduser().exists()
         (plan.missing if absent else plan.wrong).append(f"model.path: {error}")
         return None
 
 
 def _rows(
-    plan: Plan, name: str, path: str, *, need: str, check: Callable[[Any, Path], Row] | None = None
+    plan: Plan,
+    name: str,
+    path: str,
+    *,
+    need: str,
+    check: Callable[[Any, Path], Row] | None = None,
+    split: str | None = TRAIN,
 ) -> list[Row]:
     """The first rows of a file; none if the file is missing or wrong, which the plan then says."""
     plan.say(name, path)
-    if not Path(path).exists():
+    if _to_download(plan, name, path, "dataset", split):
+        return []
+    if hub_id(path, "dataset") is None and not Path(path).exists():
         plan.missing.append(f"{name}: {path}")
         return []
     try:
-        rows = read_rows(path, limit=ROWS_CHECKED, check=check)
+        rows = read_rows(path, limit=ROWS_CHECKED, check=check, split=split)
     except RowError as error:
         plan.wrong.append(str(error))
         return []
@@ -227,6 +236,21 @@ def _rows(
     if without:
         plan.wrong.append(f"{path}: {len(without)} row(s) without '{need}', the first is {without[0]!r}")
     return rows
+
+
+def _to_download(plan: Plan, name: str, text: str, kind: Kind, split: str | None = None) -> bool:
+    """Whether this is a Hub id that the cache does not have yet: the plan says how large it is, or why it cannot be had."""
+    wanted = hub_id(text, kind)
+    if wanted is None:
+        return False
+    try:
+        seen = found(wanted, kind, split)
+    except HubError as error:
+        plan.missing.append(f"{name}: {error}")
+        return True
+    if seen.folder is None:
+        plan.say("download", f"{wanted} from the Hub, {seen.bytes:,} bytes, when the run starts")
+    return seen.folder is None
 
 
 def _rewards(plan: Plan, config: GRPOConfig, rows: list[Row]) -> None:

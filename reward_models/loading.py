@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from core.files.hub import TRAIN
 from core.pairs import check_pair
 from core.processes.ranks import say
 from core.rows import Row, read_rows
@@ -42,7 +43,7 @@ def read_pairs(config: RewardModelConfig) -> tuple[Any, Pairs]:
     """The processor, and all pairs that can be used. Raises RowError for a broken file, and with the first 20 pairs that cannot
     be used and the count of the rest, unless these are to be left out."""
     processor = processor_of(config.kind, config.model, model_folder(config))
-    train, lengths = _load(config, processor, config.data.rows, config.data.limit)
+    train, lengths = _load(config, processor, config.data.rows, config.data.limit, TRAIN)
     held_out: list[Row] = []
     if config.data.eval_rows:
         held_out, more = _load(config, processor, config.data.eval_rows, config.data.eval_limit)
@@ -55,9 +56,9 @@ def read_pairs(config: RewardModelConfig) -> tuple[Any, Pairs]:
 
 
 def _load(
-    config: RewardModelConfig, processor: Any, path: str, limit: int | None
+    config: RewardModelConfig, processor: Any, path: str, limit: int | None, split: str | None = None
 ) -> tuple[list[Row], list[int]]:
-    data, rows = config.data, read_rows(path, limit=limit, check=check_pair)
+    data, rows = config.data, read_rows(path, limit=limit, split=split, check=check_pair)
     most = data.max_tokens or context_length(config.model.path)
     measure = partial(pair_length, processor, max_tokens=most, max_frames=data.max_frames)
     looked = look_at_rows(

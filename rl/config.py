@@ -24,7 +24,8 @@ class PromptsConfig(Section):
     """Which rows are trained on."""
 
     rows: PathText
-    """Rows with typed answers: a JSONL file, Parquet, or a `datasets` folder (docs/data_format.md)."""
+    """Rows with typed answers: a JSONL file, Parquet, a `datasets` folder (docs/data_format.md), or a Hub id
+    (docs/hub.md)."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first N rows; null: all."""
     max_frames: int = Field(default=256, ge=2)

@@ -26,6 +26,7 @@ from typing import Any
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
+from core.files.hub import TRAIN, fetch
 from core.files.lock import locked
 from core.files.run_folder import begin
 from core.metrics import Metric, same
@@ -61,6 +62,7 @@ def train(config: GRPOConfig) -> Path:
     """Run to the last step and return the folder of the final checkpoint (model and processor); a run that has nothing
     left to do is left as it is. SIGTERM and Ctrl-C save what is done and end in SystemExit."""
     check_installed(config.report_to)
+    fetch({"model.path": config.model.path}, {"prompts.rows": config.prompts.rows}, TRAIN)
     accelerator = join_processes(config)
     out = Path(config.output_dir)
     rows, bad_rows, router = read(config, accelerator)

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from core.errors import RunError
+from core.files.hub import TRAIN
 from core.files.record import Record
 from core.files.run_folder import checkpoints, continue_logs, mark_finished, writing_folder
 from core.processes.exchange import alone, timed
@@ -104,8 +105,8 @@ def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[s
     processor = load_processor(config.model)
     limits = pixel_limits(processor)
     check_pixel_limits(config.rewards, limits)
-    rows = with_model_limits(read_rows(config.prompts.rows, limit=config.prompts.limit), limits)
-    rows = with_tools(rows, config.environment)
+    rows = read_rows(config.prompts.rows, limit=config.prompts.limit, split=TRAIN)
+    rows = with_tools(with_model_limits(rows, limits), config.environment)
     router = Router(config.rewards)
     router.check_rows(rows)
     say(f"{len(rows)} rows, every answer readable by the rewards of its task")

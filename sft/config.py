@@ -77,7 +77,8 @@ class DataConfig(Section):
     """Rows with traces to train on, and how they become batches."""
 
     rows: PathText
-    """Rows with a `trace` (core/rows.py): a .jsonl or .parquet file, a folder of .parquet files, a `datasets` folder."""
+    """Rows with a `trace` (core/rows.py): a .jsonl or .parquet file, a folder of .parquet files, a `datasets` folder,
+    or a Hub id (docs/hub.md)."""
     eval_rows: PathText | None = None
     """Held-out rows with a `trace`; their loss is logged as eval_loss every `eval_every` steps. null: no evaluation."""
     limit: int | None = Field(None, ge=1)

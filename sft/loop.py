@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from core.files.disk import disk_explained
+from core.files.hub import TRAIN, fetch
 from core.files.jsonl import append
 from core.files.lock import locked
 from core.files.run_folder import begin
@@ -49,6 +50,8 @@ def train(config: SFTConfig) -> Path:
     """Train as configured; returns the folder of the final checkpoint, which transformers and vLLM load as it is. A run
     that has nothing left to do is left as it is. SIGTERM and Ctrl-C save what is done and end in SystemExit."""
     check_installed(config.report_to)
+    fetch({"model.path": config.model.path}, {"data.rows": config.data.rows}, TRAIN)
+    fetch({}, {"data.eval_rows": config.data.eval_rows})
     accelerator = join_processes(config)
     processor, rows = read(config)
     out = Path(config.output_dir)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from core.files.hub import TRAIN
 from core.processes.ranks import say
 from core.rows import Row, read_rows
 from sft.augmentation.augmenter import Augmenter, described
@@ -29,7 +30,7 @@ def read(config: SFTConfig) -> tuple[Any, Rows]:
     """The processor, and all rows that can be used; raises what `load_rows` raises, and CheckpointError."""
     check_checkpoint(config.model.path)
     processor = load_processor(config.model)
-    train, lengths = load_rows(config, processor, config.data.rows, config.data.limit)
+    train, lengths = load_rows(config, processor, config.data.rows, config.data.limit, TRAIN)
     held_out: list[Row] = []
     if config.data.eval_rows:
         held_out, more = load_rows(config, processor, config.data.eval_rows, config.data.eval_limit)
@@ -41,13 +42,15 @@ def read(config: SFTConfig) -> tuple[Any, Rows]:
     return processor, Rows(train, held_out, lengths)
 
 
-def load_rows(config: SFTConfig, processor: Any, path: str, limit: int | None) -> tuple[list[Row], list[int]]:
+def load_rows(
+    config: SFTConfig, processor: Any, path: str, limit: int | None, split: str | None = None
+) -> tuple[list[Row], list[int]]:
     """Rows that can be trained on, and their lengths in tokens; each is looked at before the model is loaded.
 
     Raises RowError with the first 20 rows that cannot be used (`bad_rows: error`), TraceError with the first 20 that are
     too long (`long_rows: error`), and the count of the rest.
     """
-    data, rows = config.data, read_rows(path, limit=limit)
+    data, rows = config.data, read_rows(path, limit=limit, split=split)
     measure = partial(row_length, processor, max_frames=data.max_frames)
     looked = look_at_rows(rows, measure, processor, what="traces", max_frames=data.max_frames)
     context = None if data.max_tokens else context_length(config.model.path)

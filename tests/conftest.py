@@ -10,6 +10,7 @@ import pytest
 
 from core.torch_companions import adapt_torch_companions
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for the real Hub; tests/hub_stand_in.py stands in for it
 adapt_torch_companions()  # before a test module imports torchvision
 
 from vlm.families import DEFAULT_FAMILY, FAMILIES  # noqa: E402

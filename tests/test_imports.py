@@ -52,7 +52,6 @@ ENTRY_POINTS = {"grpo", "evaluate", "reward_model"}
 
 CARRIED = {
     "torchvision",
-    "huggingface-hub",
     "tokenizers",
     "markupsafe",
     "starlette",

@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from core.errors import UserError
+from core.files.hub import fetch
 from vlm.assemble_config import Tower, build_config, read_language_config, read_vision_config
 from vlm.assemble_weights import is_missing_bias, plan_tensors, stored_dtype, take_sources
 from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint
@@ -95,10 +97,12 @@ def assemble(
         need_vllm: False accepts language models whose position encoding transformers supports and vLLM does not.
 
     Raises:
-        CheckpointError: a source is missing, incomplete, or of an unsupported family or shape.
+        HubError: a source is neither a folder nor to be had from the Hub.
+        CheckpointError: a source is incomplete, or of an unsupported family or shape.
         FileExistsError: `output` is not empty and `overwrite` is False.
     """
     target = Path(output)
+    fetch({"--vision": str(vision), "--language": str(language)})
     vision_folder, language_folder = resolve_checkpoint(vision), resolve_checkpoint(language)
     _check_output(target, (vision_folder, language_folder), overwrite)
     tower, vision_config = read_vision_config(vision_folder, read_config(vision_folder))
@@ -284,10 +288,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line; user errors are printed in one line, with exit status 1."""
     parser = argparse.ArgumentParser(prog="python -m vlm.assemble", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--vision", required=True, help="Qwen2.5-VL or Qwen3-VL checkpoint whose ViT is taken"
+        "--vision",
+        required=True,
+        help="Qwen2.5-VL or Qwen3-VL checkpoint whose ViT is taken: a folder or a Hub id",
     )
     parser.add_argument(
-        "--language", required=True, help="Qwen2, MiMo or Llama checkpoint; Qwen3 for a Qwen3-VL tower"
+        "--language",
+        required=True,
+        help="Qwen2, MiMo or Llama checkpoint, Qwen3 for a Qwen3-VL tower: a folder or a Hub id",
     )
     parser.add_argument("--output", required=True, help="folder to write")
     parser.add_argument(
@@ -320,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             overwrite=args.overwrite,
             need_vllm=not args.without_vllm,
         )
-    except (CheckpointError, FileExistsError) as error:
+    except (UserError, FileExistsError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from core.errors import UserError
+from core.files.hub import HubError, folder_with_config, model_folder
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -16,28 +17,14 @@ class CheckpointError(UserError, ValueError):
 
 
 def resolve_checkpoint(path: str | Path) -> Path:
-    """Folder of a checkpoint: `path` itself, or the local Hugging Face cache of a Hub id `owner/name`.
-
-    Never downloads, so that a mistyped path does not cause network access; use `hf download owner/name` first.
-    """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
+    """Folder of a checkpoint: `path` itself, or a Hub id's in the local cache, downloaded if it is not there yet."""
+    try:
+        folder = model_folder(path)
+    except HubError as error:
+        raise CheckpointError(str(error)) from None
+    if not folder.is_dir():
         raise CheckpointError(f"{path}: expected a checkpoint folder, got a file")
-    parts = str(path).split("/")
-    if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~"):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        try:
-            return Path(snapshot_download(str(path), local_files_only=True))
-        except LocalEntryNotFoundError:
-            raise CheckpointError(
-                f"{path}: no such folder, and no model of that name in the local Hugging Face cache"
-                f" (if it is a Hub id, `hf download {path}` fetches it)"
-            ) from None
-    raise CheckpointError(f"{path}: no such folder")
+    return folder
 
 
 def read_config(folder: Path) -> dict:
@@ -92,5 +79,8 @@ def weight_files(folder: Path) -> dict[str, Path]:
 
 def hidden_size(path: str) -> int:
     """Width of the language model of a checkpoint. Raises CheckpointError if there is none."""
-    config = read_config(resolve_checkpoint(path))
+    try:
+        config = read_config(folder_with_config(path))
+    except HubError as error:
+        raise CheckpointError(str(error)) from None
     return int(config.get("text_config", config)["hidden_size"])

@@ -64,7 +64,7 @@ class LoadingConfig(Section):
 class _Path(Section):
     path: PathText
     """Folder of a checkpoint of a known family (docs/families.md; `python -m vlm.assemble`, SFT and GRPO write such), or
-    a Hub id that is already in the local Hugging Face cache."""
+    a Hub id, `owner/name` or `owner/name@revision`, which is downloaded (docs/hub.md)."""
 
 
 class CheckpointConfig(LoadingConfig, _Path):  # fields come in the order of the bases from the last one on

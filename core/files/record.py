@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from core.errors import RunError
 from core.files.checksums import checksum
+from core.files.hub import folder_of_rows
 from core.files.jsonl import replacing
 from core.text import dump, short
 
@@ -74,8 +75,7 @@ def compare(record: Record, folder: Path) -> dict[str, tuple[Any, Any]]:
 
 def rows_identity(rows: Sequence[Mapping[str, Any]], path: str | Path) -> str:
     """Number and hash of the rows, media by their path from the rows' file (their bytes, where a row holds these)."""
-    path = Path(path).resolve()
-    base = f"{path if path.is_dir() else path.parent}/"
+    base = f"{folder_of_rows(path)}/"
     digest = xxhash.xxh3_128()
     for row in rows:
         text = json.dumps(row, sort_keys=True, default=_hashed)

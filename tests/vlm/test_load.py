@@ -148,10 +148,7 @@ def _truncate(folder):
 
 BAD_MODELS = {
     "no folder": (lambda f: f / "nowhere" / "x", "no such folder"),
-    "unknown Hub id": (
-        lambda f: "some-owner/some-model",
-        "no model of that name in the local Hugging Face cache",
-    ),
+    "unknown Hub id": (lambda f: "some-owner/some-model", "there is no whole copy of it in the cache"),
     "a file": (broken(lambda f: f / "config.json"), "expected a checkpoint folder, got a file"),
     "no config": (broken(_remove("config.json")), "config.json is missing"),
     "no weights": (broken(_remove("model.safetensors")), "no weights"),
