@@ -25,6 +25,8 @@ def test_in_configs(model, paths, monkeypatch):
     others = ["steps=1"] if model is GRPOConfig else []
     if model is not SFTConfig:
         others.append("rewards.tasks.math=math")
+    if model is InferenceConfig:
+        others.append("methods=[greedy]")
     config = read_config(model, None, [f"{path}=~/here" for path in paths] + others)
     for path in paths:
         value = config
