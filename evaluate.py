@@ -19,10 +19,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if dry_run:
         return
     with explained():
+        from data_recipes.hub_rows import rows_of_hub
         from evaluation.run import (
             evaluate,  # after the config is known to be right: importing torch takes seconds
         )
 
+        rows_of_hub({"rows": config.rows})
         evaluate(config)
 
 

@@ -12,8 +12,11 @@ def main() -> None:
     if dry_run:
         return
     with explained():
+        from core.files.hub import TRAIN
+        from data_recipes.hub_rows import rows_of_hub
         from rl.loop import train  # after the config is known to be right: importing torch takes seconds
 
+        rows_of_hub({"prompts.rows": config.prompts.rows}, TRAIN)
         train(config)
 
 

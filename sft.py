@@ -12,8 +12,12 @@ def main() -> None:
     if dry_run:
         return
     with explained():
+        from core.files.hub import TRAIN
+        from data_recipes.hub_rows import rows_of_hub
         from sft.loop import train  # after the config is known to be right: importing torch takes seconds
 
+        rows_of_hub({"data.rows": config.data.rows}, TRAIN)
+        rows_of_hub({"data.eval_rows": config.data.eval_rows})
         train(config)
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RowError
-from core.files.hub import HubError, rows_files
+from core.files.hub import HubError, hub_id, rows_files
 from core.files.records import Unreadable, read_records
 from core.media.tokens import MEDIA_TOKENS
 from core.text import short
@@ -87,6 +87,12 @@ def read_rows(
     if task is not None:
         records = _of_task(records, task, tasks)
     for where, record, folder in islice(records, limit):
+        if not rows and not errors and _in_another_form(path, record):
+            raise RowError(
+                f"{path}: expected rows (docs/data_format.md: id, task, prompt, answer …), got the columns"
+                f" {', '.join(record)}. `python -m data_recipes rows {path}` makes rows of the forms it knows;"
+                f" `python -m data_recipes inspect {path}` shows what it is"
+            )
         try:
             row = check(record, folder)
             if row["id"] in first_at:
@@ -105,6 +111,12 @@ def read_rows(
         found = f" of task {task!r} (found: {', '.join(sorted(tasks)) or 'no rows at all'})" if task else ""
         raise RowError(f"{path}: expected at least one row{found}, got none")
     return rows
+
+
+def _in_another_form(path: str | Path, record: Any) -> bool:
+    """Whether this is the first record of a Hub data set that nobody has written as rows."""
+    known = isinstance(record, Mapping) and not {"id", "task", "prompt"} & set(record)
+    return known and hub_id(path, "dataset") is not None
 
 
 def write_rows(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:

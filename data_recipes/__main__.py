@@ -2,6 +2,7 @@
 
 python -m data_recipes run RECIPE.yaml [key=value ...] [--strict] [--fresh] [--machine I/N]   make a data set; goes on after a kill
 python -m data_recipes inspect FILE [--format NAME] [--sheet OUT.png] [option=value ...]    what a file is, three rows, what is wrong
+python -m data_recipes rows owner/name[@revision][:split] [--format NAME]       rows of a Hub data set, where every program finds them
 python -m data_recipes formats [NAME]                                     readers, or one reader's options
 python -m data_recipes operations [NAME]                                  operations, or one's options
 """
@@ -16,9 +17,11 @@ from typing import Any
 import yaml
 
 from core.config import ConfigError, describe, dump, parse_value, read_config
+from core.errors import UserError
 from core.rows import Row
 from data_recipes.config import Recipe
 from data_recipes.contact_sheet import contact_sheet
+from data_recipes.hub_rows import make_rows
 from data_recipes.inspection import inspect
 from data_recipes.operations import OPERATIONS
 from data_recipes.readers import FORMATS
@@ -54,6 +57,9 @@ def main(argv: list[str] | None = None) -> None:
     look.add_argument("--model", type=Path, help="a checkpoint, for the pixel limits that --sheet resizes by")
     look.add_argument("--limit", type=int, help="records to read")
     look.add_argument("--root", type=Path, help="a further folder that media may lie in")
+    made = commands.add_parser("rows", help="make rows of a data set of the Hub")
+    made.add_argument("dataset")
+    made.add_argument("--format", choices=sorted(FORMATS), metavar="NAME", help="in place of a guess")
     for name in ("formats", "operations"):
         commands.add_parser(name, help=f"list the {name}").add_argument("name", nargs="?")
     given = sys.argv[1:] if argv is None else argv
@@ -86,6 +92,9 @@ def main(argv: list[str] | None = None) -> None:
                 print(line.encode("utf-8", "backslashreplace").decode())
             if good is not None:
                 _write_sheet(good[: arguments.sheet_rows], arguments.sheet, arguments.model)
+        elif arguments.command == "rows":
+            out = make_rows(arguments.dataset, format=arguments.format)
+            print(out or f"{arguments.dataset}: holds rows already, or is of no known format (see inspect)")
         elif arguments.command == "formats":
             for line in _listed({f.name: (f.summary, f.options) for f in FORMATS.values()}, arguments.name):
                 print(line)
@@ -93,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
             known = {n: (_first_line(o.options.__doc__), o.options) for n, o in OPERATIONS.items()}
             for line in _listed(known, arguments.name):
                 print(line)
-    except (ConfigError, RecipeError, ValueError, OSError) as error:
+    except (ConfigError, RecipeError, UserError, ValueError, OSError) as error:
         print(str(error).encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
         raise SystemExit(2) from None
 

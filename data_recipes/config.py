@@ -36,7 +36,8 @@ class Source(Options):
     format: str
     """Name of the format; `python -m data_recipes formats` lists them."""
     path: Path
-    """File or folder; relative paths start from the working directory."""
+    """File or folder, relative to the working directory, or a data set of the Hub (docs/hub.md): `owner/name`,
+    `owner/name@revision`, `owner/name:split`."""
     options: dict[str, Any] = {}
     """The format's own options; `python -m data_recipes formats NAME` describes them."""
     licence: str | None = None

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from core.rows import Row
 from data_recipes.checks.accept import accept, media_roots
 from data_recipes.checks.validate import Validation, make_check
+from data_recipes.hub_sources import local_path
 from data_recipes.readers import FORMATS
 from data_recipes.readers.files import kind_of, text_lines
 from data_recipes.readers.folders import records
@@ -84,6 +85,7 @@ def inspect(
 
     Raises ValueError for a file that is not there, an unknown format, or wrong options.
     """
+    path, options = local_path(path, _named(name) if name else None, options)
     if not path.exists():
         raise ValueError(f"expected a file or folder, found nothing at {path}")
     other = None if name else refused(path, first_record(path))

@@ -43,6 +43,7 @@ from data_recipes.files.inputs import (
     write_notes,
 )
 from data_recipes.files.output import SHARD, WriteOutput, WriteParquet, join_tasks, rows_written
+from data_recipes.hub_sources import local_sources
 from data_recipes.mixture import allot
 from data_recipes.records import Context, Signature
 from data_recipes.stages import (
@@ -82,10 +83,11 @@ def run_recipe(
     fresh: use nothing of earlier runs but the answers of models, which are kept by the whole text of their requests.
 
     Raises:
+        HubError: a source's data set cannot be had from the Hub.
         RecipeError: a source is missing or changes while it is read, no row is left, or with `strict` a row was rejected.
     """
     out = recipe.output_dir.resolve()
-    recipe = recipe.model_copy(update={"output_dir": out})
+    recipe = local_sources(recipe.model_copy(update={"output_dir": out}))
     if fresh:
         if machine != (0, 1):
             raise RecipeError(
@@ -125,7 +127,8 @@ def work_key(recipe: Recipe, machine: tuple[int, int], say: Callable[[str], None
     for source in recipe.sources:
         if not source.path.exists() and not source.kind.generates:
             raise RecipeError(
-                f"source '{source.name}': expected a file or folder, found nothing at {source.path}"
+                f"source '{source.name}': expected a file or folder, found nothing at {source.path} (nor is that a data set of the"
+                " Hub: owner/name, owner/name@revision or owner/name:split)"
             )
     file = recipe.output_dir / ".work" / "inputs.json"
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

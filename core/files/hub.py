@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from glob import escape
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from core.errors import RunError, UserError
 from core.files.disk import disk_explained, disk_of
-from core.files.shards import SPLITS, SplitError, files_of_split, splits
+from core.files.shards import ROWS, SPLITS, SplitError, files_of_split, name_of_split, splits
 
 Kind = Literal["model", "dataset"]
 _ID = re.compile(
@@ -42,6 +42,12 @@ _FORMS = {
 
 TRAIN = "train"
 """The split to train on, where a data set has several and its id names none."""
+
+
+FOREIGN = (*ROWS, ".json", ".arrow")
+"""Files of data sets in other forms, too, which recipes read."""
+ALL = "*"
+"""In place of a split: all of them."""
 
 
 class HubError(UserError, ValueError):
@@ -94,18 +100,44 @@ def model_folder(text: str | Path) -> Path:
     return path if path.exists() else fetched(_needed(text, "model"), "model").folder
 
 
-def rows_files(text: str | Path, split: str | None = None) -> list[Path]:
-    """Where rows are: `[path]` if it exists; of a Hub id the files of one split, downloaded where they are not there.
+def rows_files(text: str | Path, split: str | None = None, *, made: bool = True) -> list[Path]:
+    """Where rows are: `[path]` if it exists; of a Hub id the files of one split, downloaded where they are not there, or the
+    folder of rows that a recipe has made of them.
 
-    split: which one, where the id names none and the data set has several. Raises HubError.
+    split: which one, where the id names none and the data set has several. made: look for what a recipe has made.
+    Raises HubError.
     """
     path = Path(text).expanduser()
     if path.exists():
         return [path]
     wanted = _needed(text, "dataset")
     copy = fetched(wanted, "dataset", split)
+    if made and (made_rows(wanted, split) / "data_card.json").is_file():
+        return [made_rows(wanted, split)]
     with _about_splits(wanted):
-        return [copy.folder / name for name in files_of_split(copy.names, wanted.split, split)]
+        names = files_of_split(copy.names, wanted.split, split, ROWS if made else FOREIGN)
+    return [copy.folder / name for name in names]
+
+
+def made_rows(wanted: HubId, split: str | None) -> Path:
+    """Where the rows lie that a recipe makes of a data set in another form: in `$ONSIGHT_CACHE`, or `~/.cache/onsight`."""
+    root = Path(os.environ.get("ONSIGHT_CACHE") or Path.home() / ".cache" / "onsight")
+    pinned = at_commit(wanted, split)
+    name = f"{wanted.repo}/{pinned.revision}/{pinned.split or 'all'}"
+    return root / "rows" / name.replace("/", "--")
+
+
+def at_commit(wanted: HubId, split: str | None) -> HubId:
+    """The id with the commit and the split that it stands for."""
+    copy = fetched(wanted, "dataset", split)
+    with _about_splits(wanted):
+        name = name_of_split(copy.names, wanted.split, split, FOREIGN)
+    return HubId(wanted.repo, copy.commit, name or None)
+
+
+def whole_repository(wanted: HubId, split: str | None = None) -> Path:
+    """The folder of a data set for a recipe: all its files, but the rows of other splits where one is named."""
+    return fetched(replace(wanted, split=wanted.split or split), "dataset", ALL).folder
 
 
 def fetch(
@@ -132,7 +164,8 @@ def folder_of_rows(text: str | Path) -> Path:
     """The folder under which the media of a file's rows lie: its own; of a Hub data set its copy in the cache."""
     wanted = hub_id(text, "dataset")
     if wanted is not None:
-        return fetched(wanted, "dataset", TRAIN).folder.resolve()
+        rows = rows_files(text, TRAIN)[0]
+        return (rows if rows.is_dir() else fetched(wanted, "dataset", TRAIN).folder).resolve()
     path = Path(text).expanduser().resolve()
     return path if path.is_dir() else path.parent
 
@@ -209,9 +242,11 @@ def _chosen(wanted: HubId, kind: Kind, names: Sequence[str], split: str | None) 
             others = ", ".join(sorted(n for n in names if not n.startswith("."))[:5]) or "nothing"
             raise HubError(f"{wanted}: expected a model with weights in .safetensors files, got {others}")
         return sorted(chosen)
+    if split == ALL and not wanted.split:
+        return sorted(names)
     with _about_splits(wanted):
-        rows = files_of_split(names, wanted.split, split)
-    left_out = {name for files in splits(names).values() for name in files}.difference(rows)
+        rows = files_of_split(names, wanted.split, split, FOREIGN)
+    left_out = {name for files in splits(names, FOREIGN).values() for name in files}.difference(rows)
     return sorted(set(names) - left_out)
 
 

@@ -52,6 +52,13 @@ def files_of_split(
     names: Sequence[str], split: str | None, default: str | None = None, endings: Sequence[str] = ROWS
 ) -> list[str]:
     """The files of one split: the only one, `split`, or without it `default`. Raises SplitError."""
+    return _whole(splits(names, endings)[name_of_split(names, split, default, endings)])
+
+
+def name_of_split(
+    names: Sequence[str], split: str | None, default: str | None = None, endings: Sequence[str] = ROWS
+) -> str:
+    """Its key in `splits`. Raises SplitError where it is not one of them."""
     groups = splits(names, endings)
     if not groups:
         others = ", ".join(sorted(names)[:5]) or "nothing"
@@ -61,11 +68,11 @@ def files_of_split(
         fitting = [g for g in groups if g == split] or [g for g in groups if g.split("/")[-1] == split]
         if len(fitting) != 1:
             raise SplitError(f"expected one of the splits {known}, got {split!r}")
-        return _whole(groups[fitting[0]])
+        return fitting[0]
     if len(groups) == 1:
-        return _whole(next(iter(groups.values())))
+        return next(iter(groups))
     if default in groups:
-        return _whole(groups[default])
+        return str(default)
     raise SplitError(f"expected the name of a split, since there are several: {known}")
 
 
