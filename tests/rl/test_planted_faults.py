@@ -159,10 +159,8 @@ def test_weights_that_are_one_version_old_stop_the_run_in_the_next_step(world, t
 
 
 @pytest.mark.usefixtures("without_fingerprint")
-@pytest.mark.every_family
-def test_levels_of_deepstack_in_another_order_stop_the_run(world, tmp_path, monkeypatch, family):
-    if family != "qwen3_vl":
-        pytest.skip("only Qwen3-VL has DeepStack")
+@pytest.mark.parametrize("family", ["qwen3_vl"], indirect=True, scope="session")
+def test_levels_of_deepstack_in_another_order_stop_the_run(world, tmp_path, monkeypatch):
     exchange_levels_of_deepstack(monkeypatch)
     with pytest.raises(OffPolicyError, match="between"):
         train(config(world, tmp_path, "float32"))

@@ -45,6 +45,7 @@ CASES = {
     "one image": (user("image", "what"), [image(0)], []),
     "two images, text between": (user("image", "and", "image"), [image(1), image(2, 28, 112)], []),
     "video": (user("video", "what"), [], [video(3)]),
+    "video at an odd rate": (user("video", "when"), [], [video(6, frames=8, fps=1.3)]),
     "image and video": (user("image", "video", "what"), [image(4)], [video(5, fps=4.0)]),
 }
 
@@ -87,10 +88,9 @@ def test_values_of_placeholders_are_spread_over_all_that_they_become(processor):
     assert len(rest) == len(set(rest)) == len(encoded.engine_ids) - 2
 
 
-def test_positions_of_qwen3_vl_are_transformers_own(tiny, processor, family):
+@pytest.mark.parametrize("family", ["qwen3_vl"], indirect=True, scope="session")
+def test_positions_of_qwen3_vl_are_transformers_own(tiny, processor):
     """Those of Qwen2.5-VL are not, on videos (tests/vlm/test_positions.py)."""
-    if family != "qwen3_vl":
-        pytest.skip("about Qwen3-VL")
     model = load_model(tiny)
     for case in CASES.values():
         encoded = encode(processor, *case)

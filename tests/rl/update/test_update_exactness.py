@@ -132,6 +132,7 @@ def test_the_result_does_not_depend_on_the_token_budget(lab, same_gradients, max
     assert sorted(float(x.sum()) for x in split_log_probs) == pytest.approx(by_length, rel=1e-5)
 
 
+@pytest.mark.every_family
 def test_gradient_checkpointing_changes_nothing(lab, padded, same_gradients):
     model, groups = lab.model().train(), lab.groups("mixed")
     total = trained_tokens(groups)
