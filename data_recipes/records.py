@@ -170,11 +170,13 @@ class Context:
     folder: private to this operation, for caches: kept when a run is interrupted, and shared by all workers.
     counts: figures for the report; those of all workers are added up.
     workers: processes that a set operation may use while it decides.
+    media: folder of images that an operation makes; they go where the output's media go. None: in `folder`.
     """
 
     folder: Path
     seed: int = 0
     workers: int = 1
+    media: Path | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
 

@@ -136,7 +136,8 @@ class Stage(PipelineStep):
     def _operated(self, rows: Iterator[Placed], removed: IO[str], counts: Counter[str]) -> Iterator[Placed]:
         """Rows after the segment's row operations, which keep their order; positions are matched up again afterwards."""
         for index, name, operation, options in self.segment.rows:
-            context = Context(operation_folder(self.work, self.recipe, index), self.recipe.seed)
+            folder = operation_folder(self.work, self.recipe, index)
+            context = Context(folder, self.recipe.seed, media=media_store(self.work))
             rows = apply(operation, name, options, rows, context, removed, counts)
         return rows
 
@@ -195,7 +196,7 @@ def checked(
         "origin": record.where,
         "source": {"name": source.name} | told | licence,
     }
-    return accept(row, folder, check, roots=roots, store=work.parent / "media", left_out=left_out)
+    return accept(row, folder, check, roots=roots, store=media_store(work), left_out=left_out)
 
 
 def apply(
@@ -247,6 +248,11 @@ def stage_folder(work: Path, number: int) -> Path:
 def verdicts_file(work: Path, number: int) -> Path:
     """What the set operation at the end of a stage decided."""
     return stage_folder(work, number) / "verdicts.sqlite"
+
+
+def media_store(work: Path) -> Path:
+    """Where media are put that came as bytes or that an operation made; the output takes them from here."""
+    return work.parent / "media"
 
 
 def operation_folder(work: Path, recipe: Recipe, index: int) -> Path:

@@ -19,6 +19,7 @@ from data_recipes.files.media_store import copy_media
 from data_recipes.files.parquet import encode, spool_rows, types_from_json, types_to_json, unify
 from data_recipes.records import Removed
 from data_recipes.stages import (
+    media_store,
     note_removed,
     part,
     read_stage,
@@ -71,7 +72,7 @@ class WriteOutput(PipelineStep):
         """The task's rows, each as often as the mixture says, with their media where they will stay."""
         copies_made: dict[str, str] = {}
         media = self.recipe.output_dir / "media"
-        store = self.work.parent / "media"  # what came as bytes has no other place to stay
+        store = media_store(self.work)  # what came as bytes has no other place to stay
         with Verdicts.opened(verdicts_file(self.work, self.last)) as verdicts:
             for position, row in read_stage(self.work, self.last, rank):
                 verdict = verdicts.of(position)

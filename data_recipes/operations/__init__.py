@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from data_recipes.operations import balance, decontaminate, dedup, rlvr, text_filters
 from data_recipes.records import RowOperation, SetOperation
-from data_recipes.teacher import recaption, traces
+from data_recipes.teacher import recaption, traces, trajectories
 
 OPERATIONS: dict[str, RowOperation | SetOperation] = {
     name: operation
-    for module in (dedup, decontaminate, text_filters, balance, rlvr, traces, recaption)
+    for module in (dedup, decontaminate, text_filters, balance, rlvr, traces, trajectories, recaption)
     for name, operation in module.OPERATIONS.items()
 }

@@ -57,8 +57,9 @@ class SearchOptions(WorldOptions):
     """Number of signs; 12 to 120 by difficulty."""
     sign_px: int | None = Field(None, ge=24)
     """Side of a sign in pixels of the file; 84 to 44 by difficulty, or larger if the detail needs it."""
-    zooms: int | None = Field(None, ge=1, le=2)
-    """Number of zooms in the trace: 1, directly to the sign, or 2, first to its surroundings; 2 from difficulty 0.5 on."""
+    zooms: int | None = Field(None, ge=0, le=2)
+    """Number of zooms in the trace: 1, directly to the sign, or 2, first to its surroundings; 2 from difficulty 0.5 on. 0: the image
+    is the region around the sign, where it is legible, and the trace answers in one turn: rows to begin a cold start with."""
     answers: Literal["text", "choice"] = "text"
     """`text`: the answer is the text, {"value": "47"}, for the rewards exact_text or anls. `choice`: four options, and
     {"value": "B", "letter": "B", "options": […]}, for the rewards choice or exact_text."""
@@ -142,9 +143,14 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
     answer, given, question = _answer(planned, detail, f"{what}?", rng, options)
     hard = options.difficulty
     zooms = (2 if hard >= 0.5 else 1) if options.zooms is None else options.zooms
+    box = target.box
+    if zooms == 0:
+        region = zoom.pixels_of(_around(rng, box, (0.3, 0.8), (0, 0), image.size), image.size)
+        box, detail_box = _within(box, region), _within(detail_box, region)
+        image = image.crop(region)
     trace, crops = _dialogue(rng, image, target, planned.kind, detail, given, zooms)
     columns = {
-        "target_box": target.box,
+        "target_box": box,
         "detail_box": detail_box,
         "image_size": list(image.size),
         "max_pixels": options.max_pixels,
@@ -231,7 +237,7 @@ def _dialogue(
         source = f"observation_{number}"
     says = f"Its arrow points {detail}" if kind == "arrow" else f"It says {detail}"
     option = f", which is option {given}" if given != detail else ""
-    turns.append(zoom.final_answer(f"Now {name} can be read. {says}{option}.", given))
+    turns.append(zoom.final_answer(f"{f'Now {name}' if zooms else name.capitalize()} can be read. {says}{option}.", given))
     return turns, crops
 
 
@@ -244,6 +250,11 @@ def _around(
     x2, y2 = (box[i + 2] - origin[i] + rng.uniform(*margins) * side for i in (0, 1))
     edges = (max(x1, 0) / size[0], max(y1, 0) / size[1], min(x2 / size[0], 1.0), min(y2 / size[1], 1.0))
     return [round(v, 4) for v in edges]
+
+
+def _within(box: Box, region: tuple[int, int, int, int]) -> Box:
+    """A box in pixels of a region that holds it."""
+    return [box[i] - region[i % 2] for i in range(4)]
 
 
 def _place(target: Figure, size: tuple[int, int]) -> str:

@@ -71,6 +71,22 @@ def prompt_messages(row: Row, endpoint: Endpoint, *, with_media: bool = True) ->
     ]
 
 
+def conversation(row: Row, endpoint: Endpoint) -> list[Message]:
+    """The row's prompt and its dialogue, if its trace is one, as the endpoint takes them. Raises MediaError."""
+    media = _media(row, endpoint)
+    turns = row["trace"] if isinstance(row.get("trace"), list) else []
+    return [
+        {"role": message["role"], "content": _content(message["content"], media)}
+        for message in [*row["prompt"], *turns]
+    ]
+
+
+def message_of(message: Mapping[str, Any], images: Sequence[Any], endpoint: Endpoint) -> Message:
+    """A message as the endpoint takes it. images: of its placeholders, decoded or as in a row."""
+    parts = iter([[_image_part(image_url(image, endpoint.max_pixels))] for image in images])
+    return {"role": message["role"], "content": _content(message["content"], {"image": parts})}
+
+
 def prompt_parts(row: Row, endpoint: Endpoint) -> list[Part]:
     """The row's prompt as parts of one message, for showing it to a teacher; roles are named where there are several."""
     media = _media(row, endpoint)

@@ -103,7 +103,7 @@ def test_the_result_of_lora_is_the_best_too(tiny, rows_file, held_out, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["DDP", "ZeRO-3"])
+@pytest.mark.parametrize("kind", ["ZeRO-3"])
 def test_two_processes_stop_together_and_write_the_best(tiny, rows_file, held_out, stopped, tmp_path, kind):
     config = settings(tiny, rows_file, tmp_path / "run", data__eval_rows=str(held_out), **RUN)
     two(kind, config, tmp_path)
