@@ -34,8 +34,13 @@ For each function call, return a json object with function name and arguments wi
 
 def build_environment(config: EnvironmentConfig, processor: Any) -> Environment:
     """The configured environment. Raises PluginError for a tool or class that cannot be loaded."""
+    return environment_of(config, special_tokens(processor.tokenizer))
+
+
+def environment_of(config: EnvironmentConfig, special: tuple[str, ...]) -> Environment:
+    """The same, for a model whose control tokens are `special`. Raises PluginError as above."""
     common: dict[str, Any] = {
-        "special": special_tokens(processor.tokenizer),
+        "special": special,
         "pixels": (config.min_pixels, config.max_pixels),
         "seconds_per_call": config.seconds_per_call,
         "late_call_ends": config.late_call == "over_turn",

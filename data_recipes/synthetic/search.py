@@ -145,7 +145,7 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
     zooms = (2 if hard >= 0.5 else 1) if options.zooms is None else options.zooms
     box = target.box
     if zooms == 0:
-        region = zoom.pixels_of(_around(rng, box, (0.3, 0.8), (0, 0), image.size), image.size)
+        region = pixels_of(_around(rng, box, (0.3, 0.8), (0, 0), image.size), image.size)
         box, detail_box = _within(box, region), _within(detail_box, region)
         image = image.crop(region)
     trace, crops = _dialogue(rng, image, target, planned.kind, detail, given, zooms)
@@ -237,7 +237,8 @@ def _dialogue(
         source = f"observation_{number}"
     says = f"Its arrow points {detail}" if kind == "arrow" else f"It says {detail}"
     option = f", which is option {given}" if given != detail else ""
-    turns.append(zoom.final_answer(f"{f'Now {name}' if zooms else name.capitalize()} can be read. {says}{option}.", given))
+    read = f"Now {name}" if zooms else name.capitalize()
+    turns.append(zoom.final_answer(f"{read} can be read. {says}{option}.", given))
     return turns, crops
 
 

@@ -357,6 +357,21 @@ def test_regions_of_the_dialogue_are_those_that_its_calls_name(tmp_path, zooms):
         assert left <= x1 and top <= y1 and x2 <= left + last.width and y2 <= top + last.height
 
 
+def test_without_a_zoom_the_image_is_the_region_around_the_sign_and_one_turn_answers(tmp_path):
+    for row in made("synthetic_search", tmp_path, rows=3, zooms=0, **LARGE):
+        (region,), (turn,) = [load_image(path) for path in row["images"]], row["trace"]
+        assert list(region.size) == row["image_size"] and row["turns"] == 1
+        assert turn["content"].endswith(f"<answer>{row['answer']['value']}</answer>")
+        assert "Now" not in turn["content"] and "<grounding>" not in turn["content"]
+        x1, y1, x2, y2 = row["target_box"]
+        assert x1 >= 0 and y1 >= 0 and x2 <= region.width <= 3 * (x2 - x1) and y2 <= region.height
+        dx1, dy1, dx2, dy2 = row["detail_box"]
+        assert x1 < dx1 and y1 < dy1 and dx2 < x2 and dy2 < y2
+        colour = next(c for c in PALETTE if f" {c} " in row["prompt"][-1]["content"][-1]["text"])
+        sign = np.asarray(region, float)[y1:y2, x1:x2]
+        assert (np.abs(sign - PALETTE[colour]).max(axis=2) < 40).mean() > 0.3
+
+
 def test_the_detail_is_too_small_as_the_model_sees_the_image_and_large_enough_in_the_last_region(tmp_path):
     for row in made("synthetic_search", tmp_path, rows=3, **LARGE):
         width, height = row["image_size"]
