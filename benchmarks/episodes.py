@@ -8,8 +8,8 @@ run the same engine with the same weights, seeds, environment and threads, and m
 medians are reported.
 
 Cost: episodes of 2, 4, 8 and 16 turns with the same number of new tokens in each, an image among them. `tokens` counts what
-goes through the language model, `patches` what goes through the vision tower, both per turn. `exponent` is that of the seconds
-as a power of the turns: 1 is linear. Beside it the same turns as prompts of their own, without what the engine has kept: 2 is
+goes through the language model, `patches` what goes through the vision tower, both per turn. `exponent` is that of the process's
+CPU seconds as a power of the turns: 1 is linear. Beside it the same turns as prompts of their own, without what the engine has kept: 2 is
 quadratic. The model is random and tiny. The last line is JSON.
 """
 
@@ -141,7 +141,7 @@ def continuous_and_lock_step(engine: Engine, processor: Any, args: argparse.Name
 
 def next_prompt(processor: Any, rollout: Rollout, turn: int, side: int) -> Request:
     """What follows a turn of any length: an image and a few words."""
-    image = picture(turn, side)
+    image = picture(1000 * int(rollout.row_id) + turn, side)
     ids = reply_ids(processor, as_message(("Here it is:", image, "Go on.")))
     reply = encode_ids(processor, ids, [image])
     return Request({"id": rollout.row_id}, joined(extend(rollout.prompt, rollout.completion_ids), reply))
@@ -192,9 +192,9 @@ def cost_of_turns(engine: Engine, processor: Any, args: argparse.Namespace) -> d
         for turns in counts:
             forget()
             counters.update(tokens=0, patches=0)
-            began = time.perf_counter()
+            began = time.process_time()
             play(turns)
-            rows.append({"turns": turns, "seconds": time.perf_counter() - began} | counters)
+            rows.append({"turns": turns, "seconds": time.process_time() - began} | counters)
         per_turn = {
             key: [round(row[key] / row["turns"] / count, 4) for row in rows]
             for key in ("seconds", "tokens", "patches")

@@ -31,6 +31,7 @@ ROOMS = (
     "core",
     "vlm",
     "engines",
+    "environments",
     "rewards",
     "data_recipes",
     "sft",
