@@ -15,6 +15,7 @@ from accelerate.utils import set_seed
 
 from core.errors import RunError
 from core.files.hub import TRAIN
+from core.files.model_card import Training, write_card
 from core.files.record import Record
 from core.files.run_folder import checkpoints, continue_logs, mark_finished, writing_folder
 from core.processes.exchange import alone, timed
@@ -41,7 +42,7 @@ from rl.prompts.drawing import look_before
 from rl.prompts.sampling import PromptSampler
 from rl.scoring import Scorer
 from rl.setup import build_policy, gap_limits
-from vlm.load import load_processor, pixel_limits
+from vlm.load import check_checkpoint, load_processor, pixel_limits
 from vlm.packed.layout import media_kinds
 from vlm.weights import save_model
 
@@ -228,11 +229,41 @@ def leave(run: Run) -> NoReturn:
     raise SystemExit(run.stop.exit_code)
 
 
+def training(run: Run) -> Training:
+    """What the final model's card says of the run."""
+    config = run.config
+    return Training(
+        method="GRPO",
+        base=config.model.path,
+        base_folder=check_checkpoint(config.model.path),
+        data={"prompts.rows": config.prompts.rows},
+        rows=run.sampler.usable_rows,
+        steps=run.step,
+        settings={
+            "prompts per step": config.rollout.prompts_per_step,
+            "completions per prompt": config.rollout.completions_per_prompt,
+            "longest completion, tokens": config.rollout.max_tokens,
+            "learning rate": config.optimizer.learning_rate,
+            "advantage": config.advantage,
+            "grammar of completions": config.rewards.grammar,
+            "trained parts": f"{config.model.trainable}{', by LoRA' if config.model.lora else ''}",
+            "dtype": config.model.dtype,
+            "processes": run.ranks,
+            "seed": config.seed,
+        },
+        rewards={
+            task: [f"{function.name} ({function.weight:g})" for function in functions]
+            for task, functions in config.rewards.tasks.items()
+        },
+    )
+
+
 def finish(run: Run) -> Path:
     """Save the final policy as `final/`."""
     final = run.out / "final"
     with phase(run, "save the model"), writing_folder(final) as folder:
         save_model(run.accelerator, run.policy, run.processor, folder)
+        on_main(lambda: write_card(folder, training(run), run.out / "metrics.jsonl"))
     on_main(lambda: mark_finished(run.out, run.step, final))
     run.accelerator.end_training()
     kept = ", ".join(p.name for p in checkpoints(run.out))

@@ -15,6 +15,7 @@ from accelerate.utils import gather_object, set_seed
 
 from core.errors import RunError
 from core.files.checksums import damage
+from core.files.model_card import Training, write_card
 from core.files.record import Record, model_identity, rows_identity
 from core.files.run_folder import continue_logs, mark_finished, writing_folder
 from core.processes.exchange import alone
@@ -257,6 +258,29 @@ def leave(run: Run) -> NoReturn:
     raise SystemExit(run.stop.exit_code)
 
 
+def training(run: Run) -> Training:
+    """What the final model's card says of the run."""
+    config = run.config
+    return Training(
+        method="SFT",
+        base=config.model.path,
+        base_folder=check_checkpoint(config.model.path),
+        data={"data.rows": config.data.rows, "data.eval_rows": config.data.eval_rows},
+        rows=run.rows.train,
+        steps=run.step,
+        settings={
+            "rows per step": config.rows_per_step,
+            "learning rate": config.optimizer.learning_rate,
+            "schedule": config.optimizer.schedule,
+            "trained parts": f"{config.model.trainable}{', by LoRA' if config.model.lora else ''}",
+            "dtype": config.model.dtype,
+            "autocast": config.autocast,
+            "processes": run.accelerator.num_processes,
+            "seed": config.seed,
+        },
+    )
+
+
 def finish(run: Run) -> Path:
     """The trained model as `final/`; with LoRA the adapters in `adapter/`, and the whole model in `merged/`."""
     with run.phase("save the model"):
@@ -269,6 +293,7 @@ def finish(run: Run) -> Path:
         result = run.out / ("merged" if run.config.model.lora else "final")
         with writing_folder(result) as folder:
             save_model(run.accelerator, run.model, run.processor, folder)
+            on_main(lambda: write_card(folder, training(run), run.out / "metrics.jsonl"))
         on_main(lambda: mark_finished(run.out, run.step, result))
     run.accelerator.end_training()
     say(f"SFT done: {result}")

@@ -122,6 +122,11 @@ class PromptSampler:
         return tuple(self._rows[i]["id"] for i in np.flatnonzero(self._left_out))
 
     @property
+    def usable_rows(self) -> list[Row]:
+        """Rows that have not been left out."""
+        return [self._rows[i] for i in np.flatnonzero(~self._left_out)]
+
+    @property
     def row_count(self) -> int:
         """All rows, usable or not."""
         return len(self._rows)
