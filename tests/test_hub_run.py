@@ -42,7 +42,9 @@ def test_grpo_from_the_hub_gives_a_folder_to_share(tmp_path):
         grpo = [sys.executable, "grpo.py", "--config", str(tmp_path / "run.yaml")]
         ran = subprocess.run(grpo, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stdout + ran.stderr
-        subprocess.run([sys.executable, "-c", UPLOAD, str(final)], env=env, check=True, capture_output=True)
+        upload = [sys.executable, "-c", UPLOAD, str(final)]
+        env |= {"HF_HUB_DISABLE_XET": "1"}  # the stand-in speaks the older protocol of large files
+        subprocess.run(upload, env=env, check=True, capture_output=True)
         repository = hub.repositories["model", "me/trained"]
         uploaded = repository.commits[repository.refs["main"]]
 
