@@ -14,6 +14,7 @@ from data_recipes.readers import (
     llava_cot,
     math_sets,
     ms_swift,
+    open_images,
     preference_sets,
     preferences,
     r1v,
@@ -24,6 +25,7 @@ from data_recipes.readers import (
     tabmwp,
     temporal,
     voc,
+    vstar,
 )
 from data_recipes.records import Format
 from data_recipes.synthetic import worlds
@@ -33,6 +35,7 @@ _QUESTIONS = (
     tabmwp,
     math_sets,
     search,
+    vstar,
     r1v,
     easyr1,
     sharegpt,
@@ -42,5 +45,5 @@ _QUESTIONS = (
     alpaca,
 )
 _PREFERENCES = (preference_sets, helpsteer, preferences)
-MODULES = (rows, coco, voc, refcoco, boxes_json, gui, temporal, *_PREFERENCES, *_QUESTIONS, worlds)
+MODULES = (rows, coco, open_images, voc, refcoco, boxes_json, gui, temporal, *_PREFERENCES, *_QUESTIONS, worlds)
 FORMATS: dict[str, Format] = {f.name: f for module in MODULES for f in module.FORMATS}

@@ -26,7 +26,7 @@ from data_recipes.files import json_text
 from data_recipes.files.json_text import MAX_DEPTH, Piece
 from data_recipes.readers.chat import source
 from data_recipes.readers.files import BROKEN, kind_of, need, opened, show
-from data_recipes.readers.places import ObjectOptions, image_size, media_path, object_rows, xywh
+from data_recipes.readers.places import ObjectOptions, Objects, image_size, media_path, object_rows, xywh
 from data_recipes.records import Format, Record, Rejected
 
 KEPT = ("id", "category_id", "bbox", "iscrowd", "caption")
@@ -35,26 +35,34 @@ KEPT = ("id", "category_id", "bbox", "iscrowd", "caption")
 class CocoOptions(ObjectOptions):
     """Options of the format coco."""
 
-    crowds: Literal["reject", "ignore"] = "reject"
+    crowds: Literal["reject", "ignore", "keep"] = "reject"
     """What to do with a category that has a crowd region (`iscrowd` 1, one box around many objects) in an image: `reject` the
-    row, since there is no complete answer, or `ignore` the region and use the other boxes as the answer."""
+    row, since there is no complete answer, `ignore` the region and use the other boxes as the answer, or `keep` it in the
+    answer's `crowds`, as evaluation needs it: what is found inside such a region is neither right nor wrong."""
+    absent: bool = False
+    """Also ask for the file's categories that an image has none of (in LVIS: those known to be absent, `neg_category_ids`); the
+    right answer is then an empty list. COCO's own evaluation looks for every category in every image."""
 
 
 def read(path: Path, options: CocoOptions) -> Iterator[Record]:
     """One record per image, in the order of the file: {"image": {…}, "objects": [{"name", "bbox", "iscrowd", …}]}."""
-    yield from images_with_objects(path)
+    yield from images_with_objects(path, categories=options.absent)
 
 
-def images_with_objects(path: Path) -> Iterator[Record]:
+def images_with_objects(path: Path, *, categories: bool = False) -> Iterator[Record]:
     """Images joined with their annotations; `at` is the image's id. Unreadable entries, and annotations without an image,
     are yielded as problems; unreadable annotations of an image are listed in its "broken". A truncated file yields only
-    one problem: with annotations missing, "every object" would be a wrong answer."""
+    one problem: with annotations missing, "every object" would be a wrong answer.
+
+    categories: add those of the whole file to every image, as "categories" {id: name}.
+    """
     with closing(sqlite3.connect("")) as database:  # "": temporary, on disk, deleted when closed
         problems = _index(path, database)
         yield from problems
         if problems and problems[-1].at == "end":
             return
         names = dict(database.execute("SELECT id, name FROM categories"))
+        shared = {"categories": names} if categories else {}
         for key, data in database.execute("SELECT id, data FROM images ORDER BY rowid"):
             objects, broken = [], []
             of_image = "SELECT data, broken FROM annotations WHERE image = ? ORDER BY rowid"
@@ -62,8 +70,8 @@ def images_with_objects(path: Path) -> Iterator[Record]:
                 item = json.loads(text)
                 objects.append({**item, "name": names.get(str(item.get("category_id")))})
                 broken += [problem] if problem else []
-            data = {"image": json.loads(data), "objects": objects} | ({"broken": broken} if broken else {})
-            yield Record(data, path, key)
+            data = {"image": json.loads(data), "objects": objects, **shared}
+            yield Record(data | ({"broken": broken} if broken else {}), path, key)
         lost = (
             "SELECT a.at, a.image FROM annotations a LEFT JOIN images i ON i.id = a.image WHERE i.id IS NULL"
         )
@@ -134,7 +142,7 @@ def convert(record: Record, options: CocoOptions) -> Iterator[Row | Rejected]:
     image = need(record.data, "image", dict, "an image with its objects")
     if record.data.get("broken"):
         raise Rejected(f"expected readable annotations, got {record.data['broken'][0]}")
-    objects: dict[str, list[list[float]] | Rejected] = {}
+    objects: dict[str, Objects | Rejected] = {}
     for item in need(record.data, "objects", list, "the image's annotations"):
         name = item.get("name")
         if not isinstance(name, str) or not name:
@@ -143,30 +151,40 @@ def convert(record: Record, options: CocoOptions) -> Iterator[Row | Rejected]:
                 f" got {show(item.get('category_id'))}"
             )
             continue
-        found = objects.setdefault(name, [])
+        found = objects.setdefault(name, Objects(item.get("category_id")))
         try:
             if item.get("iscrowd") and options.crowds == "ignore":
                 continue
-            if item.get("iscrowd"):
+            if item.get("iscrowd") and options.crowds == "reject":
                 raise Rejected("field 'iscrowd': expected 0, got 1 (one box around many objects)")
             box = xywh(item.get("bbox"), "bbox")
-            if isinstance(found, list):
-                found.append(box)
+            if isinstance(found, Objects):
+                (found.crowds if item.get("iscrowd") else found.boxes).append(box)
         except Rejected as error:
             objects[name] = Rejected(f"category '{name}', annotation {item.get('id')}: {error}")
     # crowd regions only, ignored by the option
-    ignored = [name for name, found in objects.items() if found == []]
+    ignored = [name for name, found in objects.items() if isinstance(found, Objects) and found.empty]
     for name in ignored:
         objects[name] = Rejected(
             f"category '{name}': field 'iscrowd': expected an object, got only crowd regions"
         )
+    for key, name in _absent(record.data, image).items():
+        objects.setdefault(name, Objects(key))
     base: dict[str, Any] = {
         "id": str(record.at),
+        "image_id": image.get("id"),
         "images": [media_path(_file_name(image), "file_name", record, options.media)],
         "source": source(options, "COCO", "CC BY 4.0 (annotations); the images have their own"),
         **image_size(image.get("width"), image.get("height")),
     }
     yield from object_rows(base, objects, options)
+
+
+def _absent(data: dict[str, Any], image: dict[str, Any]) -> dict[Any, str]:
+    """{id: name} of the categories to ask for although nothing of them is annotated."""
+    names = {int(key) if key.isdecimal() else key: name for key, name in data.get("categories", {}).items()}
+    known = image.get("neg_category_ids")
+    return names if known is None else {key: names[key] for key in known if key in names}
 
 
 def _file_name(image: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,35 +138,58 @@ def image_size(width: Any, height: Any) -> dict[str, Any]:
     return {"image_size": [int(width), int(height)]} if whole else {}
 
 
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one category in an image: [x1, y1, x2, y2] each.
+
+    category_id: the annotation file's own name of the category, if it has one.
+    crowds: boxes around many objects at once; their number is unknown.
+    """
+
+    category_id: Any = None
+    boxes: list[list[float]] = field(default_factory=list)
+    crowds: list[list[float]] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not self.boxes and not self.crowds
+
+
 def object_rows(
-    base: Mapping[str, Any], objects: Mapping[str, list[list[float]] | Rejected], options: ObjectOptions
+    base: Mapping[str, Any],
+    objects: Mapping[str, Objects | Rejected],
+    options: ObjectOptions,
+    frame: Frame = "pixel",
 ) -> Iterator[Row | Rejected]:
-    """Rows of an image with objects. objects: category -> its boxes in pixels, or what is wrong with it.
+    """Rows of an image with objects. objects: category -> its boxes in `frame`, or what is wrong with it.
 
     base: columns shared by all rows; the category and the kind of row are appended to its `id`.
     """
     some = False
-    for name, boxes in objects.items():
-        if isinstance(boxes, Rejected):
+    for name, found in objects.items():
+        if isinstance(found, Rejected):
             some = True
-            yield boxes
+            yield found
             continue
         shown = options.names.get(name, name)
         for kind in options.rows:
-            if kind == "grounding" and len(boxes) != 1:
+            if kind != "detection" and (found.crowds or (kind == "grounding" and len(found.boxes) != 1)):
                 continue
             some = True
             answer: dict[str, Any] = (
-                {"value": len(boxes)} if kind == "counting" else {"boxes": boxes, "frame": "pixel"}
+                {"value": len(found.boxes)} if kind == "counting" else {"boxes": found.boxes, "frame": frame}
             )
+            if found.crowds:
+                answer["crowds"] = found.crowds
             template = getattr(options, f"{kind}_prompt")
             yield {
                 **base,
                 "id": f"{base['id']}-{name.replace(' ', '_')}-{kind}",
                 "task": kind,
-                "prompt": ask(fill(template, name=shown, unit=options.unit())),
+                "prompt": ask(fill(template, name=shown, unit=options.unit(frame))),
                 "answer": answer,
                 "category": name,
+                **({} if found.category_id is None else {"category_id": found.category_id}),
                 **({} if kind == "counting" else options.extra()),
             }
     if not some:

@@ -22,7 +22,7 @@ from core.rows import Row
 from data_recipes.files.inputs import note
 from data_recipes.readers.chat import source
 from data_recipes.readers.files import file_record, show
-from data_recipes.readers.places import ObjectOptions, image_size, media_path, object_rows, xyxy
+from data_recipes.readers.places import ObjectOptions, Objects, image_size, media_path, object_rows, xyxy
 from data_recipes.records import Format, Record, Rejected
 
 IMAGE_FOLDERS = ("JPEGImages", "images")  # VOC's own name and a common one; next to the XML folder
@@ -80,7 +80,7 @@ def convert(record: Record, options: VocOptions) -> Iterator[Row | Rejected]:
     name = (data["filename"] or "").strip()
     if not name:
         raise Rejected("field 'filename': expected the image's name, got nothing")
-    objects: dict[str, list[list[float]] | Rejected] = {}
+    objects: dict[str, Objects | Rejected] = {}
     if data["polygons"]:
         raise Rejected("expected <bndbox> of VOC, got <polygon> of LabelMe: convert to COCO (labelme2coco)")
     for number, item in enumerate(data["objects"]):
@@ -88,13 +88,13 @@ def convert(record: Record, options: VocOptions) -> Iterator[Row | Rejected]:
         if not label:
             yield Rejected(f"field 'object[{number}].name': expected a class, got nothing")
             continue
-        found = objects.setdefault(label, [])
+        found = objects.setdefault(label, Objects())
         try:
             if options.difficult == "reject" and (item["difficult"] or "").strip() == "1":
                 raise Rejected(f"field 'object[{number}].difficult': expected 0, got 1")
             box = _box(item["bndbox"], f"object[{number}].bndbox", options.origin)
-            if isinstance(found, list):
-                found.append(box)
+            if isinstance(found, Objects):
+                found.boxes.append(box)
         except Rejected as error:
             objects[label] = Rejected(f"class '{label}': {error}")
     base: dict[str, Any] = {

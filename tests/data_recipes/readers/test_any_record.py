@@ -124,6 +124,17 @@ GOOD: dict[str, tuple[Any, dict]] = {
         },
         {},
     ),
+    "vstar": (
+        {
+            "image": "a.png",
+            "text": "What colour is the cup?\n(A) red\n(B) blue\nAnswer with the letter.",
+            "category": "direct_attributes",
+            "label": "A",
+            "question_id": "0",
+        },
+        {},
+    ),
+    "open_images": ("a,xclick,/m/01,1,0.1,0.5,0.2,0.75,0,0,0,0,0", {}),
     "mini_o3_coldstart": (
         {
             "images": ["a.png"],
@@ -395,7 +406,7 @@ def check_sums(
 IN_JSON = [
     name for name in GOOD
     if name not in ("coco", "refcoco_mdetr", "voc", "geometry3k", "screenagent", "charades_sta", "timechat_tvg", "tabmwp",
-                    "activitynet_captions")
+                    "activitynet_captions", "open_images")
 ]  # fmt: skip
 
 
@@ -514,6 +525,33 @@ def test_lines_of_text(media, tmp_path):
     places = [f"{path}:{2 * i + 1}" for i in range(len(bad))]
     check_sums(entry, rejected, 2 * len(bad), places, path, tmp_path / "out")
     assert len(rejected) == len(bad)
+
+
+def test_lines_of_a_table(media, tmp_path):
+    folder = place(media, tmp_path)
+    header = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
+    (tmp_path / "class-descriptions-boxable.csv").write_text("/m/01,Cup\n")
+    good, _ = GOOD["open_images"]
+    bad = [
+        good.replace("0.5", text) for text in ("nan", "inf", "x", "", "0.1", "1e999", "7", "1" * 5000)
+    ]  # fmt: skip
+    bad += [
+        "c,xclick",
+        ",xclick,/m/01,1,0,1,0,1,0,0,0,0,0",
+        good.replace("/m/01", "/m/02"),
+        good.replace("a,", "../a,", 1),
+    ]
+    bad += [good.replace("a,", "\N{SNOWMAN},", 1), "\0" * 20, good.replace(",0,0,0,0,0", ",0,0,1,0,0")]
+    lines = [line.replace("a,", f"a{i},", 1) if line.startswith("a,") else line for i, line in enumerate(bad)]
+    for i in range(len(bad) + 2):
+        shutil.copy(folder / "a.png", folder / f"a{i}.jpg")
+    first, last = (good.replace("a,", f"a{i},", 1) for i in (len(bad), len(bad) + 1))
+    path = tmp_path / "validation-annotations-bbox.csv"
+    path.write_text("\n".join([header, first, *lines, last]) + "\n")
+    entry, rejected = run("open_images", path, {"media": str(folder)}, tmp_path / "out")
+    places = [f"{path}:2", f"{path}:{len(bad) + 3}"]
+    check_sums(entry, rejected, len(bad) + 2, places, path, tmp_path / "out")
+    assert len({r["origin"] for r in rejected}) == len(bad)
 
 
 def voc(annotation: dict) -> str:

@@ -157,3 +157,29 @@ def test_the_form_is_recognised_from_the_beginning(instances, tmp_path):
     assert not FORMATS["refcoco_mdetr"].looks_like(instances(GOOD), None)
     (tmp_path / "other.json").write_text('[{"image": "a.jpg"}]')
     assert not coco.looks_like(tmp_path / "other.json", None)
+
+
+def test_crowd_regions_stay_in_the_answer_for_evaluation(read_file, instances):
+    crowds = [annotation(9, 11, 1, [0, 0, 50, 50], crowd=1), annotation(10, 12, 17, [1, 1, 9, 9], crowd=1)]
+    read = read_file("coco", instances(GOOD + crowds), crowds="keep", rows=["detection", "counting"])
+    by_id = {row["id"]: row["answer"] for row in read.valid}
+    assert by_id["11-cat-detection"]["crowds"] == [[0, 0, 50, 50]]
+    assert len(by_id["11-cat-detection"]["boxes"]) == 2 and "11-cat-counting" not in by_id
+    assert by_id["12-traffic_light-detection"]["boxes"] == []
+
+
+def test_categories_that_an_image_has_none_of_are_asked_for(read_file, instances):
+    read = read_file("coco", instances(GOOD[:2]), absent=True)
+    empty = {row["id"]: row["category_id"] for row in read.valid if not row["answer"]["boxes"]}
+    assert empty == {"11-traffic_light-detection": 17, "12-traffic_light-detection": 17}
+    assert {row["image_id"] for row in read.valid} == {11, 12}
+
+
+def test_only_verified_absences_of_lvis_are_asked_for(read_file, instances):
+    path = instances(GOOD[:2])
+    data = json.loads(path.read_text())
+    for image, absent in zip(data["images"], ([17], []), strict=True):
+        image["neg_category_ids"] = absent
+    path.write_text(json.dumps(data))
+    empty = [r["id"] for r in read_file("coco", path, absent=True).valid if not r["answer"]["boxes"]]
+    assert empty == ["11-traffic_light-detection"]
