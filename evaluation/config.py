@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core.config import Section
 from core.files.paths import PathText
+from data_recipes.config import Source
 from engines.config import EngineConfig, VLLMConfig
 from rewards.config import RewardsConfig
 from vlm.load import LoadingConfig
+
+
+class DetectorConfig(Section):
+    """An object detector to compare with: a checkpoint that is run, or its results."""
+
+    path: PathText | None = None
+    """A transformers checkpoint for object detection (DETR, RT-DETR, …): its folder, or a Hub id (docs/hub.md). It looks at
+    the images of every data set with boxes."""
+    results: dict[str, PathText] = {}
+    """COCO results files (a JSON array of image_id, category_id, bbox, score) by data set."""
+    names: dict[str, str] = {}
+    """The data set's name of a label of the checkpoint, where they differ, e.g. {tvmonitor: tv}."""
+    batch_size: int = Field(8, ge=1)
+    """Images passed to the checkpoint at a time."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> DetectorConfig:
+        if bool(self.path) == bool(self.results):
+            raise ValueError("expected either path or results")
+        return self
 
 
 class EvaluationConfig(Section):
@@ -21,18 +42,24 @@ class EvaluationConfig(Section):
         **{name: f"model.{name}" for name in LoadingConfig.model_fields},
     }
 
-    checkpoints: dict[str, PathText] = Field(min_length=1)
+    checkpoints: dict[str, PathText] = {}
     """Checkpoint folders or Hub ids (docs/hub.md) by their names in tables. The order matters: each is compared with
     those before it. The report has headings for the names `untrained`, `sft` and `rl`."""
     model: LoadingConfig = LoadingConfig()
     """How each of them is loaded."""
-    rows: PathText
+    detectors: dict[str, DetectorConfig] = {}
+    """Object detectors to compare with on data sets with boxes, by their names in tables."""
+    rows: PathText | None = None
     """Held-out rows with answers (core/rows.py): a .jsonl or .parquet file, a folder of them, a `datasets` folder, or a Hub id
     (docs/hub.md)."""
     limit: int | None = Field(None, ge=1)
-    """Evaluate only the first `limit` rows; null: all."""
-    rewards: RewardsConfig
-    """Reward functions by task, as in training."""
+    """Evaluate only the first `limit` rows of `rows`; null: all."""
+    data_sets: list[Source] = []
+    """Data sets in public formats, read as published (`python -m data_recipes formats`). Each is a line of the table. Formats of
+    annotated objects ask for every category in every image, as COCO's evaluation does, and keep crowd regions: `options:
+    {absent: false}` asks only for what is there, which is cheaper, and for policies alone easier."""
+    rewards: RewardsConfig | None = None
+    """Reward functions by task, as in training; needed where there are checkpoints."""
     output_dir: PathText
     """Folder for eval.json and eval_rollouts.jsonl; made if missing."""
     max_tokens: int = Field(256, ge=1)
@@ -47,3 +74,23 @@ class EvaluationConfig(Section):
     """Maximum number of frames of a video; longer clips are sampled at a lower rate over their whole length."""
     engine: EngineConfig = VLLMConfig()
     """The rollout engine that generates the answers."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> EvaluationConfig:
+        if not self.checkpoints and not self.detectors:
+            raise ValueError("expected checkpoints or detectors to evaluate, got neither")
+        if self.rows is None and not self.data_sets:
+            raise ValueError("expected rows or data_sets to evaluate on, got neither")
+        if self.checkpoints and self.rewards is None:
+            raise ValueError(
+                "rewards: expected the reward functions by task, which score the checkpoints' answers"
+            )
+        names = [source.name for source in self.data_sets] + (["rows"] if self.rows is not None else [])
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"data_sets: expected unique names other than 'rows', got {twice[0]!r} again")
+        if both := sorted(self.checkpoints.keys() & self.detectors.keys()):
+            raise ValueError(f"detectors: expected names other than those of checkpoints, got {both[0]!r}")
+        for name, detector in self.detectors.items():
+            if unknown := sorted(detector.results.keys() - set(names)):
+                raise ValueError(f"detectors.{name}.results: expected names of data_sets, got {unknown[0]!r}")
+        return self

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,19 @@ from tqdm import tqdm
 
 from core.files.hub import fetch
 from core.files.jsonl import append
-from core.rows import Row, read_rows
+from core.rows import Row
 from engines.build import build_engine
 from engines.engine import Engine
 from engines.rollout import Request, Sampling
-from engines.samples import rollout_record, scored
+from engines.samples import Group, Sample, rollout_record, scored
 from engines.weights import sync_checked
+from evaluation.boxes import answered_boxes
 from evaluation.config import EvaluationConfig
-from evaluation.metrics import ScoredAnswer, by_task, differences, summarise
-from evaluation.tables import print_table
+from evaluation.data_sets import BOX_TASKS, DataSet, entry, question_of, read_data_sets
+from evaluation.detectors import Found, detector_entries
+from evaluation.measuring import Meter, hardware
+from evaluation.metrics import ScoredAnswer, by_task, differences, rewards_of, summarise
+from evaluation.tables import markdown, print_table
 from evaluation.weights import named_weights, same_architecture
 from rewards.config import check_pixel_limits
 from rewards.geometry.frames import with_model_limits
@@ -36,61 +41,73 @@ from vlm.load import check_checkpoint, load_processor, pixel_limits
 
 
 def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
-    """Evaluate all checkpoints, write `eval.json` and `eval_rollouts.jsonl` to `config.output_dir`, print one table.
+    """Evaluate all checkpoints and detectors, write `eval.json`, `eval.md` and `eval_rollouts.jsonl` to `config.output_dir`,
+    print the tables.
 
     Returns what eval.json holds: `settings`; `checkpoints` {name: {"path", "seconds", "greedy", "sampled"}} with
     {"overall", "tasks": {task: …}} of `metrics.summarise`; `differences` (greedy, paired by row, of every later checkpoint
-    against every earlier one). `show`: progress bar and table.
+    against every earlier one); `data_sets`, one entry of `data_sets.entry` for each data set and model.
+    `show`: progress bars and tables.
 
     Raises:
-        HubError, CheckpointError, RowError, RewardDataError: What is wrong with an input, before any engine starts.
+        HubError, CheckpointError, RowError, RewardDataError, DetectorError: What is wrong with an input, before any engine
+            starts.
     """
-    fetch({f"checkpoints.{name}": path for name, path in config.checkpoints.items()}, {"rows": config.rows})
+    models = {f"checkpoints.{name}": path for name, path in config.checkpoints.items()}
+    models |= {f"detectors.{name}.path": one.path for name, one in config.detectors.items() if one.path}
+    fetch(models, {} if config.rows is None else {"rows": config.rows})
     folders = {name: check_checkpoint(path) for name, path in config.checkpoints.items()}
-    rows: list[Row] = read_rows(config.rows, limit=config.limit)
+    sets = read_data_sets(config)
     output = Path(config.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    answers_file = output / "eval_rollouts.jsonl"
-    answers_file.unlink(missing_ok=True)
-
-    greedy: dict[str, list[ScoredAnswer]] = {}
+    entries: list[dict[str, Any]] = []
     checkpoints: dict[str, dict[str, Any]] = {}
-    with Router(config.rewards) as router, closing(_Engines(config)) as engines:
-        router.check_rows(rows)
-        for name, folder in folders.items():
+    greedy: dict[str, list[ScoredAnswer]] = {}
+    with ExitStack() as stack:
+        router = stack.enter_context(Router(config.rewards)) if config.rewards and folders else None
+        if router:
+            router.check_rows([row for data_set in sets for row in data_set.rows])
+        entries += detector_entries(config, sets, show=show)
+        engines = stack.enter_context(closing(_Engines(config)))
+        answers_file = output / "eval_rollouts.jsonl"
+        answers_file.unlink(missing_ok=True)
+        for name, folder in folders.items() if router else ():
             began = time.perf_counter()
             engine, processor = engines.of(folder)
-            limits = pixel_limits(processor)
-            check_pixel_limits(config.rewards, limits)
-            rows = with_model_limits(rows, limits)
-            scored_by_mode: dict[str, list[ScoredAnswer]] = {"greedy": [], "sampled": []}
-            with tqdm(total=len(rows), desc=f"evaluate {name}", unit="row", disable=not show) as bar:
-                for batch in _batches(rows, config.batch_rows):
-                    for mode, records in _answers(config, engine, processor, router, batch):
-                        append(answers_file, ({"checkpoint": name, "mode": mode, **r} for r in records))
-                        scored_by_mode[mode] += [_scored(record) for record in records]
-                    bar.update(len(batch))
-            greedy[name] = scored_by_mode["greedy"]
+            answered: dict[str, list[ScoredAnswer]] = {"greedy": [], "sampled": []}
+            for data_set in sets:
+                answers = _Answers(config, name, engine, processor, router, data_set, answers_file)
+                scored, found = answers.all(show=show)
+                for mode in answered:
+                    answered[mode] += scored[mode]
+                entries.append(
+                    entry(data_set, name, answers.meter, reward=rewards_of(scored["greedy"]), found=found)
+                )
+            greedy[name] = answered["greedy"]
             checkpoints[name] = {
                 "path": config.checkpoints[name],
                 "seconds": time.perf_counter() - began,
-                "greedy": _summaries(scored_by_mode["greedy"]),
-                "sampled": _summaries(scored_by_mode["sampled"]) if config.samples else None,
+                "greedy": _summaries(answered["greedy"]),
+                "sampled": _summaries(answered["sampled"]) if config.samples else None,
             }
+    order = [data_set.name for data_set in sets]
     evaluation = {
         "settings": {
             "rows": config.rows,
-            "row_count": len(rows),
+            "row_count": sum(len(data_set.rows) for data_set in sets),
             "max_tokens": config.max_tokens,
             "samples": config.samples,
             "seed": config.seed,
             "engine": config.engine.kind,
             "dtype": config.model.dtype,
+            "hardware": hardware(),
         },
         "checkpoints": checkpoints,
         "differences": differences(greedy),
+        "data_sets": sorted(entries, key=lambda one: order.index(one["data_set"])),
     }
     (output / "eval.json").write_text(json.dumps(evaluation, indent=2) + "\n")
+    (output / "eval.md").write_text(markdown(evaluation))
     if show:
         print_table(evaluation)
     return evaluation
@@ -137,29 +154,63 @@ class _Engines:
         self._engine = None
 
 
-def _modes(config: EvaluationConfig) -> Iterator[tuple[str, Sampling, int]]:
-    """(mode, sampling, answers per row): the greedy one, then those at temperature 1 if any are asked for."""
-    yield "greedy", Sampling(temperature=0.0, max_tokens=config.max_tokens), 1
-    if config.samples:
-        yield "sampled", Sampling(1.0, config.max_tokens, config.seed), config.samples
+@dataclass
+class _Answers:
+    """The answers of one checkpoint to one data set. meter: of encoding prompts and generating the greedy answers."""
 
+    config: EvaluationConfig
+    checkpoint: str
+    engine: Engine
+    processor: Any
+    router: Router
+    data_set: DataSet
+    file: Path
+    meter: Meter = field(default_factory=Meter)
 
-def _answers(
-    config: EvaluationConfig, engine: Engine, processor: Any, router: Router, rows: Sequence[Row]
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The answers to some rows, scored, as records in the order of the rows: by mode."""
-    prompts = [encode_row(processor, row, max_frames=config.max_frames) for row in rows]
-    for mode, sampling, count in _modes(config):
-        requests = [Request(row, prompt, count) for row, prompt in zip(rows, prompts, strict=True)]
-        groups = scored(router.score, requests, engine.generate(requests, sampling))
-        yield (
-            mode,
-            [
-                rollout_record(sample) | ({"sample": i} if count > 1 else {})
-                for group in groups
-                for i, sample in enumerate(group.samples)
-            ],
-        )
+    def all(self, *, show: bool) -> tuple[dict[str, list[ScoredAnswer]], Found]:
+        """(scored answers by mode, boxes of the greedy answers to rows that ask for boxes); answers go to the file, too."""
+        limits = pixel_limits(self.processor)
+        check_pixel_limits(self.router.config, limits)
+        scored_by_mode: dict[str, list[ScoredAnswer]] = {"greedy": [], "sampled": []}
+        found: Found = {}
+        title = f"evaluate {self.checkpoint} on {self.data_set.name}"
+        with tqdm(total=len(self.data_set.rows), desc=title, unit="row", disable=not show) as bar:
+            for batch in _batches(self.data_set.rows, self.config.batch_rows):
+                for mode, groups in self._batch(with_model_limits(batch, limits)):
+                    records = [
+                        self._record(mode, i, sample, found)
+                        for group in groups
+                        for i, sample in enumerate(group.samples)
+                    ]
+                    append(self.file, records)
+                    scored_by_mode[mode] += [_scored(record) for record in records]
+                bar.update(len(batch))
+        return scored_by_mode, found
+
+    def _batch(self, rows: Sequence[Row]) -> Iterator[tuple[str, list[Group]]]:
+        """The answers to some rows, scored, by mode; the greedy ones first."""
+        config = self.config
+        with self.meter:
+            prompts = [encode_row(self.processor, row, max_frames=config.max_frames) for row in rows]
+            requests = [Request(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
+            rollouts = self.engine.generate(requests, Sampling(temperature=0.0, max_tokens=config.max_tokens))
+        yield "greedy", scored(self.router.score, requests, rollouts)
+        if config.samples:
+            requests = [replace(request, n=config.samples) for request in requests]
+            rollouts = self.engine.generate(requests, Sampling(1.0, config.max_tokens, config.seed))
+            yield "sampled", scored(self.router.score, requests, rollouts)
+
+    def _record(self, mode: str, number: int, sample: Sample, found: Found) -> dict[str, Any]:
+        """The line of an answer; the boxes of a greedy one are added to it and to `found`."""
+        record = {"checkpoint": self.checkpoint, "mode": mode, **rollout_record(sample)}
+        if mode == "sampled" and self.config.samples > 1:
+            record["sample"] = number
+        if mode == "greedy" and sample.row["task"] in BOX_TASKS:
+            conclusion = self.router.conclusion(sample.rollout.text)
+            boxes = answered_boxes(self.processor.tokenizer, sample.row, sample.rollout, conclusion)
+            found[question_of(sample.row)] = boxes
+            record["boxes"] = [{"box": list(box), "score": score} for box, score in boxes]
+        return record
 
 
 def _scored(record: Mapping[str, Any]) -> ScoredAnswer:

@@ -1,6 +1,6 @@
-"""The table of an evaluation, one row per task and one column per checkpoint, for terminals, logs and Markdown.
+"""The tables of an evaluation, for terminals, logs and Markdown: rewards by task and checkpoint, and data sets by model.
 
-All functions take the value that `evaluation.run.evaluate` returns and that `eval.json` holds.
+Functions that take an `evaluation` take the value that `evaluation.run.evaluate` returns and that `eval.json` holds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core.statistics import interval_text
+from evaluation.detection import CUTS
 
 OVERALL = "overall"
 NOTHING = "–"
@@ -92,17 +93,81 @@ def caption(evaluation: Mapping[str, Any]) -> str:
     return text + (f"; {unscored} answers could not be scored." if unscored else ".")
 
 
+def data_set_cells(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and body of the table with one row for each data set and model; columns that would be empty are left out."""
+    header = ["data set", "model", "rows", "images", "reward", "mAP", "AP50"]
+    header += [f"{name}@{k}" for name in ("R", "NDCG") for k in CUTS] + ["images/s", "memory"]
+    body = []
+    for entry in evaluation.get("data_sets", []):
+        found = entry["detection"] or {}
+        line = [entry["data_set"], entry["model"], str(entry["rows"] or NOTHING), str(entry["images"])]
+        line += [interval_text(entry["reward"]), _share(found.get("mAP")), _share(found.get("AP50"))]
+        for name in ("recall", "ndcg"):
+            line += [_share((found.get(name) or {}).get(str(k), {}).get("mean")) for k in CUTS]
+        speed, memory = entry["images_per_s"], entry["peak_memory_gib"]
+        line += [
+            NOTHING if speed is None else f"{speed:.2f}",
+            NOTHING if memory is None else f"{memory:.1f} GiB",
+        ]
+        body.append(line)
+    kept = [i for i, title in enumerate(header) if i < 2 or any(line[i] != NOTHING for line in body)]
+    return [header[i] for i in kept], [[line[i] for i in kept] for line in body]
+
+
+def _share(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def data_set_caption(evaluation: Mapping[str, Any]) -> str:
+    """What the numbers of `data_set_cells` are, on which hardware, and what was left out."""
+    entries = evaluation.get("data_sets", [])
+    text = f"On {evaluation['settings']['hardware']}. memory: peak of the GPU, on a CPU of the process"
+    found = [entry for entry in entries if entry["detection"]]
+    if any(entry["detection"]["mAP"] is not None for entry in found):
+        text += (
+            "; mAP: COCO's AP at IoU 0.50:0.95 over the categories asked for; R and NDCG at K boxes, IoU 0.5, the boxes of a policy"
+            " ranked by the mean log-probability of their tokens"
+        )
+    left_out = [
+        f"{entry['detection']['not_asked']} of {entry['model']} on {entry['data_set']}"
+        for entry in found
+        if entry["detection"]["not_asked"]
+    ]
+    return text + (
+        f"; boxes left out, of categories not asked for in their image: {', '.join(left_out)}."
+        if left_out
+        else "."
+    )
+
+
 def markdown(evaluation: Mapping[str, Any]) -> str:
-    """The table as Markdown: numbers right-aligned, last row bold."""
-    header, body = table_cells(evaluation)
-    body[-1] = [f"**{text}**" if text else text for text in body[-1]]
+    """The tables as Markdown: numbers right-aligned, totals bold."""
+    texts = []
+    if evaluation["checkpoints"]:
+        header, body = table_cells(evaluation)
+        body[-1] = [f"**{text}**" if text else text for text in body[-1]]
+        texts.append(_markdown(header, body))
+    if evaluation.get("data_sets"):
+        texts.append(_markdown(*data_set_cells(evaluation)) + f"\n{data_set_caption(evaluation)}\n")
+    return "\n".join(texts)
+
+
+def _markdown(header: list[str], body: list[list[str]]) -> str:
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def plain(evaluation: Mapping[str, Any]) -> str:
-    """The table as aligned plain text, for logs and files."""
-    header, body = table_cells(evaluation)
+    """The tables as aligned plain text, for logs and files."""
+    texts = []
+    if evaluation["checkpoints"]:
+        texts.append(_plain(*table_cells(evaluation), caption(evaluation)))
+    if evaluation.get("data_sets"):
+        texts.append(_plain(*data_set_cells(evaluation), data_set_caption(evaluation)))
+    return "\n".join(texts)
+
+
+def _plain(header: list[str], body: list[list[str]], about: str) -> str:
     widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
     lines = []
     for line in [header, *body]:
@@ -112,21 +177,31 @@ def plain(evaluation: Mapping[str, Any]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, caption(evaluation)]) + "\n"
+    return "\n".join([*lines, about]) + "\n"
 
 
 def print_table(evaluation: Mapping[str, Any], file: TextIO | None = None) -> None:
-    """Print the table, with colours and lines on a terminal that is wide enough, else as plain text."""
+    """Print the tables, with colours and lines on a terminal that is wide enough, else as plain text."""
     file = file or sys.stdout
-    header, body = table_cells(evaluation)
+    if evaluation["checkpoints"]:
+        _print(*table_cells(evaluation), caption(evaluation), file, total=True)
+    if evaluation.get("data_sets"):
+        _print(*data_set_cells(evaluation), data_set_caption(evaluation), file)
+
+
+def _print(
+    header: list[str], body: list[list[str]], about: str, file: TextIO, *, total: bool = False
+) -> None:
+    """total: the last line is one of totals."""
     console = Console(file=file)
     needed = sum(max(len(line[i]) for line in [header, *body]) + 3 for i in range(len(header))) + 1
     if not console.is_terminal or console.width < needed:
-        file.write(plain(evaluation))
+        file.write(_plain(header, body, about))
         return
-    table = Table(caption=caption(evaluation), caption_justify="left")
+    table = Table(caption=about, caption_justify="left")
     for i, title in enumerate(header):
         table.add_column(title, justify="left" if i == 0 else "right", no_wrap=True)
-    for line in body:
-        table.add_row(*line, style="bold" if line[0] == OVERALL else None, end_section=line is body[-2])
+    for i, line in enumerate(body, 1):
+        last = total and i == len(body)
+        table.add_row(*line, style="bold" if last else None, end_section=total and i == len(body) - 1)
     console.print(table)

@@ -230,6 +230,10 @@ class Router:
             raise PluginError(f"reward '{config.function}': only batch functions can get whole groups")
         return component
 
+    def conclusion(self, text: str) -> str:
+        """The part of a completion that counts as its answer; "" if the text breaks the grammar."""
+        return self._parse(text).conclusion or ""
+
     def _parse(self, text: str) -> Parsed:
         if self.config.grammar == "none":
             return Parsed({"text": text}, None, ("text",))

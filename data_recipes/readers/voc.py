@@ -99,6 +99,7 @@ def convert(record: Record, options: VocOptions) -> Iterator[Row | Rejected]:
             objects[label] = Rejected(f"class '{label}': {error}")
     base: dict[str, Any] = {
         "id": record.file.stem,
+        "image_id": record.file.stem,
         "images": [media_path(name, "filename", record, options.media or _image_folder(record.file))],
         "source": source(options, _database(data), "unknown"),
         **image_size(_number(data["width"]), _number(data["height"])),

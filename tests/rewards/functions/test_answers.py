@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.detection import coco_metrics
 from rewards.functions.choice import read_choice
 from rewards.functions.counting import counting_reward, read_count
 from rewards.functions.grounding import box_set_reward, read_boxes
@@ -215,61 +213,3 @@ def test_repetition_is_the_share_of_distinct_ngrams() -> None:
     assert repetition_reward("a b c d a b c d") == pytest.approx(4 / 5)
     assert repetition_reward("a a a a a a a a a a a a a") == pytest.approx(1 / 10)
     assert repetition_reward("a b") == 1.0
-
-
-def test_coco_metrics_of_perfect_shifted_and_missing_boxes() -> None:
-    truths = [[(0.0, 0.0, 100.0, 100.0), (200.0, 200.0, 300.0, 300.0)], [(5.0, 5.0, 50.0, 60.0)]]
-    assert coco_metrics(truths, truths) == {
-        "mAP": pytest.approx(1),
-        "AP50": pytest.approx(1),
-        "AP75": pytest.approx(1),
-        "AR100": pytest.approx(1),
-    }
-    shifted = [[(x1 + 10, y1, x2 + 10, y2) for x1, y1, x2, y2 in boxes] for boxes in truths]
-    metrics = coco_metrics(shifted, truths)
-    assert metrics["AP50"] == pytest.approx(1) and 0 < metrics["mAP"] < metrics["AP75"] + 0.5 < 1.5
-    nothing = dict.fromkeys(("mAP", "AP50", "AP75", "AR100"), 0.0)
-    assert coco_metrics([[], []], truths) == coco_metrics([[(0.0, 0.0, 9.0, 9.0)], []], [[], []]) == nothing
-    assert coco_metrics([[(100.0, 100.0, 0.0, 0.0)], []], truths) == nothing
-    with pytest.raises(ValueError, match="one list of boxes per image"):
-        coco_metrics([[]], truths)
-
-
-def test_ap50_equals_its_definition_on_random_detections() -> None:
-    """Precision at 101 recall levels of detections sorted by score, matched greedily at IoU 0.5."""
-    from rewards.geometry.overlap import iou
-
-    rng = random.Random(0)
-    truths, predicted, scores = [], [], []
-    for _ in range(30):
-        boxes = [
-            (x, y, x + 60.0, y + 60.0)
-            for x, y in ((rng.uniform(0, 400), rng.uniform(0, 400)) for _ in range(4))
-        ]
-        truths.append(boxes)
-        predicted.append(
-            [tuple(v + rng.uniform(-14, 14) for v in box) for box in boxes[:3]]
-            + [(450.0, 450.0, 470.0, 480.0)]
-        )
-        scores.append([rng.random() for _ in range(4)])
-    ranked = sorted(
-        ((score, i, j) for i, some in enumerate(scores) for j, score in enumerate(some)), reverse=True
-    )
-    used: set[tuple[int, int]] = set()
-    hits = []
-    for _, i, j in ranked:
-        options = [(iou(predicted[i][j], box), k) for k, box in enumerate(truths[i]) if (i, k) not in used]  # type: ignore[arg-type]
-        best, k = max(options, default=(0.0, -1))
-        hits.append(best >= 0.5)
-        if best >= 0.5:
-            used.add((i, k))
-    true_positives = np.cumsum(hits)
-    precision = np.maximum.accumulate((true_positives / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    recall = true_positives / sum(map(len, truths))
-    expected = np.mean(
-        [
-            precision[at] if (at := int(np.searchsorted(recall, level))) < len(recall) else 0.0
-            for level in np.linspace(0, 1, 101)
-        ]
-    )
-    assert coco_metrics(predicted, truths, scores)["AP50"] == pytest.approx(expected, abs=1e-6)  # type: ignore[arg-type]
