@@ -25,7 +25,7 @@ class DetectorConfig(Section):
     names: dict[str, str] = {}
     """The data set's name of a label of the checkpoint, where they differ, e.g. {tvmonitor: tv}."""
     batch_size: int = Field(8, ge=1)
-    """Images passed to the checkpoint at a time."""
+    """Images passed to the checkpoint at a time. DETR pads them to one size, which changes its scores in the third digit; 1 avoids it."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> DetectorConfig:

@@ -131,7 +131,9 @@ def test_boxes_are_those_of_the_checkpoint_by_the_data_sets_names(build, truth, 
     torch.manual_seed(0)
     folder = build(tmp_path / "detector")
     meter = Meter()
-    found = Detector(folder, {"dog": "tv"}, "cpu").find(truth, 2, meter)
+    found = Detector(folder, {"dog": "tv"}, "cpu").find(
+        truth, 1, meter
+    )  # DETR pads batches, which changes scores a little
     assert {category for _, category in found} <= {"cat", "tv"} and meter.seconds > 0 and meter.peak_bytes > 0
     pipe = pipeline("object-detection", model=str(folder), device="cpu")
     called = {"cat": "cat", "dog": "tv"}
@@ -144,7 +146,7 @@ def test_boxes_are_those_of_the_checkpoint_by_the_data_sets_names(build, truth, 
         ours = [(name, score) for name in ("cat", "tv") for _, score in found.get((image, name), [])]
         assert len(ours) == len(theirs) > 0
         for (name, score), (label, expected) in zip(sorted(ours), sorted(theirs), strict=True):
-            assert name == label and score == pytest.approx(expected, abs=1e-3)  # batches are padded
+            assert name == label and score == pytest.approx(expected, abs=1e-5)
 
 
 def test_labels_that_fit_no_category_and_folders_without_a_detector_are_named(truth, tmp_path):

@@ -163,3 +163,116 @@ def test_the_command_line_works_from_a_shell(bench):
         [sys.executable, "evaluate.py", "--help"], cwd=root, capture_output=True, text=True, check=True
     )
     assert "checkpoints" in done.stdout
+
+
+# ------------------------------------------------------------------------------------------- data sets, and detectors
+
+
+@pytest.fixture
+def coco_file(tmp_path) -> Path:
+    """A COCO file in the train2017/val2017 layout: two images, two categories, one of them absent from the second image."""
+    from PIL import Image
+
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    (tmp_path / "coco" / "val2017").mkdir()
+    for name in ("000000000001.jpg", "000000000002.jpg"):
+        Image.effect_noise((112, 84), 60).convert("RGB").save(tmp_path / "coco" / "val2017" / name)
+    annotations = [
+        {"id": i, "image_id": image, "category_id": category, "bbox": bbox, "iscrowd": 0, "area": 1.0}
+        for i, (image, category, bbox) in enumerate(
+            [(1, 17, [5, 5, 30, 30]), (1, 17, [50, 40, 40, 30]), (1, 18, [5, 50, 20, 20]), (2, 17, [9, 9, 40, 40])], 1
+        )
+    ]  # fmt: skip
+    images = [
+        {"id": i, "file_name": f"{i:012}.jpg", "width": 112, "height": 84} for i in (1, 2)
+    ]  # fmt: skip
+    names = [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}]
+    path = tmp_path / "coco" / "annotations" / "instances_val2017.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": names}))
+    found = [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9}
+        for a in annotations
+    ]
+    (tmp_path / "yolo.json").write_text(json.dumps(found[:3]))
+    return path
+
+
+@pytest.mark.slow
+def test_a_policy_and_detectors_are_lines_of_one_table(bench, coco_file, tmp_path, capsys):
+    """Through the command line, on published files: a policy, a results file, and a checkpoint of transformers."""
+    import yaml
+
+    from tests.evaluation.test_detectors import rtdetr
+
+    settings = {
+        "checkpoints": {"rl": str(bench.one)},
+        "detectors": {
+            "yolo": {"results": {"coco": str(tmp_path / "yolo.json")}},
+            "rtdetr": {"path": str(rtdetr(tmp_path / "rtdetr"))},
+        },
+        "rows": str(bench.rows),
+        "limit": 3,
+        "data_sets": [
+            {
+                "name": "coco",
+                "format": "coco",
+                "path": str(coco_file),
+                "options": {"media": str(coco_file.parents[1] / "val2017"), "frame_out": "resized"},
+            }
+        ],
+        "rewards": {"grammar": "none", "tasks": {**dict.fromkeys(TASKS, LETTERS), "detection": "box_set"}},
+        "output_dir": str(tmp_path / "eval"),
+        "max_tokens": 8,
+        "engine": {"kind": "transformers", "max_model_len": 512},
+    }
+    (tmp_path / "eval.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    entry_point.main(["--config", str(tmp_path / "eval.yaml")])
+    result = json.loads((tmp_path / "eval" / "eval.json").read_text())
+    lines = {(one["data_set"], one["model"]): one for one in result["data_sets"]}
+    assert list(lines) == [("rows", "rl"), ("coco", "yolo"), ("coco", "rtdetr"), ("coco", "rl")]
+    yolo, policy = lines["coco", "yolo"], lines["coco", "rl"]
+    assert (policy["rows"], policy["images"], yolo["rows"]) == (4, 2, 4)  # every category in every image
+    assert yolo["detection"]["recall"]["5"]["mean"] == pytest.approx((1 + 1 + 0) / 3)
+    assert yolo["images_per_s"] is None and policy["images_per_s"] > 0 and policy["peak_memory_gib"] > 0
+    assert lines["rows", "rl"]["detection"] is None  # no row asks for a box
+    assert policy["reward"]["n"] == 4 and policy["hardware"] == result["settings"]["hardware"]
+    answers = [
+        json.loads(line) for line in (tmp_path / "eval" / "eval_rollouts.jsonl").read_text().splitlines()
+    ]
+    assert sum(one["row_id"].startswith("coco/") and "boxes" in one for one in answers) == 4
+    table = (tmp_path / "eval" / "eval.md").read_text()
+    assert "NDCG@20" in table and "| coco | yolo |" in table and table.rstrip().endswith(".")
+    assert "yolo" in capsys.readouterr().out
+
+
+def test_results_alone_need_no_images_and_no_rewards(coco_file, tmp_path):
+    """The metrics of a results file do not depend on what stands beside it."""
+    for image in (coco_file.parents[1] / "val2017").iterdir():
+        image.unlink()
+    config = EvaluationConfig.model_validate(
+        {
+            "detectors": {"yolo": {"results": {"coco": str(tmp_path / "yolo.json")}}},
+            "data_sets": [{"name": "coco", "format": "coco", "path": str(coco_file)}],
+            "output_dir": str(tmp_path / "eval"),
+        }
+    )
+    (line,) = evaluate(config, show=False)["data_sets"]
+    assert (line["images"], line["detection"]["questions"]) == (2, 4)
+    assert line["detection"]["AP50"] == pytest.approx((0.7 + 1.0) / 2, abs=0.05)  # 2 of 3 cats, the dog
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checkpoints": {}}, "expected checkpoints or detectors"),
+        ({"rows": None}, "expected rows or data_sets"),
+        ({"rewards": None}, "rewards: expected the reward functions"),
+        ({"detectors": {"a": {}}}, "either path or results"),
+        ({"detectors": {"sft": {"path": "x"}}}, "names other than those of checkpoints"),
+        ({"detectors": {"a": {"results": {"coco": "x"}}}}, "names of data_sets, got 'coco'"),
+        ({"data_sets": [{"name": "rows", "format": "coco", "path": "x"}]}, "unique names other than 'rows'"),
+    ],
+)
+def test_a_config_that_asks_for_nothing_or_the_impossible_is_refused(bench, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        config_for(bench, tmp_path, **change)
