@@ -45,5 +45,17 @@ _QUESTIONS = (
     alpaca,
 )
 _PREFERENCES = (preference_sets, helpsteer, preferences)
-MODULES = (rows, coco, open_images, voc, refcoco, boxes_json, gui, temporal, *_PREFERENCES, *_QUESTIONS, worlds)
+MODULES = (
+    rows,
+    coco,
+    open_images,
+    voc,
+    refcoco,
+    boxes_json,
+    gui,
+    temporal,
+    *_PREFERENCES,
+    *_QUESTIONS,
+    worlds,
+)
 FORMATS: dict[str, Format] = {f.name: f for module in MODULES for f in module.FORMATS}
