@@ -30,7 +30,8 @@ from data_recipes.teacher.endpoint import Endpoint, Reply
 from data_recipes.teacher.messages import Message, conversation, message_of
 from data_recipes.teacher.ordered import in_order
 from environments.config import EnvironmentConfig, ToolConfig
-from environments.dialogue import SYSTEM
+from environments.dialogue import SYSTEM, as_message, images_of
+from environments.types import Content, Done
 from rewards.config import RewardsConfig
 from rewards.errors import RewardDataError
 
@@ -201,7 +202,7 @@ class _Collector:
                 return played.refused(*problem, final=reply.problem is not None)
             played.turns.append({"role": "assistant", "content": text})
             answer = await asyncio.to_thread(self.environment.respond, state, text)
-            if not hasattr(answer, "content"):
+            if isinstance(answer, Done):
                 return await asyncio.to_thread(self._judged, row, played)
             if answer.error:
                 played.failed_calls += 1
@@ -218,10 +219,8 @@ class _Collector:
             ]
         return played.refused("over_turn", f"no answer in {budget.max_turns} turns")
 
-    def _observed(self, played: Played, content: Sequence[Any]) -> tuple[dict[str, Any], list[Image.Image]]:
-        from environments.dialogue import as_message, images_of
-
-        message, images = as_message(tuple(content)), list(images_of(tuple(content)))
+    def _observed(self, played: Played, content: Content) -> tuple[dict[str, Any], list[Image.Image]]:
+        message, images = as_message(content), list(images_of(content))
         played.turns.append(message)
         played.images += images
         return message, images
