@@ -67,11 +67,20 @@ class EncodedPair:
     row: int
 
 
-def encode_pair(processor: Any, row: Row, number: int, *, max_frames: int = 256) -> EncodedPair:
-    """A preference row, media decoded. Raises ValueError, naming the row."""
-    prompt = encode_prompt(processor, row, max_frames=max_frames)
-    chosen, rejected = (response_ids(processor, row, field) for field in ("chosen", "rejected"))
-    return EncodedPair(prompt, chosen, rejected, row["margin"] or 0.0, prompt_key(row), number)
+def encode_pairs(
+    processor: Any, numbered: Sequence[tuple[int, Row]], *, max_frames: int = 256
+) -> list[EncodedPair]:
+    """Preference rows with their numbers, media decoded; those about one prompt share its encoding. Raises ValueError, naming the
+    row."""
+    prompts: dict[Hashable, Encoded] = {}
+    pairs = []
+    for number, row in numbered:
+        key = prompt_key(row)
+        if key not in prompts:
+            prompts[key] = encode_prompt(processor, row, max_frames=max_frames)
+        chosen, rejected = (response_ids(processor, row, field) for field in ("chosen", "rejected"))
+        pairs.append(EncodedPair(prompts[key], chosen, rejected, row["margin"] or 0.0, key, number))
+    return pairs
 
 
 def prompt_key(row: Row) -> Hashable:
@@ -136,7 +145,7 @@ def _refuse_media(row: Row) -> None:
 
 
 def pair_length(processor: Any, row: Row, *, max_tokens: int | None = None, max_frames: int = 256) -> int:
-    """Tokens of a prompt and both responses; media are decoded. Raises ValueError, naming the row, for what `encode_pair`
+    """Tokens of a prompt and both responses; media are decoded. Raises ValueError, naming the row, for what `encode_pairs`
     refuses, and for a sequence of more than `max_tokens`."""
     where = f"row {row.get('id')!r}"
     if isinstance(processor, TextProcessor):

@@ -16,7 +16,7 @@ from core.pairs import check_pair
 from core.processes.ranks import say
 from core.rows import Row, read_rows
 from reward_models.config import RewardModelConfig
-from reward_models.encoding import encode_pair, pair_length, processor_of
+from reward_models.encoding import encode_pairs, pair_length, processor_of
 from reward_models.packing import PairBatch, pair_batches
 from vlm.checkpoint import resolve_checkpoint
 from vlm.load import check_checkpoint, context_length
@@ -99,10 +99,8 @@ class Steps(Dataset):
         self.max_tokens, self.max_frames = config.max_tokens_per_microbatch, config.data.max_frames
 
     def __getitem__(self, step: int) -> StepPairs:
-        pairs = [
-            encode_pair(self.processor, self.rows[number], number, max_frames=self.max_frames)
-            for number in self.rows_of(step)
-        ]
+        numbered = [(number, self.rows[number]) for number in self.rows_of(step)]
+        pairs = encode_pairs(self.processor, numbered, max_frames=self.max_frames)
         batches = pair_batches(pairs, self.max_tokens, self.dummy)
         return StepPairs(
             batches=batches,

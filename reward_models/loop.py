@@ -200,8 +200,8 @@ def _scored_pairs(
             id=everything[row]["id"],
             chosen=chosen[i],
             rejected=rejected[i],
-            chosen_tokens=lengths[batch.chosen[i]],
-            rejected_tokens=lengths[batch.rejected[i]],
+            chosen_length=lengths[batch.chosen[i]],
+            rejected_length=lengths[batch.rejected[i]],
             groups=groups_of(everything[row]),
         )
         for i, row in enumerate(batch.rows)

@@ -19,13 +19,13 @@ GROUPS = ("source", "task", "kind")
 
 @dataclass(frozen=True)
 class ScoredPair:
-    """chosen, rejected: scores. chosen_tokens, rejected_tokens: lengths of the responses. groups: values of GROUPS."""
+    """chosen, rejected: scores. chosen_length, rejected_length: of the responses, in tokens or characters. groups: values of GROUPS."""
 
     id: str
     chosen: float
     rejected: float
-    chosen_tokens: int
-    rejected_tokens: int
+    chosen_length: int
+    rejected_length: int
     groups: tuple[str, ...] = ("", "", "")
 
     @property
@@ -92,7 +92,7 @@ def calibration_error(pairs: Sequence[ScoredPair], bins: int = BINS) -> float | 
 def length_correlation(pairs: Sequence[ScoredPair]) -> float | None:
     """Pearson's correlation of the difference in score with the difference in tokens; None where either never varies."""
     scores = [p.chosen - p.rejected for p in pairs]
-    tokens = [float(p.chosen_tokens - p.rejected_tokens) for p in pairs]
+    tokens = [float(p.chosen_length - p.rejected_length) for p in pairs]
     # a pair says the same in either order, so both are counted and the means are 0
     product = sum(s * t for s, t in zip(scores, tokens, strict=True))
     norm = math.sqrt(sum(s * s for s in scores) * sum(t * t for t in tokens))
@@ -108,9 +108,9 @@ def _group(place: int) -> Callable[[ScoredPair], str]:
 
 
 def _longer(pair: ScoredPair) -> str:
-    if pair.chosen_tokens == pair.rejected_tokens:
+    if pair.chosen_length == pair.rejected_length:
         return "as_long"
-    return "longer_wins" if pair.chosen_tokens > pair.rejected_tokens else "longer_loses"
+    return "longer_wins" if pair.chosen_length > pair.rejected_length else "longer_loses"
 
 
 def _by(pairs: Sequence[ScoredPair], key: Callable[[ScoredPair], str]) -> dict[str, Any]:

@@ -161,8 +161,8 @@ def vlfeedback(record: Record, options: VLFeedbackOptions) -> Iterable[Row | Rej
         return sum(values) / len(values)
 
     responses = [need(c, "response", str, "a text") for c in completions]
-    names = ("VLFeedback", "cc-by-4.0", "id")
-    return rated_rows(record, options, prompt, media, responses, rating, names)
+    about = ("VLFeedback", "cc-by-4.0", "id")
+    return rated_rows(record, options, prompt, media, responses, rating, about)
 
 
 def ultrafeedback(record: Record, options: UltraFeedbackOptions) -> Iterable[Row | Rejected]:
@@ -205,11 +205,13 @@ def rated_rows(
     for i, j in indices:
         first, second = ratings[i], ratings[j]
         try:
-            if isinstance(first, Rejected) or isinstance(second, Rejected):
-                raise first if isinstance(first, Rejected) else second
+            for value in (first, second):
+                if isinstance(value, Rejected):
+                    raise value
+            assert not isinstance(first, Rejected) and not isinstance(second, Rejected)
             at = f"responses {i + 1} and {j + 1}"
             chosen, rejected, margin = better(responses[i], responses[j], first - second, at)
-            row = made_row(record, options, pair(prompt, chosen, rejected, media, margin=margin), *names)  # type: ignore[arg-type]
+            row = made_row(record, options, pair(prompt, chosen, rejected, media, margin=margin), *names)
             yield row | {"id": f"{row['id']}-{i + 1}-{j + 1}"}
         except Rejected as error:
             yield Rejected(str(error))

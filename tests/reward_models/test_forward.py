@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from core.pairs import check_pair
 from core.rows import read_rows
-from reward_models.encoding import encode_pair, processor_of
+from reward_models.encoding import encode_pairs, processor_of
 from reward_models.forward import classifier_of, packed_scores
 from reward_models.loss import bradley_terry
 from reward_models.model import new_reward_model
@@ -28,7 +28,7 @@ def reward_model(kind, tiny, **settings):
 def encoded(kind, tiny, file):
     processor = processor_of(kind, ModelConfig(path=str(tiny)), tiny)
     rows = read_rows(file, check=check_pair)
-    return [encode_pair(processor, row, i) for i, row in enumerate(rows)]
+    return encode_pairs(processor, list(enumerate(rows)))
 
 
 @pytest.fixture(params=["multimodal", "text"])
