@@ -45,7 +45,10 @@ def _mismatched(package: str) -> bool:
 def adapt_torch_companions() -> None:
     """Make torchvision importable, and hide the others, if their builds do not match torch's; idempotent."""
     waiting = any(isinstance(finder, _DeclareOpsFirst) for finder in sys.meta_path)
-    if "torchvision" not in sys.modules and not waiting and _mismatched("torchvision"):
+    declared = (
+        _DeclareOpsFirst.library is not None
+    )  # by a mere look whether torchvision is there (importlib's find_spec)
+    if "torchvision" not in sys.modules and not (waiting or declared) and _mismatched("torchvision"):
         sys.meta_path.insert(0, _DeclareOpsFirst())
     for package in ("torchaudio", "torchcodec"):
         if package not in sys.modules and _mismatched(package):

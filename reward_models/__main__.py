@@ -43,15 +43,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Print the table, and write the measures where they are asked for."""
     from reward_models.evaluation import score_pairs, table, with_other_images
     from reward_models.measures import measures
+    from reward_models.reward import ADAPTERS
     from reward_models.scoring import load_scorer
-    from rewards.serving.plugins import load
 
     rows = read_rows(arguments.rows, limit=arguments.limit, check=check_pair)
     if arguments.other_images:
         kept = with_other_images(rows)
         print(f"{len(kept)} of {len(rows)} rows, each with the images of another one")
         rows = kept
-    adapter = load(arguments.adapter) if arguments.adapter else None
+    adapter = ADAPTERS.load(arguments.adapter) if arguments.adapter else None
     scorer = load_scorer(arguments.model, device=arguments.device, dtype=arguments.dtype, adapter=adapter)
     pairs = score_pairs(scorer, rows)
     found = measures(pairs)

@@ -1,6 +1,6 @@
 """Adapters for published multimodal reward models that are no sequence classifiers of transformers.
 
-    {function: reward_model, path: models/Skywork-VL-Reward-7B, adapter: "reward_models.adapters:skywork_vl", mean: 0, std: 5}
+    {function: reward_model, path: models/Skywork-VL-Reward-7B, adapter: skywork_vl, mean: 0, std: 5}
 
 An adapter is a function `adapter(path, *, device, dtype)` that returns `score(messages, images, response) -> float`: messages are
 those of the row, images the decoded ones that fill their placeholders in order. For another model write your own and name it as

@@ -123,7 +123,7 @@ def _load(kind: Kind, config: ModelConfig, folder: Path, *, fresh: bool) -> Any:
     if kind == "text" and multimodal:
         options["key_mapping"] = {r"^(model\.)?language_model\.(model\.)?": "model."}
     if fresh:
-        settings.num_labels = 1
+        settings.num_labels = settings.get_text_config().num_labels = 1
         settings.tie_word_embeddings = settings.get_text_config().tie_word_embeddings = False
     elif settings.num_labels != 1:
         raise CheckpointError(

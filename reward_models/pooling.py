@@ -16,6 +16,8 @@ from engines.vllm_start import prepare_vllm
 from reward_models.model import is_multimodal
 from reward_models.questions import Question, Verdict
 from reward_models.template import Template
+from vlm.checkpoint import read_config
+from vlm.families import family_of_checkpoint
 from vlm.inputs import Encoded
 
 
@@ -62,6 +64,7 @@ def _start(folder: Path, dtype: str, longest: int | None, max_tokens: int) -> An
     on_cpu = prepare_vllm()
     from vllm import LLM
 
+    _register(folder)
     arguments: dict[str, Any] = {
         "model": str(folder),
         "runner": "pooling",
@@ -80,3 +83,22 @@ def _start(folder: Path, dtype: str, longest: int | None, max_tokens: int) -> An
     if is_multimodal(folder):
         arguments |= {"skip_mm_profiling": on_cpu, "mm_processor_cache_gb": 0}
     return LLM(**arguments)
+
+
+def _register(folder: Path) -> None:
+    """Tell vLLM of the class to make a classifier of; it would inspect it in a child process, which takes seconds."""
+    from vllm import ModelRegistry
+
+    if not is_multimodal(folder):
+        (name,) = read_config(folder)["architectures"]
+        base = name.replace("ForSequenceClassification", "ForCausalLM")
+        ModelRegistry.register_model(base, ModelRegistry.models[base].load_model_cls())
+        return
+    from vllm.model_executor.models.utils import WeightsMapper
+
+    family = family_of_checkpoint(folder)
+    engine = family.engine_class()
+    # vLLM puts the head of a vision-language model on the language model inside
+    head = WeightsMapper(orig_to_new_prefix={"score.": "language_model.score."})
+    classified = type(engine.__name__, (engine,), {"hf_to_vllm_mapper": engine.hf_to_vllm_mapper | head})
+    ModelRegistry.register_model(family.model, classified)

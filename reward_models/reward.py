@@ -17,9 +17,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from core.errors import PluginError
+from core.plugins import Plugins
 from reward_models.questions import Question, ResponseError, Verdict
-from rewards.errors import PluginError
-from rewards.serving.plugins import load
+
+ADAPTERS = Plugins(
+    kind="reward model adapter",
+    group="onsight.reward_model_adapters",
+    builtins={n: f"reward_models.adapters:{n}" for n in ("skywork_vl", "internlm_xcomposer")},
+)
+"""Functions that load other kinds of reward models (`reward_models/adapters.py`)."""
 
 
 class RewardModel:
@@ -31,7 +38,7 @@ class RewardModel:
     dtype               type of the loaded weights: float32, bfloat16 or float16
     engine              transformers, or vllm: its pooling runner
     max_tokens          tokens that go through the model at a time
-    adapter             file.py:function or module:function that loads a model of another kind (reward_models/adapters.py)
+    adapter             skywork_vl, internlm_xcomposer, file.py:function or module:function: loads a model of another kind
     mean, std           statistics of the map to [0, 1], for models whose checkpoint has none; default 0 and 1
     """
 
@@ -59,7 +66,7 @@ class RewardModel:
         from reward_models.scoring import load_scorer
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        loader = None if adapter is None else load(adapter)
+        loader = None if adapter is None else ADAPTERS.load(adapter)
         self._scorer = load_scorer(
             path, device=device, dtype=dtype, engine=engine, max_tokens=max_tokens, adapter=loader
         )

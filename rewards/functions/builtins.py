@@ -20,6 +20,5 @@ BUILTINS: dict[str, str] = {
     "stage_format": "rewards.functions.format:stage_format_reward",
     "soft_overlong": "rewards.functions.penalties:soft_overlong_reward",
     "repetition": "rewards.functions.penalties:repetition_reward",
-    "reward_model": "reward_models.reward:RewardModel",
 }
 """Short name -> "module:function"."""

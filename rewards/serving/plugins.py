@@ -25,9 +25,8 @@ from rewards.serving.signatures import (
     with_attributes,
 )
 
-REWARDS = Plugins(
-    kind="reward", group="onsight.rewards", builtins={**BUILTINS, "http": "rewards.serving.client:Remote"}
-)
+_CLASSES = {"http": "rewards.serving.client:Remote", "reward_model": "reward_models.reward:RewardModel"}
+REWARDS = Plugins(kind="reward", group="onsight.rewards", builtins={**BUILTINS, **_CLASSES})
 """Built-ins by short name, entry points of the group, files and dotted paths (`core.plugins`)."""
 
 

@@ -22,7 +22,7 @@ def test_a_value_head_beside_a_vision_language_model_is_read_at_the_last_token(t
     save_file(
         {"v_head.summary.weight": weight, "v_head.summary.bias": bias}, folder / "value_head.safetensors"
     )
-    function = RewardModel(str(folder), adapter="reward_models.adapters:skywork_vl")
+    function = RewardModel(str(folder), adapter="skywork_vl")
     row = next(row for row in read_rows(pairs_file) if row["images"])
     (result, empty) = function(["a red tile", " "], [row["prompt"]] * 2, [row["images"]] * 2)
     assert empty == {"reward": 0.0, "reason": "empty"}

@@ -143,7 +143,7 @@ def test_adapters_are_saved_beside_a_whole_model_that_scores_the_same(
 @pytest.mark.slow
 def test_two_processes_under_zero3_train_as_one(tiny, pairs_file, tmp_path):
     """Five pairs a step, some of them about text alone: shares are unequal, and no process has a whole weight."""
-    changes = {"rows_per_step": 5, "steps": 5, "max_tokens_per_microbatch": 60, "optimizer__epsilon": 1e-3}
+    changes = {"rows_per_step": 5, "steps": 3, "max_tokens_per_microbatch": 60, "optimizer__epsilon": 1e-3}
     changes |= {"data__eval_rows": str(pairs_file), "data__rows_together": 1}
     alone = train(tiny, pairs_file, tmp_path / "alone", **changes)
     config = settings(tiny, pairs_file, tmp_path / "run", **changes)
