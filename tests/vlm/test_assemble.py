@@ -128,6 +128,15 @@ def test_scaled_rope_is_refused_for_vllm_and_exact_in_transformers(rope, vision,
     assert_same_text_logits(LlamaForCausalLM.from_pretrained(language), tmp_path / "out")
 
 
+def test_yarn_of_a_qwen3_is_refused_for_vllm_and_exact_in_transformers(qwen3_vision, tmp_path):
+    parameters = {"rope_type": "yarn", "rope_theta": 10000.0, **ROPES["yarn"]}
+    language = sources.qwen3(tmp_path / "lm", rope_parameters=parameters, max_position_embeddings=256)
+    with pytest.raises(CheckpointError, match="vLLM computes RoPE type 'yarn' wrongly"):
+        assemble(qwen3_vision, language, tmp_path / "out", quiet=True)
+    assemble(qwen3_vision, language, tmp_path / "out", need_vllm=False, quiet=True)
+    assert_same_text_logits(Qwen3ForCausalLM.from_pretrained(language), tmp_path / "out")
+
+
 def test_vision_features_before_the_projector_are_the_sources(made, vision, qwen3_vision):
     grids = torch.tensor([[1, 8, 6], [2, 4, 4]])
     for name, (_, folder) in made.items():
