@@ -25,7 +25,7 @@ from engines.prompts import check_fit
 from engines.rollout import Request, Rollout, Sampling
 from engines.tokens import stop_token_ids, stop_watch, suppress_, suppressed_token_ids
 from engines.transformers_cache import Batch, joined
-from vlm.families import family_of_checkpoint
+from vlm.families import family_of_checkpoint, model_inputs
 from vlm.inputs import Encoded, behind, collate_media
 from vlm.load import check_checkpoint, without_zero3
 
@@ -158,8 +158,8 @@ class TransformersEngine:
         """The forward over some prompts, each once for all of its completions."""
         prompts = [one.request.prompt for one in admitted]
         inputs = self._on_device(_left_padded(prompts))
-        cache = DynamicCache(config=self._model.config.get_text_config())
-        out = self._model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = self._empty_cache()
+        out = self._forward(inputs, cache, logits_to_keep=1)
         owner = torch.tensor([i for i, one in enumerate(admitted) for _ in one.places], device=self._device)
         sequences = [
             self._sequence(
@@ -179,19 +179,14 @@ class TransformersEngine:
         known = torch.cat([first.input_ids, torch.tensor(before.completion_ids)])
         if not torch.equal(request.prompt.input_ids[: len(known)], known):
             cached, new = (
-                Batch(DynamicCache(), torch.zeros(1, 0, dtype=torch.long, device=self._device)),
+                Batch(self._empty_cache(), torch.zeros(1, 0, dtype=torch.long, device=self._device)),
                 request.prompt,
             )
         else:  # the last sampled token is not in the cache
             new = behind(request.prompt, first, len(known) - 1)
         inputs = self._on_device(_left_padded([new]))
         mask = torch.cat([cached.mask, inputs["attention_mask"]], dim=1)
-        out = self._model(
-            **(inputs | {"attention_mask": mask}),
-            past_key_values=cached.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        out = self._forward(inputs | {"attention_mask": mask}, cached.cache, logits_to_keep=1)
         sequence = self._sequence(ready.place, request, sampling, draws)
         return _Running([sequence], Batch(cached.cache, mask), out.logits[:, -1])
 
@@ -204,14 +199,17 @@ class TransformersEngine:
             sequence.position += 1
         mask = torch.cat([running.batch.mask, running.batch.mask.new_ones(len(last), 1)], dim=1)
         cache = running.batch.cache
-        out = self._model(
-            input_ids=last,
-            attention_mask=mask,
-            position_ids=positions.expand(3, -1)[..., None],
-            past_key_values=cache,
-            use_cache=True,
-        )
+        positions = positions.expand(3, -1)[..., None]
+        inputs = {"input_ids": last, "attention_mask": mask, "position_ids": positions}
+        out = self._forward(inputs, cache)
         return _Running(running.sequences, Batch(cache, mask), out.logits[:, -1])
+
+    def _forward(self, inputs: dict[str, Tensor], cache: DynamicCache, **settings: Any) -> Any:
+        inputs = model_inputs(self._model, inputs)
+        return self._model(**inputs, past_key_values=cache, use_cache=True, **settings)
+
+    def _empty_cache(self) -> DynamicCache:
+        return DynamicCache(config=self._model.config.get_text_config())
 
     def _draw(
         self, running: _Running, sampling: Sampling, completed: Callable[..., list[bool]] | None

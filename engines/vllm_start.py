@@ -68,7 +68,7 @@ def _arguments(
         "max_num_seqs": config.max_num_seqs,
         "max_num_batched_tokens": max(config.max_num_batched_tokens, config.max_num_seqs),  # vLLM's rule
         "limit_mm_per_prompt": {"image": config.images_per_prompt, "video": config.videos_per_prompt},
-        "mm_processor_kwargs": _pixel_limits(processor),
+        "mm_processor_kwargs": family_of_processor(processor).engine_settings(processor),
         "mm_processor_cache_gb": 0,  # every step brings new images, and the completions of a group share one
         "use_tqdm_on_load": False,
         "generation_config": "vllm",  # nothing of the checkpoint's sampling habits (top-p, penalties)
@@ -95,19 +95,6 @@ def _arguments(
     if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
         arguments["distributed_executor_backend"] = "external_launcher"
     return arguments
-
-
-def _pixel_limits(processor: Any) -> dict[str, Any]:
-    """The trainer's pixel limits (areas) for vLLM's own copy of the processor."""
-
-    def size(media_processor: Any) -> dict[str, Any]:
-        limits = media_processor.size
-        return {"size": {key: limits[key] for key in ("shortest_edge", "longest_edge")}}
-
-    return {
-        "images_kwargs": size(processor.image_processor),
-        "videos_kwargs": size(processor.video_processor),
-    }
 
 
 def _pass_sizes_once() -> None:

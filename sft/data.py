@@ -232,10 +232,11 @@ def example_bytes(example: Example) -> int:
 
 def palette_of(processor: Any) -> Tensor:
     """(3, 256) float32: what the image processor makes of each 8-bit value of each channel."""
-    side = family_of_processor(processor).factor
+    family = family_of_processor(processor)
+    side = family.factor
     levels = np.arange(side * side, dtype=np.uint8).reshape(side, side)  # wraps around: every value occurs
     image = Image.fromarray(np.stack([levels] * 3, axis=-1))
-    pixels = processor.image_processor([image], do_resize=False, return_tensors="pt")["pixel_values"]
+    pixels, _ = family.encode_images(processor, [image], resize=False)
     return torch.stack([channel.unique() for channel in pixels.view(len(pixels), 3, -1).unbind(1)])
 
 

@@ -110,29 +110,22 @@ def encode_ids(
     Raises ValueError if the number of placeholders differs from the number of media.
     """
     _check_placeholders(processor, engine_ids, images, videos)
+    family = family_of_processor(processor)
     fields: dict[str, Tensor] = {}
     grids: dict[str, list[list[int]]] = {"image": [], "video": []}
     if images:
-        out = processor.image_processor(list(images), return_tensors="pt")
-        fields |= {"pixel_values": out["pixel_values"], "image_grid_thw": out["image_grid_thw"]}
-        grids["image"] = out["image_grid_thw"].tolist()
+        fields["pixel_values"], fields["image_grid_thw"] = family.encode_images(processor, images)
+        grids["image"] = fields["image_grid_thw"].tolist()
     if videos:
-        out = processor.video_processor(
-            videos=[v.frames for v in videos],
-            video_metadata=[_without_sampling(v) for v in videos],
-            do_sample_frames=False,
-            return_tensors="pt",
-        )
-        fields |= {"pixel_values_videos": out["pixel_values_videos"], "video_grid_thw": out["video_grid_thw"]}
-        grids["video"] = out["video_grid_thw"].tolist()
+        fields["pixel_values_videos"], fields["video_grid_thw"] = family.encode_videos(processor, videos)
+        grids["video"] = fields["video_grid_thw"].tolist()
 
     tokens = {kind: _visual_tokens(processor, of_kind) for kind, of_kind in grids.items()}
     expanded = _expand(processor, engine_ids, tokens["image"], tokens["video"], videos)
     input_ids = [token for ids in expanded for token in ids]
-    positions = family_of_processor(processor).positions
     return Encoded(
         input_ids=torch.tensor(input_ids),
-        position_ids=positions(processor, input_ids, grids["image"], grids["video"], videos),
+        position_ids=family.positions(processor, input_ids, grids["image"], grids["video"], videos),
         engine_ids=tuple(engine_ids),
         images=tuple(images),
         videos=tuple(videos),
@@ -154,15 +147,10 @@ def expanded_length(
 ) -> int:
     """Length in tokens of the sequence `encode_ids` would return, without computing pixels. Raises the same errors."""
     _check_placeholders(processor, engine_ids, images, videos)
-    merge = processor.image_processor.merge_size**2
-    image_tokens = [
-        processor.image_processor.get_number_of_image_patches(image.height, image.width, {}) // merge
-        for image in images
-    ]
-    video_tokens = [
-        processor.video_processor.get_num_of_video_patches(*video.frames.shape[:3], {}) // merge
-        for video in videos
-    ]
+    family = family_of_processor(processor)
+    merged = family.merge_size**2
+    image_tokens = [family.image_patches(processor, image) // merged for image in images]
+    video_tokens = [family.video_patches(processor, video) // merged for video in videos]
     return sum(map(len, _expand(processor, engine_ids, image_tokens, video_tokens, videos)))
 
 
@@ -286,13 +274,9 @@ def _check_placeholders(
             )
 
 
-def _without_sampling(video: Video) -> dict[str, Any]:
-    return {k: v for k, v in video.metadata().items() if k != "do_sample_frames"}
-
-
 def _visual_tokens(processor: Any, grids: Sequence[Sequence[int]]) -> list[int]:
     """Visual tokens of each medium, from its grid in patches."""
-    return [t * h * w // processor.image_processor.merge_size**2 for t, h, w in grids]
+    return [t * h * w // family_of_processor(processor).merge_size ** 2 for t, h, w in grids]
 
 
 def _expand(
@@ -307,7 +291,9 @@ def _expand(
     image, video = processor.tokenizer.convert_tokens_to_ids([family.image_token, family.video_token])
     clips = zip(videos, video_tokens, strict=True)
     replacements = {
-        image: iter([[image] * n for n in image_tokens]),
+        image: iter(
+            [family.expand_image(processor, n) if family.expand_image else [image] * n for n in image_tokens]
+        ),
         video: iter([family.expand_video(processor, clip, n) for clip, n in clips]),
     }
     return [next(replacements[token]) if token in replacements else [token] for token in engine_ids]

@@ -19,7 +19,7 @@ from torch import nn
 from core.config import Section
 from core.files.paths import PathText
 from vlm.checkpoint import CheckpointError, check_tokenizer, read_config, resolve_checkpoint, weight_files
-from vlm.families import attach_family, family_of_checkpoint, family_of_config
+from vlm.families import attach_family, family_of_checkpoint, family_of_config, family_of_processor
 from vlm.lora import LoraSettings, add_lora
 from vlm.parts import Preset, set_trainable
 
@@ -94,12 +94,7 @@ def check_checkpoint(path: str | Path) -> Path:
 
 def pixel_limits(processor: Any) -> dict[str, int]:
     """How the processor resizes images: `min_pixels` and `max_pixels` (areas); sides become multiples of `factor` pixels."""
-    images = processor.image_processor
-    return {
-        "min_pixels": images.size["shortest_edge"],
-        "max_pixels": images.size["longest_edge"],
-        "factor": images.patch_size * images.merge_size,
-    }
+    return family_of_processor(processor).pixel_limits(processor)
 
 
 def context_length(path: str | Path) -> int | None:
@@ -142,35 +137,14 @@ def load_processor(
             f"{folder}: the processor has no chat template (chat_template.jinja is missing)"
         )
     attach_family(processor, config, folder)
-    processor.image_processor.size = _limits(
-        processor.image_processor, min_pixels, max_pixels, f"{folder}: images"
-    )
-    processor.video_processor.size = _limits(
-        processor.video_processor, video_min_pixels, video_max_pixels, f"{folder}: video frames"
-    )
-    if processor.video_processor.cap_pixels_per_frame is None:
-        # same effect as None, without a warning at every call, and the same in vLLM's copy of the processor
-        processor.video_processor.cap_pixels_per_frame = False
+    limits = {
+        "min_pixels": min_pixels,
+        "max_pixels": max_pixels,
+        "video_min_pixels": video_min_pixels,
+        "video_max_pixels": video_max_pixels,
+    }
+    family.set_pixel_limits(processor, limits, str(folder))
     return processor
-
-
-def _limits(media_processor, low: int | None, high: int | None, where: str):
-    """The processor's limits, overridden by the given ones, as transformers' SizeDict."""
-    from transformers.image_utils import SizeDict
-
-    smallest = (media_processor.patch_size * media_processor.merge_size) ** 2
-    for given in (low, high):
-        if given is not None and given < smallest:
-            raise CheckpointError(
-                f"{where}: expected a pixel limit of at least {smallest}, one visual token, got {given}"
-            )
-    low = media_processor.size["shortest_edge"] if low is None else low
-    high = media_processor.size["longest_edge"] if high is None else high
-    if low > high:
-        raise ValueError(
-            f"{where}: the lower pixel limit ({low}) is larger than the upper one ({high}); set both"
-        )
-    return SizeDict(shortest_edge=low, longest_edge=high)
 
 
 def load_model(model: ModelConfig | str | Path, **settings) -> PreTrainedModel:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vlm.checkpoint import CheckpointError, read_config
-from vlm.families import qwen2_5_vl, qwen3_vl
+from vlm.families import internvl, qwen2_5_vl, qwen3_5, qwen3_vl
 from vlm.families.family import Family
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (qwen2_5_vl.FAMILY, qwen3_vl.FAMILY)}
+FAMILIES: dict[str, Family] = {
+    family.model_type: family
+    for family in (qwen2_5_vl.FAMILY, qwen3_vl.FAMILY, qwen3_5.FAMILY, internvl.FAMILY)
+}
 DEFAULT_FAMILY = qwen2_5_vl.FAMILY.model_type
 """Of tiny models, where no other is asked for."""
 
@@ -44,6 +48,12 @@ def family_of_model(model: nn.Module) -> Family:
     config = getattr(model, "config", None)
     fields = {name: getattr(config, name, None) for name in ("model_type", "architectures")}
     return family_of_config(fields, type(model).__name__)
+
+
+def model_inputs(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our inputs as the model's forward takes them; unchanged for a model of no known family, a plain language model."""
+    family = FAMILIES.get(model.config.model_type)
+    return dict(inputs) if family is None else family.model_inputs(model.config, inputs)
 
 
 def attach_family(processor: Any, config: dict[str, Any], where: str | Path) -> None:

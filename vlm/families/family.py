@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
+from PIL import Image
 from torch import Tensor
 
 from core.media.videos import Video
+from vlm.families import patches
 
 Part = Literal["vision", "projector", "language"]
 Grids = Sequence[Sequence[int]]
@@ -32,7 +34,14 @@ class Family:
     stored_names: prefixes of tensors in checkpoint files, where they differ from the module's. engine_names: the same for
         vLLM's modules. Both: prefix there -> prefix in transformers.
     expand_video: (processor, video, visual tokens) -> the ids that the model sees in place of the video's placeholder.
+    expand_image: (processor, visual tokens) -> the same for an image; None: its placeholder once per visual token.
     positions: (processor, input_ids, image grids, video grids, videos) -> position ids (3, T) int64.
+    encode_images, encode_videos: media to flat patches and grids; image_patches, video_patches: how many, without them.
+    merge_size: patches along each side of a visual token.
+    model_inputs: (model's config, our inputs) -> what its forward takes.
+    smallest: (model's config, kind) -> ids, patches and grid of the smallest medium, for `DummyMedia`.
+    set_pixel_limits, pixel_limits: of the processor. engine_settings: the same as vLLM's `mm_processor_kwargs`.
+    The last nine are the Qwen models' by default (`vlm.families.patches`).
     """
 
     name: str
@@ -52,6 +61,17 @@ class Family:
     engine_names: Mapping[str, str]
     expand_video: Callable[[Any, Video, int], list[int]]
     positions: Callable[[Any, Sequence[int], Grids, Grids, Sequence[Video]], Tensor]
+    expand_image: Callable[[Any, int], list[int]] | None = None
+    encode_images: Callable[..., tuple[Tensor, Tensor]] = patches.encode_images
+    encode_videos: Callable[[Any, Sequence[Video]], tuple[Tensor, Tensor]] = patches.encode_videos
+    image_patches: Callable[[Any, Image.Image], int] = patches.image_patches
+    video_patches: Callable[[Any, Video], int] = patches.video_patches
+    merge_size: int = 2
+    model_inputs: Callable[[Any, Mapping[str, Tensor]], dict[str, Tensor]] = patches.model_inputs
+    smallest: Callable[[Any, str], tuple[list[int], Tensor, patches.Grid]] = patches.smallest
+    set_pixel_limits: Callable[[Any, Mapping[str, int | None], str], None] = patches.set_pixel_limits
+    pixel_limits: Callable[[Any], dict[str, int]] = patches.pixel_limits
+    engine_settings: Callable[[Any], dict[str, Any]] = patches.engine_settings
 
     def model_class(self) -> Any:
         """transformers' model class."""

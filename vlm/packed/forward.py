@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from vlm.families import model_inputs
 from vlm.packed.attention import PackedAttention, explicit_mask, packed_attention, use_packed_attention
 from vlm.packed.head import CHUNK_ELEMENTS, SampledBy, TokenLosses, linear_cross_entropy
 from vlm.packed.linear_attention import (
@@ -85,7 +86,7 @@ def packed_forward(
         chunk_elements=chunk_elements,
         sampled_by=None if sampled_by is None else sampled_by.to(device),
     )
-    inputs = {name: tensor.to(device) for name, tensor in packed.inputs.items()}
+    inputs = model_inputs(causal_lm, {name: tensor.to(device) for name, tensor in packed.inputs.items()})
     return model(**inputs, scored=scored, use_cache=False)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.rows import Row
-from vlm.families import family_of_model
+from vlm.families import FAMILIES, family_of_model
+from vlm.families.patches import Grid
 from vlm.inputs import Encoded
 from vlm.parts import part_of
 
@@ -48,46 +49,34 @@ class Layout:
 
 @dataclass(frozen=True)
 class DummyMedia:
-    """The smallest image or video that the vision tower accepts: one visual token.
+    """The smallest image or video that the vision tower accepts.
 
     Where parameters are distributed (DDP, ZeRO-3), every process must run the same modules in every micro-batch;
     batches without images or videos carry a dummy that nothing attends to. Its gradient is exactly zero.
 
-    kinds: "image", "video": what every batch must hold. The other fields describe the model (`of_model`).
+    media: by kind ("image", "video") that every batch must hold: token ids, patches (patches, patch dim), grid (t, h, w).
     """
 
-    kinds: tuple[str, ...]
-    vision_start_id: int
-    image_id: int
-    video_id: int
-    merge_size: int
-    patch_dim: int
+    media: Mapping[str, tuple[list[int], Tensor, Grid]]
 
     @classmethod
-    def of_model(cls, config, kinds: Sequence[str]) -> DummyMedia:
-        """For the config of a Qwen-VL model (2.5, 3)."""
-        vision = config.vision_config
-        return cls(
-            kinds=tuple(kinds),
-            vision_start_id=config.vision_start_token_id,
-            image_id=config.image_token_id,
-            video_id=config.video_token_id,
-            merge_size=vision.spatial_merge_size,
-            patch_dim=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2,
-        )
+    def of_model(cls, config: Any, kinds: Sequence[str]) -> DummyMedia:
+        """For a model's config, of any family."""
+        family = FAMILIES[config.model_type]
+        return cls({kind: family.smallest(config, kind) for kind in kinds})
 
     def sequence(self, present: Sequence[str]) -> Encoded | None:
         """The dummies of the kinds that are not `present`, as one short sequence; None if nothing is missing."""
-        missing = [kind for kind in self.kinds if kind not in present]
+        missing = [kind for kind in self.media if kind not in present]
         if not missing:
             return None
         ids: list[int] = []
         fields: dict[str, Any] = {}
         for kind in missing:
-            ids += [self.vision_start_id, self.image_id if kind == "image" else self.video_id]
-            suffix = "" if kind == "image" else "_videos"
-            fields[f"pixel_values{suffix}"] = torch.zeros(self.merge_size**2, self.patch_dim)
-            fields[f"{kind}_grid_thw"] = torch.tensor([[1, self.merge_size, self.merge_size]])
+            tokens, pixels, grid = self.media[kind]
+            ids += tokens
+            fields["pixel_values" if kind == "image" else "pixel_values_videos"] = pixels
+            fields[f"{kind}_grid_thw"] = torch.tensor([grid])
         positions = torch.arange(len(ids)).expand(3, -1)
         return Encoded(torch.tensor(ids), positions, engine_ids=(), **fields)
 

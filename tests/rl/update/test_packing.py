@@ -103,9 +103,8 @@ def test_a_filler_is_one_token_that_nothing_is_trained_on():
 
 
 def test_dummy_media_complete_what_a_batch_lacks():
-    dummy = DummyMedia(
-        ("image", "video"), vision_start_id=1, image_id=2, video_id=3, merge_size=2, patch_dim=1176
-    )
+    patches = torch.zeros(4, 1176)
+    dummy = DummyMedia({"image": ([1, 2], patches, (1, 2, 2)), "video": ([1, 3], patches, (1, 2, 2))})
     batch = pack([made_up(prompt_of(5), [3])], max_tokens=100)[0]
     packed = tensors(batch, dummy)
     assert packed.inputs["input_ids"][0, -4:].tolist() == [1, 2, 1, 3]
