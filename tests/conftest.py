@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,15 +17,33 @@ adapt_torch_companions()  # before a test module imports torchvision
 from vlm.families import DEFAULT_FAMILY, FAMILIES  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
+NOT_IN_VLLM = {"qwen3_5"}
+"""vLLM's CPU build (0.31) has kernels for linear attention in bfloat16 only."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests with a model run on the default family's, those marked `every_family` on one of each."""
+    """Tests with a model run on the default family's, those marked `every_family` on one of each that takes videos; InternVL
+    has tests of its own (tests/engines/test_internvl.py)."""
     own = any("family" in marker.args[0] for marker in metafunc.definition.iter_markers("parametrize"))
     if "family" in metafunc.fixturenames and not own:
         every = metafunc.definition.get_closest_marker("every_family")
-        names = list(FAMILIES) if every else [DEFAULT_FAMILY]
+        names = [name for name in FAMILIES if name != "internvl"] if every else [DEFAULT_FAMILY]
         metafunc.parametrize("family", names, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Makes no cases of a family that vLLM cannot run here."""
+    items[:] = [
+        item for item in items if not (_uses_vllm(item) and _params(item).get("family") in NOT_IN_VLLM)
+    ]
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+def _uses_vllm(item: pytest.Item) -> bool:
+    return _params(item).get("engine") == "vllm" or "vllm_engine" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A tiny VLM with random weights, for laptops, tests and the demo.
 
 `python -m vlm.tiny OUT [--family qwen3_vl] [--corpus FILE.txt]` builds one in seconds. Except for its size it is a model
-of the family: the same class, vision tower (with window attention or DeepStack), 2x2 merger, M-RoPE, chat format and
+of the family: the same class, vision tower (with window attention, DeepStack or tiles), 2x2 merger, positions, chat format and
 processor.
 """
 
@@ -10,16 +10,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLProcessor,
+    InternVLVideoProcessor,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     ProcessorMixin,
     Qwen2_5_VLConfig,
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3_5Config,
     Qwen3VLConfig,
     Qwen3VLVideoProcessor,
 )
@@ -37,6 +44,14 @@ SPECIAL_TOKENS = [
     "<|image_pad|>",
     "<|video_pad|>",
 ]
+INTERNVL_TOKENS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": FAMILIES["internvl"].image_token,
+    "video_token": FAMILIES["internvl"].video_token,
+}
+INTERNVL_TILE = 56
+"""Side in pixels: four patches, two visual tokens."""
 LONGEST_CLIP = (
     64  # frames of a clip that Qwen3-VL's video processor does not shrink: its limits are of whole clips
 )
@@ -48,8 +63,12 @@ ROPE_THETA = 20.0
 WORD_PATTERN = r"</?[A-Z]+>| ?[A-Za-z]\d(?!\d)|\d| ?[A-Za-z]+(?:-[A-Za-z]+)*| ?[^A-Za-z\d\s]|\s"
 
 
-def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on `corpus`, with Qwen2.5-VL's special tokens."""
+def build_tokenizer(
+    corpus: Iterable[str], vocabulary_size: int = 768, *, family: str = DEFAULT_FAMILY
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained on `corpus`, with the family's special tokens."""
+    named = INTERNVL_TOKENS if family == "internvl" else {}
+    special = SPECIAL_TOKENS[:3] + list(named.values()) if named else SPECIAL_TOKENS
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -60,17 +79,17 @@ def build_tokenizer(corpus: Iterable[str], vocabulary_size: int = 768) -> PreTra
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
-        special_tokens=SPECIAL_TOKENS,
+        special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator([*corpus, "system user assistant"], trainer)
     # Not Qwen2TokenizerFast: that class always splits text by Qwen's own pattern.
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token=None
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", unk_token=None, **named
     )
-    wrapped.add_special_tokens({"additional_special_tokens": SPECIAL_TOKENS[1:]})
-    wrapped.chat_template = CHAT_TEMPLATE
+    wrapped.add_special_tokens({"additional_special_tokens": special[1:]})
+    wrapped.chat_template = chat_template(family)
     return wrapped
 
 
@@ -82,7 +101,9 @@ def build_processor(
     one_token = FAMILIES[family].factor ** 2
     size = {"shortest_edge": one_token, "longest_edge": max_visual_tokens * one_token}
     images, videos = Qwen2VLImageProcessor(size=size), Qwen2VLVideoProcessor(size=size)
-    if family == "qwen3_vl":
+    if family == "internvl":
+        return _internvl_processor(tokenizer)
+    if family in ("qwen3_vl", "qwen3_5"):
         half = [0.5, 0.5, 0.5]
         images = Qwen2VLImageProcessor(size=size, patch_size=16, image_mean=half, image_std=half)
         clips = {**size, "longest_edge": LONGEST_CLIP * size["longest_edge"]}
@@ -92,11 +113,39 @@ def build_processor(
     )
 
 
+def chat_template(family: str) -> str:
+    """The family's placeholders in one and the same template."""
+    qwens = {
+        "image": "<|vision_start|><|image_pad|><|vision_end|>",
+        "video": "<|vision_start|><|video_pad|><|vision_end|>",
+    }
+    if family != "internvl":
+        return CHAT_TEMPLATE
+    template = CHAT_TEMPLATE.replace(qwens["image"], FAMILIES[family].image_token + "\n")
+    return template.replace(qwens["video"], FAMILIES[family].video_token + "\n")
+
+
+def _internvl_processor(tokenizer: PreTrainedTokenizerFast) -> ProcessorMixin:
+    """Up to four tiles of 4 visual tokens, and the whole image as one more."""
+    size = {"height": INTERNVL_TILE, "width": INTERNVL_TILE}
+    return InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(size=size, crop_to_patches=True, max_patches=4),
+        video_processor=InternVLVideoProcessor(size=size),
+        tokenizer=tokenizer,
+        image_seq_length=(INTERNVL_TILE // 28) ** 2,
+        chat_template=chat_template("internvl"),
+    )
+
+
 def tiny_config(
     tokenizer: PreTrainedTokenizerFast, *, family: str = DEFAULT_FAMILY, hidden: int = 128, layers: int = 4
 ) -> PreTrainedConfig:
     """Config of a model of about 1 to 3 M parameters; heads are 32 wide."""
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    ids = {
+        token: tokenizer.convert_tokens_to_ids(token)
+        for token in SPECIAL_TOKENS
+        if token in tokenizer.get_vocab()
+    }
     vision_hidden = max(64, hidden // 2)
     # The usual standard deviation of 0.02 is too small for a model of this width.
     initializer_range = hidden**-0.5
@@ -122,6 +171,8 @@ def tiny_config(
         "num_heads": vision_hidden // 32,
         "out_hidden_size": hidden,
     }
+    if family == "internvl":
+        return _internvl_config(text, vision, tokenizer)
     media = {
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
@@ -134,8 +185,55 @@ def tiny_config(
         rope = text["rope_parameters"] | {"mrope_section": [6, 5, 5], "mrope_interleaved": True}
         text |= {"head_dim": 32, "rope_parameters": rope}
         return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **media)
+    if family == "qwen3_5":
+        return Qwen3_5Config(**_qwen3_5_parts(text, vision), tie_word_embeddings=True, **media)
     vision |= {"depth": 2, "fullatt_block_indexes": [1], "window_size": 112, "tokens_per_second": 2}
     return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **media)
+
+
+def _qwen3_5_parts(text: dict[str, Any], vision: dict[str, Any]) -> dict[str, Any]:
+    """Of every four layers (or of all, if they are fewer) the last has full attention; two value heads to a key head."""
+    layers, period = text["num_hidden_layers"], min(4, text["num_hidden_layers"])
+    kinds = ["linear_attention", "full_attention"]
+    rope = {"mrope_section": [6, 5, 5], "mrope_interleaved": True, "partial_rotary_factor": 1.0}
+    text = text | {
+        "head_dim": 32,
+        "rope_parameters": text["rope_parameters"] | rope,
+        "layer_types": [kinds[(i + 1) % period == 0] for i in range(layers)],
+        "linear_num_key_heads": text["num_attention_heads"] // 2,
+        "linear_num_value_heads": text["num_attention_heads"],
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 32,
+    }
+    return {"text_config": text, "vision_config": vision | {"depth": 2, "num_position_embeddings": 8 * 8}}
+
+
+def _internvl_config(
+    text: dict[str, Any], vision: dict[str, Any], tokenizer: PreTrainedTokenizerFast
+) -> InternVLConfig:
+    """InternVL 3.5: a Qwen3 behind the tower."""
+    text = text | {"model_type": "qwen3", "head_dim": 32}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": ROPE_THETA}
+    vision = {name: value for name, value in vision.items() if name not in ("num_heads", "out_hidden_size")}
+    vision |= {"num_attention_heads": vision["hidden_size"] // 32, "num_hidden_layers": 2}
+    vision |= {"image_size": [INTERNVL_TILE, INTERNVL_TILE], "patch_size": [14, 14]}
+    return InternVLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=tokenizer.convert_tokens_to_ids(FAMILIES["internvl"].image_token),
+        image_seq_length=(INTERNVL_TILE // 28) ** 2,
+        tie_word_embeddings=True,
+    )
+
+
+@torch.no_grad()
+def let_states_last(model: PreTrainedModel) -> None:
+    """Linear attention as if it had learned to remember: at random it forgets within a token or two, and its inputs vanish."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(".A_log"):
+            parameter.uniform_(0.05, 0.5).log_()
+        elif ".conv1d." in name:
+            parameter.normal_(std=0.5)
 
 
 def build_tiny_vlm(
@@ -156,11 +254,12 @@ def build_tiny_vlm(
             f"hidden must be a multiple of 64 (heads are 32 wide, two per key head), got {hidden}"
         )
     out_dir = Path(out_dir)
-    tokenizer = build_tokenizer(corpus)
+    tokenizer = build_tokenizer(corpus, family=family)
     config = tiny_config(tokenizer, family=family, hidden=hidden, layers=layers)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = FAMILIES[family].model_class()._from_config(config, dtype=torch.float32)
+        let_states_last(model)
     model.generation_config.eos_token_id = config.text_config.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.bos_token_id = None

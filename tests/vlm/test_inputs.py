@@ -88,8 +88,8 @@ def test_values_of_placeholders_are_spread_over_all_that_they_become(processor):
     assert len(rest) == len(set(rest)) == len(encoded.engine_ids) - 2
 
 
-@pytest.mark.parametrize("family", ["qwen3_vl"], indirect=True, scope="session")
-def test_positions_of_qwen3_vl_are_transformers_own(tiny, processor):
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_5"], indirect=True, scope="session")
+def test_positions_of_qwen3_are_transformers_own(tiny, processor):
     """Those of Qwen2.5-VL are not, on videos (tests/vlm/test_positions.py)."""
     model = load_model(tiny)
     for case in CASES.values():

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from vlm.families import FAMILIES, family_of_model
 from vlm.lora import LoraSettings, add_lora, lora_config
 from vlm.parts import PRESETS, PartCount, count_parameters, part_of, set_trainable
-from vlm.tiny import build_tokenizer, tiny_config
+from vlm.tiny import build_tokenizer, let_states_last, tiny_config
 
 pytestmark = pytest.mark.every_family
 
@@ -21,7 +21,9 @@ pytestmark = pytest.mark.every_family
 def model(family) -> PreTrainedModel:
     torch.manual_seed(0)
     config = tiny_config(build_tokenizer(["a b c"], 300), family=family, hidden=64, layers=2)
-    return FAMILIES[family].model_class()(config)
+    made = FAMILIES[family].model_class()(config)
+    let_states_last(made)
+    return made
 
 
 def trained_names(model: nn.Module) -> set[str]:
@@ -110,8 +112,9 @@ def test_lora_sits_on_every_linear_layer_of_its_targets_and_nowhere_else(model, 
         name.removeprefix("base_model.model.") for name, m in wrapped.named_modules() if hasattr(m, "lora_A")
     }
     expected = {n for n in linear if "language_model" in n or ("visual.blocks" in n and targets == "all")}
-    in_vision = {"qwen2_5_vl": 2 * 5, "qwen3_vl": 3 * 4}[family]
-    assert adapted == expected and len(adapted) == 2 * 7 + (in_vision if targets == "all" else 0)
+    in_vision = {"qwen2_5_vl": 2 * 5, "qwen3_vl": 3 * 4, "qwen3_5": 2 * 4}[family]
+    in_language = 7 + (8 if family == "qwen3_5" else 7)  # a layer of each kind in Qwen3.5
+    assert adapted == expected and len(adapted) == in_language + (in_vision if targets == "all" else 0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
