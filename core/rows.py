@@ -45,6 +45,10 @@ FRAME_COLUMNS = (
 LISTED_ERRORS = 20  # broken rows named in one message; the rest is counted
 
 
+class OtherForm(RowError):
+    """A data set of the Hub whose columns are not those of rows."""
+
+
 class BrokenRow(ValueError):
     """One row's first problem. Arguments: the field ("" for the row as a whole), what was expected and what was found."""
 
@@ -88,7 +92,7 @@ def read_rows(
         records = _of_task(records, task, tasks)
     for where, record, folder in islice(records, limit):
         if not rows and not errors and _in_another_form(path, record):
-            raise RowError(
+            raise OtherForm(
                 f"{path}: expected rows (docs/data_format.md: id, task, prompt, answer …), got the columns"
                 f" {', '.join(record)}. `python -m data_recipes rows {path}` makes rows of the forms it knows;"
                 f" `python -m data_recipes inspect {path}` shows what it is"

@@ -7,13 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub.utils import WeakFileLock
-
 from core.errors import RowError
 from core.files.hub import HubError, at_commit, fetch, hub_id, made_rows, rows_files
-from data_recipes.config import Recipe
-from data_recipes.inspection import guess
-from data_recipes.runner import run_recipe
 
 
 def rows_of_hub(settings: Mapping[str, str | None], split: str | None = None) -> None:
@@ -37,6 +32,12 @@ def make_rows(text: str, split: str | None = None, format: str | None = None) ->
 
     format: in place of the likeliest that its first record fits.
     """
+    from huggingface_hub.utils import WeakFileLock
+
+    from data_recipes.config import Recipe  # takes seconds, and most runs have rows of their own
+    from data_recipes.inspection import guess
+    from data_recipes.runner import run_recipe
+
     wanted = hub_id(text, "dataset")
     if wanted is None:
         raise HubError(

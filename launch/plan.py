@@ -24,7 +24,7 @@ from core.config import dump, load_config, read_yaml
 from core.errors import LaunchError
 from core.files.hub import TRAIN, HubError, Kind, found, hub_id
 from core.pairs import check_pair
-from core.rows import Row, RowError, read_rows
+from core.rows import OtherForm, Row, RowError, read_rows
 from core.training.precision import Launch, check_launch, deepspeed_settings
 from engines.config import VLLMConfig
 from reward_models.config import RewardModelConfig
@@ -229,6 +229,9 @@ def _rows(
         return []
     try:
         rows = read_rows(path, limit=ROWS_CHECKED, check=check, split=split)
+    except OtherForm:
+        plan.say("", f"rows are made of {path} when the run starts")
+        return []
     except RowError as error:
         plan.wrong.append(str(error))
         return []

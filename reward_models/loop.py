@@ -30,12 +30,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from core.files.disk import disk_explained
-from core.files.hub import TRAIN, fetch
+from core.files.hub import PIN, TRAIN, fetch, used_commits
 from core.files.jsonl import append
 from core.files.lock import locked
 from core.files.run_folder import begin
 from core.processes.exchange import largest, summed
-from core.processes.ranks import say
+from core.processes.ranks import refuse_different, say
 from core.processes.stop import StopRequested
 from core.processes.watchdog import renew
 from core.trackers import check_installed
@@ -62,6 +62,7 @@ def train(config: RewardModelConfig) -> Path:
     fetch({"model.path": config.model.path}, {"data.rows": config.data.rows}, TRAIN)
     fetch({}, {"data.eval_rows": config.data.eval_rows})
     accelerator = join_processes(config)
+    refuse_different(used_commits(), PIN)
     processor, pairs = read_pairs(config)
     out = Path(config.output_dir)
     with locked(out):

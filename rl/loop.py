@@ -26,12 +26,12 @@ from typing import Any
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from core.files.hub import TRAIN, fetch
+from core.files.hub import PIN, TRAIN, fetch, used_commits
 from core.files.lock import locked
 from core.files.run_folder import begin
 from core.metrics import Metric, same
 from core.processes.exchange import collected, largest, over_processes, seed_of, summed, timed
-from core.processes.ranks import say
+from core.processes.ranks import refuse_different, say
 from core.processes.stop import StopRequested
 from core.processes.watchdog import renew
 from core.trackers import check_installed
@@ -64,6 +64,7 @@ def train(config: GRPOConfig) -> Path:
     check_installed(config.report_to)
     fetch({"model.path": config.model.path}, {"prompts.rows": config.prompts.rows}, TRAIN)
     accelerator = join_processes(config)
+    refuse_different(used_commits(), PIN)
     out = Path(config.output_dir)
     rows, bad_rows, router = read(config, accelerator)
     with locked(out):

@@ -24,6 +24,29 @@ api.upload_folder(repo_id="me/trained", folder_path=sys.argv[1])
 """
 
 
+def test_the_plan_says_what_a_run_will_download_and_downloads_nothing(tmp_path):
+    with hub_stand_in() as hub:
+        hub.add("model", "me/tiny", {"config.json": b"{}", "model.safetensors": b"0" * 5000})
+        config = [
+            "--config",
+            "launch/configs/grpo_qwen2_5_vl_7b.yaml",
+            "model.path=me/tiny",
+            "prompts.rows=me/none",
+        ]
+        ran = subprocess.run(
+            [sys.executable, "-m", "launch.plan", "grpo", *config],
+            env=hub.environment(tmp_path),
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert "me/tiny from the Hub, 5,002 bytes, when the run starts" in ran.stdout
+        assert "rows: me/none: no such path here, and no data set of that name" in ran.stdout
+        assert not [request for request in hub.requests if "/resolve/" in request]
+
+
 @pytest.mark.slow
 def test_grpo_from_the_hub_gives_a_folder_to_share(tmp_path):
     world = write_small_world(tmp_path / "world", rows=4)

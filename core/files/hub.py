@@ -44,6 +44,7 @@ TRAIN = "train"
 """The split to train on, where a data set has several and its id names none."""
 
 
+PIN = "the Hub has changed while the processes were starting: start again, or pin the commit (owner/name@commit)"
 FOREIGN = (*ROWS, ".json", ".arrow")
 """Files of data sets in other forms, too, which recipes read."""
 ALL = "*"
@@ -221,9 +222,18 @@ def fetched(wanted: HubId, kind: Kind, split: str | None = None) -> Copy:
             _refuse_offline()
             with _alone(wanted, kind):  # another process may have downloaded it meanwhile
                 folder = _snapshot(wanted, kind, seen.revision, names) or _download(wanted, kind, seen)
+    _used[str(wanted)] = seen.revision.resolved
     if os.environ.get("RANK", "0") == "0":
         _say(f"{wanted}: commit {seen.revision.resolved} of the Hub, in {folder}")
     return Copy(folder, seen.revision.resolved, names)
+
+
+_used: dict[str, str] = {}
+
+
+def used_commits() -> dict[str, str]:
+    """{Hub id: commit} of everything that this process has taken from the Hub or its cache."""
+    return dict(_used)
 
 
 def _needed(text: str | Path, kind: Kind) -> HubId:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from tqdm import tqdm
+
+from core.errors import RunError
 
 T = TypeVar("T")
 
@@ -33,6 +35,15 @@ def shared_out(items: Sequence[T], work: Callable[[T], Any]) -> dict[T, Any]:
     state = PartialState()
     mine = items[state.process_index :: state.num_processes]
     return dict(gather_object([(item, work(item)) for item in mine]))
+
+
+def refuse_different(here: Mapping[str, str], advice: str) -> None:
+    """RunError on all processes where they differ in what a name stands for; all must call it."""
+    everyone = gather_object([dict(here)])
+    for name in everyone[0]:
+        values = sorted({str(one.get(name)) for one in everyone})
+        if len(values) > 1:
+            raise RunError(f"{name}: expected the same on all processes, got {', '.join(values)}; {advice}")
 
 
 def say(text: str) -> None:

@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from core.files.hub import HubError
+from data_recipes.config import Recipe
+from data_recipes.hub_sources import local_sources
 from tests.hub_stand_in import StandIn, hub_stand_in
 
 REPOSITORY = Path(__file__).parents[2]
@@ -93,5 +96,10 @@ def test_a_recipe_reads_a_pinned_data_set_of_the_hub(hub, tmp_path):
     assert (
         code == 0 and len((tmp_path / "out" / "rows-00000-of-00001.jsonl").read_text().splitlines()) == 2
     ), said
-    code, said = run(hub, tmp_path, "-m", "data_recipes", "run", "recipe.yaml", "sources.0.path=me/none")
-    assert code == 2 and "source 'g': me/none: no such path here, and no data set of that name" in said
+
+
+def test_a_source_that_cannot_be_had_is_named():
+    source = {"name": "g", "format": "geometry3k_parquet", "path": "me/none"}
+    recipe = Recipe.model_validate({"name": "r", "sources": [source], "output_dir": "out"})
+    with pytest.raises(HubError, match="^source 'g': me/none: HF_HUB_OFFLINE is set"):
+        local_sources(recipe)
