@@ -70,7 +70,7 @@ class ToolEnvironment:
     late_call_ends: such a call ends the episode, over the budget "seconds"; else it is a failed call like any other.
     """
 
-    stop = STOP
+    stop: tuple[str, ...] = STOP
 
     def __init__(
         self,

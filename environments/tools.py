@@ -92,7 +92,7 @@ def load_tool(name: str) -> Tool:
 
 def as_tool(function: Callable[..., Any], name: str | None = None) -> Tool:
     """A function as a tool. name: for messages. Raises PluginError as `load_tool`."""
-    name = name or getattr(function, "__name__", repr(function))
+    name = name or str(getattr(function, "__name__", repr(function)))
     if inspect.isclass(function) or not callable(function):
         raise PluginError(f"tool '{name}': expected a function, got {type(function).__name__}")
     try:

@@ -38,7 +38,7 @@ class Workers:
         self._closed = threading.Event()
         self._size = size
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Any:
         """What a worker says of the plugins that it has loaded. Raises PluginError if it cannot load one."""
         child, described = self._start()
         self._free.get()
@@ -85,7 +85,7 @@ class Workers:
             if child is not None:
                 child.close()
 
-    def _start(self) -> tuple[Child, dict[str, Any]]:
+    def _start(self) -> tuple[Child, Any]:
         threads = os.environ.get("OMP_NUM_THREADS", "1")
         child = Child("environments.worker_main", {"OMP_NUM_THREADS": threads})
         try:
