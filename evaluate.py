@@ -26,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         rows_of_hub({"rows": config.rows})
         evaluate(config)
+        if config.pass_at_k:
+            from evaluation.pass_at_k.run import write_pass_at_k
+
+            write_pass_at_k(config)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from core.config import Section
 from core.files.paths import PathText
 from data_recipes.config import Source
 from engines.config import EngineConfig, VLLMConfig
+from evaluation.pass_at_k.config import PassAtKConfig
 from rewards.config import RewardsConfig
 from vlm.load import LoadingConfig
 
@@ -66,6 +67,8 @@ class EvaluationConfig(Section):
     """Maximum length of an answer in tokens; longer answers are cut off."""
     samples: int = Field(0, ge=0)
     """Answers sampled per row at temperature 1, in addition to the greedy one; 0: greedy only."""
+    pass_at_k: PassAtKConfig | None = None
+    """Compute pass@k, maj@k, mean@k and statistics of the sampled answers; null: none. Needs `samples` of 2 or more."""
     seed: int = 0
     """Seed of the sampled answers. Greedy answers do not depend on it."""
     batch_rows: int = Field(256, ge=1)
@@ -93,4 +96,6 @@ class EvaluationConfig(Section):
         for name, detector in self.detectors.items():
             if unknown := sorted(detector.results.keys() - set(names)):
                 raise ValueError(f"detectors.{name}.results: expected names of data_sets, got {unknown[0]!r}")
+        if self.pass_at_k and (self.samples < 2 or not self.checkpoints):
+            raise ValueError(f"pass_at_k: expected checkpoints, and samples of 2 or more, got {self.samples}")
         return self

@@ -33,7 +33,7 @@ BELOW: dict[str, set[str]] = {
     "rl": {"core", "vlm", "rewards", "engines", "environments"},
     # inference searches on any engine, and knows no training
     "inference": {"core", "vlm", "rewards", "engines", "environments"},
-    "evaluation": {"core", "vlm", "rewards", "data_recipes", "engines", "environments", "rl"},
+    "evaluation": {"core", "vlm", "rewards", "data_recipes", "engines", "environments", "rl", "inference"},
     "launch": {
         "core",
         "vlm",
