@@ -120,20 +120,28 @@ def vllm_fingerprint(model: nn.Module) -> Fingerprint:
     through the packed kernel, which is exact: every output is one weight times one, plus zeros.
     """
     names, sums = family_of_model(model).engine_names, Fingerprint()
+    # the model's type; some weights are kept in float32 whatever it is (Qwen3.5's A_log)
+    dtype = min((weight.dtype for weight in model.parameters()), key=lambda dtype: dtype.itemsize)
     for module_name, module in model.named_modules(remove_duplicate=False):
         for name, weight in module.named_parameters(recurse=False):
             if name == "weight" and hasattr(module, "cpu_linear"):
                 weight = _read_packed(module)
             for part_name, part in _parts(model, module_name, module, weight):
-                sums[renamed(f"{part_name}.{name}", names)] = bit_sum(part)
+                sums[renamed(f"{part_name}.{name}", names)] = bit_sum(part.to(dtype))
     return sums
 
 
 def _parts(model: Any, module_name: str, module: Any, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
     """The matrices that vLLM has fused in a module, under the module names that transformers knows them by."""
     parent, _, name = module_name.rpartition(".")
-    names = model.packed_modules_mapping.get(name, [name])
-    sizes = module.output_partition_sizes if len(names) > 1 else [len(weight)]
+    # InternVL's own list is empty, that of the language model inside is not
+    fused = model.packed_modules_mapping or model.language_model.packed_modules_mapping
+    names = fused.get(name, [name])
+    sizes = list(module.output_partition_sizes) if len(names) > 1 else [len(weight)]
+    if more := len(sizes) - len(
+        names
+    ):  # Qwen3.5's in_proj_qkvz has four parts; the first three are one matrix
+        sizes = [sum(sizes[: more + 1]), *sizes[more + 1 :]]
     for part, rows in zip(names, weight.split(sizes), strict=True):
         yield f"{parent}.{part}" if parent else part, rows
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
 import pytest
 import torch
+from torch import nn
 
 from engines.fingerprint import (
     OffPolicyError,
@@ -11,6 +15,7 @@ from engines.fingerprint import (
     bit_sum,
     check_fingerprint,
     flat_bit_sum,
+    vllm_fingerprint,
     weights_fingerprint,
 )
 
@@ -118,3 +123,28 @@ def test_fingerprints_that_differ_name_the_weights():
         check_fingerprint({"a": 1, "b": 2}, {"a": 1, "b": 3})
     with pytest.raises(OffPolicyError, match="known to only one of engine and trainer: b"):
         check_fingerprint({"a": 1, "b": 2}, {"a": 1})
+
+
+class StandInForVLLMsQwen35(nn.Module):
+    """vLLM's CPU build computes these layers in bfloat16 only; this has its names, fused matrix and float32 vector."""
+
+    packed_modules_mapping: ClassVar = {"in_proj_qkvz": ["in_proj_qkv", "in_proj_z"]}
+
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(model_type="qwen3_5", architectures=[])
+        fused: Any = nn.Linear(4, 2 + 2 + 3 + 3, bias=False, dtype=torch.bfloat16)
+        fused.output_partition_sizes = [2, 2, 3, 3]
+        self.linear_attn = nn.Module()
+        self.linear_attn.in_proj_qkvz = fused
+        self.linear_attn.A_log = nn.Parameter(torch.randn(5).bfloat16().float())
+
+
+def test_projections_of_linear_attention_are_taken_apart_and_float32_vectors_compared_in_the_models_type():
+    torch.manual_seed(0)
+    model = StandInForVLLMsQwen35()
+    weight = model.linear_attn.in_proj_qkvz.weight.detach()
+    parts = {"in_proj_qkv.weight": weight[:7], "in_proj_z.weight": weight[7:]}
+    parts["A_log"] = model.linear_attn.A_log.detach().bfloat16()
+    expected = weights_fingerprint((f"linear_attn.{name}", part) for name, part in parts.items())
+    assert vllm_fingerprint(model) == expected
