@@ -10,6 +10,7 @@ from core.config import Section
 from core.files.paths import PathText
 from data_recipes.config import Source
 from engines.config import EngineConfig, VLLMConfig
+from environments.config import EnvironmentConfig
 from evaluation.pass_at_k.config import PassAtKConfig
 from rewards.config import RewardsConfig
 from vlm.load import LoadingConfig
@@ -77,6 +78,14 @@ class EvaluationConfig(Section):
     """Maximum number of frames of a video; longer clips are sampled at a lower rate over their whole length."""
     engine: EngineConfig = VLLMConfig()
     """The rollout engine that generates the answers."""
+    environment: EnvironmentConfig | None = None
+    """Tools that the policy may call in several turns, as in training; null: each answer is one turn. max_tokens is then that
+    of a turn."""
+    turn_budgets: list[int] = []
+    """With an environment: accuracy by budget of turns, e.g. [1, 2, 4, 6, 8, 12, 16, 32], and what each turn is worth. The rows
+    are answered greedily once more, with the largest budget."""
+    answer_prefix: str = Field("<answer>", min_length=1)
+    """Begins the answers that are asked for at every turn, to see what the policy would have answered there."""
 
     @model_validator(mode="after")
     def _complete(self) -> EvaluationConfig:
@@ -84,6 +93,10 @@ class EvaluationConfig(Section):
             raise ValueError("expected checkpoints or detectors to evaluate, got neither")
         if self.rows is None and not self.data_sets:
             raise ValueError("expected rows or data_sets to evaluate on, got neither")
+        if self.turn_budgets and (self.environment is None or min(self.turn_budgets) < 1):
+            raise ValueError("turn_budgets: expected an environment, and budgets of at least one turn")
+        if self.environment is not None:
+            self.environment.check_engine(self.engine.images_per_prompt)
         if self.checkpoints and self.rewards is None:
             raise ValueError(
                 "rewards: expected the reward functions by task, which score the checkpoints' answers"

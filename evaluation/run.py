@@ -22,13 +22,16 @@ from core.files.jsonl import append
 from core.rows import Row
 from engines.build import build_engine
 from engines.engine import Engine
-from engines.rollout import Request, Sampling
+from engines.rollout import Request, Rollout, Sampling
 from engines.samples import Group, Sample, rollout_record, scored
 from engines.weights import sync_checked
+from environments.build import with_tools
+from environments.episodes import Episodes
 from evaluation.boxes import answered_boxes
 from evaluation.config import EvaluationConfig
 from evaluation.data_sets import BOX_TASKS, DataSet, entry, question_of, read_data_sets
 from evaluation.detectors import Found, detector_entries
+from evaluation.episodes import Played, answers_so_far, box_logprobs, study
 from evaluation.measuring import Meter, hardware
 from evaluation.metrics import ScoredAnswer, by_task, differences, rewards_of, summarise
 from evaluation.tables import markdown, print_table
@@ -46,7 +49,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
 
     Returns what eval.json holds: `settings`; `checkpoints` {name: {"path", "seconds", "greedy", "sampled"}} with
     {"overall", "tasks": {task: …}} of `metrics.summarise`; `differences` (greedy, paired by row, of every later checkpoint
-    against every earlier one); `data_sets`, one entry of `data_sets.entry` for each data set and model.
+    against every earlier one); `data_sets`, one entry of `data_sets.entry` for each data set and model; `episodes` {checkpoint: {data set: `episodes.study`}}.
     `show`: progress bars and tables.
 
     Raises:
@@ -63,6 +66,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
     entries: list[dict[str, Any]] = []
     checkpoints: dict[str, dict[str, Any]] = {}
     greedy: dict[str, list[ScoredAnswer]] = {}
+    studies: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:
         router = stack.enter_context(Router(config.rewards)) if config.rewards and folders else None
         if router:
@@ -78,6 +82,8 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
             for data_set in sets:
                 answers = _Answers(config, name, engine, processor, router, data_set, answers_file)
                 scored, found = answers.all(show=show)
+                if found_by_turn := answers.study:
+                    studies.setdefault(name, {})[data_set.name] = found_by_turn
                 for mode in answered:
                     answered[mode] += scored[mode]
                 entries.append(
@@ -104,6 +110,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
         },
         "checkpoints": checkpoints,
         "differences": differences(greedy),
+        "episodes": studies,
         "data_sets": sorted(entries, key=lambda one: order.index(one["data_set"])),
     }
     (output / "eval.json").write_text(json.dumps(evaluation, indent=2) + "\n")
@@ -166,6 +173,10 @@ class _Answers:
     data_set: DataSet
     file: Path
     meter: Meter = field(default_factory=Meter)
+    study: dict[str, Any] | None = None
+    """Of its turns (`evaluation.episodes.study`), once all rows are answered."""
+    _episodes: Episodes | None = None
+    _longest: Episodes | None = None  # with the largest budget of turns
 
     def all(self, *, show: bool) -> tuple[dict[str, list[ScoredAnswer]], Found]:
         """(scored answers by mode, boxes of the greedy answers to rows that ask for boxes); answers go to the file, too."""
@@ -173,10 +184,19 @@ class _Answers:
         check_pixel_limits(self.router.config, limits)
         scored_by_mode: dict[str, list[ScoredAnswer]] = {"greedy": [], "sampled": []}
         found: Found = {}
+        played: list[Played] = []
+        environment, budgets = self.config.environment, self.config.turn_budgets
+        rows = with_tools(with_model_limits(self.data_set.rows, limits), environment)
         title = f"evaluate {self.checkpoint} on {self.data_set.name}"
-        with tqdm(total=len(self.data_set.rows), desc=title, unit="row", disable=not show) as bar:
-            for batch in _batches(self.data_set.rows, self.config.batch_rows):
-                for mode, groups in self._batch(with_model_limits(batch, limits)):
+        with ExitStack() as stack:
+            bar = stack.enter_context(tqdm(total=len(rows), desc=title, unit="row", disable=not show))
+            if environment is not None:
+                self._episodes = stack.enter_context(closing(Episodes.of(environment, self.processor)))
+            if environment is not None and budgets:
+                longest = Episodes.of(environment, self.processor, max_turns=max(budgets))
+                self._longest = stack.enter_context(closing(longest))
+            for batch in _batches(rows, self.config.batch_rows):
+                for mode, groups in self._batch(batch):
                     records = [
                         self._record(mode, i, sample, found)
                         for group in groups
@@ -184,8 +204,40 @@ class _Answers:
                     ]
                     append(self.file, records)
                     scored_by_mode[mode] += [_scored(record) for record in records]
+                played += self._by_turn(batch)
                 bar.update(len(batch))
+        self.study = study(played, budgets) if budgets else None
         return scored_by_mode, found
+
+    def _generate(
+        self, requests: Sequence[Request], sampling: Sampling, episodes: Episodes | None
+    ) -> list[Rollout]:
+        if episodes is None:
+            return self.engine.generate(requests, sampling)
+        return episodes.generate(self.engine, requests, sampling)
+
+    def _by_turn(self, rows: Sequence[Row]) -> list[Played]:
+        """The rows' episodes under the largest budget, with the answers so far; they go to the file with mode `turns`."""
+        if self._longest is None:
+            return []
+        config, tokenizer = self.config, self.processor.tokenizer
+        requests = [
+            Request(row, encode_row(self.processor, row, max_frames=config.max_frames)) for row in rows
+        ]
+        rollouts = self._generate(requests, Sampling(0.0, config.max_tokens), self._longest)
+        samples = [one for group in scored(self.router.score, requests, rollouts) for one in group.samples]
+        played, so_far = answers_so_far(
+            self.processor, self.engine, self.router.score, samples, config.answer_prefix, config.max_tokens
+        )
+        for sample, answers in zip(samples, so_far, strict=True):
+            record = {"checkpoint": self.checkpoint, "mode": "turns", **rollout_record(sample)}
+            boxes = box_logprobs(tokenizer, sample.rollout)
+            turns = zip(record["turns"], answers, boxes, strict=True)
+            record["turns"] = [
+                {**turn, "so_far": answer or None, "box_logprob": box} for turn, answer, box in turns
+            ]
+            append(self.file, [record])
+        return played
 
     def _batch(self, rows: Sequence[Row]) -> Iterator[tuple[str, list[Group]]]:
         """The answers to some rows, scored, by mode; the greedy ones first."""
@@ -193,11 +245,13 @@ class _Answers:
         with self.meter:
             prompts = [encode_row(self.processor, row, max_frames=config.max_frames) for row in rows]
             requests = [Request(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
-            rollouts = self.engine.generate(requests, Sampling(temperature=0.0, max_tokens=config.max_tokens))
+            sampling = Sampling(temperature=0.0, max_tokens=config.max_tokens)
+            rollouts = self._generate(requests, sampling, self._episodes)
         yield "greedy", scored(self.router.score, requests, rollouts)
         if config.samples:
             requests = [replace(request, n=config.samples) for request in requests]
-            rollouts = self.engine.generate(requests, Sampling(1.0, config.max_tokens, config.seed))
+            sampling = Sampling(1.0, config.max_tokens, config.seed)
+            rollouts = self._generate(requests, sampling, self._episodes)
             yield "sampled", scored(self.router.score, requests, rollouts)
 
     def _record(self, mode: str, number: int, sample: Sample, found: Found) -> dict[str, Any]:

@@ -140,6 +140,35 @@ def data_set_caption(evaluation: Mapping[str, Any]) -> str:
     )
 
 
+def episode_cells(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and body of the table of episodes, one row for each data set and checkpoint."""
+    studies = [
+        (data_set, name, one)
+        for name, sets in (evaluation.get("episodes") or {}).items()
+        for data_set, one in sets.items()
+    ]
+    budgets = list(studies[0][2]["by_budget"]) if studies else []
+    header = ["data set", "model", *[f"<= {b}" for b in budgets], "turns", "over", "went on though right"]
+    body = []
+    for data_set, name, one in studies:
+        turns, over = one["turns"], one["over_turn"]["mean"]
+        body.append(
+            [data_set, name, *[interval_text(one["by_budget"][b]) for b in budgets]]
+            + [
+                NOTHING if turns is None else f"{turns:.1f}",
+                percent(over),
+                interval_text(one["went_on_though_right"]),
+            ]
+        )
+    return header, body
+
+
+EPISODES_ABOUT = (
+    "Mean reward of greedy episodes within so many turns; turns: mean of episodes that the policy ended; over: share that went over"
+    " the largest budget; went on though right: share of right answers among those the policy would have given, where it went on."
+)
+
+
 def markdown(evaluation: Mapping[str, Any]) -> str:
     """The tables as Markdown: numbers right-aligned, totals bold."""
     texts = []
@@ -149,6 +178,8 @@ def markdown(evaluation: Mapping[str, Any]) -> str:
         texts.append(_markdown(header, body))
     if evaluation.get("data_sets"):
         texts.append(_markdown(*data_set_cells(evaluation)) + f"\n{data_set_caption(evaluation)}\n")
+    if evaluation.get("episodes"):
+        texts.append(_markdown(*episode_cells(evaluation)) + f"\n{EPISODES_ABOUT}\n")
     return "\n".join(texts)
 
 
@@ -164,6 +195,8 @@ def plain(evaluation: Mapping[str, Any]) -> str:
         texts.append(_plain(*table_cells(evaluation), caption(evaluation)))
     if evaluation.get("data_sets"):
         texts.append(_plain(*data_set_cells(evaluation), data_set_caption(evaluation)))
+    if evaluation.get("episodes"):
+        texts.append(_plain(*episode_cells(evaluation), EPISODES_ABOUT))
     return "\n".join(texts)
 
 
@@ -187,6 +220,8 @@ def print_table(evaluation: Mapping[str, Any], file: TextIO | None = None) -> No
         _print(*table_cells(evaluation), caption(evaluation), file, total=True)
     if evaluation.get("data_sets"):
         _print(*data_set_cells(evaluation), data_set_caption(evaluation), file)
+    if evaluation.get("episodes"):
+        _print(*episode_cells(evaluation), EPISODES_ABOUT, file)
 
 
 def _print(
