@@ -29,12 +29,12 @@ from benchmarks.random_vlm import image_prompt, processor, random_group, random_
 from benchmarks.rivals import compact_head, prefix_grouper_loss, trl_inputs, trl_trainer
 from rl.update.packing import pack
 from rl.update.policy_gradient import policy_gradient
-from vlm.families import DEFAULT_FAMILY, FAMILIES
+from vlm.families import DEFAULT_FAMILY
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--family", choices=FAMILIES, default=DEFAULT_FAMILY)
+    parser.add_argument("--family", choices=("qwen2_5_vl", "qwen3_vl"), default=DEFAULT_FAMILY)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--group", type=int, default=8)
