@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,17 @@ def test_the_plan_says_what_a_run_will_download_and_downloads_nothing(tmp_path):
         assert "me/tiny from the Hub, 5,002 bytes, when the run starts" in ran.stdout
         assert "rows: me/none: no such path here, and no data set of that name" in ran.stdout
         assert not [request for request in hub.requests if "/resolve/" in request]
+
+
+VLLM = """
+import sys
+from core.torch_companions import adapt_torch_companions
+adapt_torch_companions()
+from vllm import LLM, SamplingParams
+engine = LLM(sys.argv[1], enforce_eager=True, skip_mm_profiling=True)  # only to start faster
+answer, = engine.chat([{"role": "user", "content": "what is 1"}], SamplingParams(max_tokens=4, ignore_eos=True))
+print("TOKENS", len(answer.outputs[0].token_ids))
+"""
 
 
 @pytest.mark.slow
@@ -90,6 +102,7 @@ def test_grpo_from_the_hub_gives_a_folder_to_share(tmp_path):
     assert expected < set(uploaded) and "tokenizer.json" in uploaded
     assert json.loads(uploaded["generation_config.json"])["eos_token_id"] is not None
     loads_without_options(final)
+    vllm_answers_without_options(final)
 
 
 def loads_without_options(folder: Path) -> None:
@@ -103,3 +116,11 @@ def loads_without_options(folder: Path) -> None:
     )
     inputs = processor(text=[text], return_tensors="pt")
     assert model.generate(**inputs, max_new_tokens=2).shape[1] > inputs["input_ids"].shape[1]
+
+
+def vllm_answers_without_options(folder: Path) -> None:
+    settings = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
+    env = os.environ | settings | {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", VLLM, str(folder)]
+    ran = subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 and "TOKENS 4" in ran.stdout, ran.stdout + ran.stderr
