@@ -2,7 +2,7 @@
 
 Finding: 256 bits, the signs of the 16 x 16 lowest DCT frequencies of the grey image against their median (pHash with four
 times its frequencies: copies of an image differ from it in at most about 60 bits, other images of its kind rarely in so few),
-of the whole image and of 16 windows, cut by 2.5 or 7.5 % at each side. A crop of up to 10 % at each side is close to one of the
+of the whole image and of 8 windows, cut by 2.5 or 7.5 % at each side. A crop of up to 10 % at each side is close to one of the
 windows, so hashes of whole images are looked up from all windows of the other.
 
 Judging (`image_likeness.py`): a thumbnail of 96 x 96 pixels, and for images on flat ground (tables, charts, figures, screens)
@@ -20,8 +20,13 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-WINDOWS = ((0.0, 0.0, 0.0, 0.0), *itertools.product((0.025, 0.075), repeat=4))
-"""Shares of width and height that are cut off at left, top, right, bottom."""
+_LITTLE, _MUCH = 0.025, 0.075
+WINDOWS = (
+    (0.0, 0.0, 0.0, 0.0),
+    *(cuts for cuts in itertools.product((_LITTLE, _MUCH), repeat=4) if cuts.count(_MUCH) % 2 == 0),
+)
+"""Shares of width and height that are cut off at left, top, right, bottom: nothing, and every second combination of little
+and much, so that whatever was cut differs from one of them at a single side at most."""
 
 FREQUENCIES = 16  # of the hash, along an axis
 BITS = FREQUENCIES**2
@@ -36,7 +41,7 @@ SHADES = 8  # of the detail: grey values that are stored as one, so that a JPEG'
 
 @dataclass(frozen=True)
 class ImageHash:
-    """hashes: (17, 32) uint8, of the whole image and of its windows. thumbnail: (96, 96) uint8.
+    """hashes: (9, 32) uint8, of the whole image and of its windows. thumbnail: (96, 96) uint8.
     detail: (height, width) uint8 with at most 512 pixels a side, None for images that are not on flat ground."""
 
     hashes: np.ndarray
@@ -121,7 +126,7 @@ def differing_bits(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def hashes_of(stored: bytes) -> np.ndarray:
-    """Hashes (17, 32) of an image from their bytes."""
+    """Hashes (9, 32) of an image from their bytes."""
     return np.frombuffer(stored, np.uint8).reshape(len(WINDOWS), BITS // 8)
 
 

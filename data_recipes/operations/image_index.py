@@ -15,14 +15,12 @@ NEAREST = 24
 """So many images at most are near another one: an image's copies are nearer than what only looks like it."""
 EXACT_BELOW = 2_000
 """Of fewer hashes all are compared."""
-_OF_WHOLE, _OF_WINDOW = (
-    32,
-    16,
-)  # neighbours that are asked for, of the whole image's hash and of each window's
-_WALK_WHOLE, _WALK_WINDOW = (
-    64,
-    32,
-)  # candidates that the walk through the graph holds; few windows match, any of them will do
+_OF_WHOLE, _OF_WINDOW = 32, 16
+"""Neighbours that are asked for, of the whole image's hash and of each window's."""
+_WALK_WHOLE, _WALK_WINDOW = 64, 16
+"""Candidates that the walk through the graph holds. Few windows match a crop, but any one of them is enough."""
+_LINKS = 16
+"""Of each hash in the graph: most of a walk's time goes into fetching the hashes that it links to."""
 
 
 class ImageIndex:
@@ -30,7 +28,12 @@ class ImageIndex:
 
     def __init__(self, saved: bytes | None = None) -> None:
         self._index = Index(
-            ndim=BITS, metric="hamming", dtype="b1", connectivity=16, expansion_add=64, expansion_search=64
+            ndim=BITS,
+            metric="hamming",
+            dtype="b1",
+            connectivity=_LINKS,
+            expansion_add=64,
+            expansion_search=64,
         )
         if saved is not None:
             self._index.load(saved)

@@ -10,7 +10,7 @@ import pytest
 
 from data_recipes.operations import image_hashes, text_hashes
 from data_recipes.operations.dedup import DedupOptions, decide
-from data_recipes.operations.image_hashes import SIDE, ImageHash, differing_bits
+from data_recipes.operations.image_hashes import SIDE, WINDOWS, ImageHash, differing_bits
 from data_recipes.operations.image_index import EXACT_BELOW, NEAREST, ImageIndex
 from data_recipes.operations.media_hashes import Hashed
 from data_recipes.operations.near import NearIndex
@@ -22,7 +22,7 @@ EMPTY = {"media": [], "text": text_hashes.pack(NOTHING), "answer": ""}
 
 
 def made_hash(r: np.random.Generator, whole: np.ndarray | None = None) -> ImageHash:
-    hashes = r.integers(0, 256, (17, 32), dtype=np.uint8)
+    hashes = r.integers(0, 256, (len(WINDOWS), 32), dtype=np.uint8)
     if whole is not None:
         hashes[0] = whole
     coarse = r.integers(0, 256, (SIDE // 8, SIDE // 8), dtype=np.uint8)
@@ -44,7 +44,7 @@ def test_images_within_the_limit_are_found_as_by_brute_force(count):
     stored, index = [], ImageIndex()
     for i in range(count):
         copy = i % 10 == 0 and i < 6000
-        window = queries[i // 10 % 40].hashes[i // 10 % 17]
+        window = queries[i // 10 % 40].hashes[i // 10 % len(WINDOWS)]
         image = made_hash(r, flipped(window, 4 + i // 10 % 60, flips) if copy else None)
         if i % 50 == 0:
             image.hashes[3] = flipped(queries[i // 50 % 40].hashes[0], 10, flips)
