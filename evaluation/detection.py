@@ -112,7 +112,9 @@ def _coco_evaluation(truth: Truth, found: Mapping[Question, Sequence[ScoredBox]]
         coco.createIndex()
         return coco
 
-    true = [(question, box, {}) for question, boxes in truth.boxes.items() for box in boxes]
+    true: list[tuple[Question, Box, dict[str, Any]]] = [
+        (question, box, {}) for question, boxes in truth.boxes.items() for box in boxes
+    ]
     crowds = [(question, box, {"iscrowd": 1}) for question, boxes in truth.crowds.items() for box in boxes]
     scored = [(question, box, {"score": score}) for question, boxes in found.items() for box, score in boxes]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress

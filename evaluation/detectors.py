@@ -99,7 +99,8 @@ def _result(entry: Any, names: Mapping[str, str]) -> tuple[Question, ScoredBox]:
         if not isinstance(entry.get(name), int | str) or isinstance(entry[name], bool):
             raise ValueError(f"field '{name}': expected a number or a text, got {short(entry.get(name))}")
     image, category = str(entry["image_id"]), str(entry["category_id"])
-    bbox, score = entry.get("bbox"), entry.get("score")
+    bbox: Any = entry.get("bbox")
+    score: Any = entry.get("score")
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
         raise ValueError(f"field 'bbox': expected [x, y, width, height], got {short(bbox)}")
     if not _is_number(score):

@@ -171,7 +171,7 @@ def box_logprobs(tokenizer: Any, rollout: Rollout) -> list[float | None]:
     found: list[float | None] = []
     for turn in rollout.turns:
         arguments: Mapping[str, Any] = (turn.call or {}).get("arguments") or {}
-        box = arguments.get("bbox_2d")
+        box: Any = arguments.get("bbox_2d")
         numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
         if not numbers:
             found.append(None)

@@ -75,7 +75,8 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
         engines = stack.enter_context(closing(_Engines(config)))
         answers_file = output / "eval_rollouts.jsonl"
         answers_file.unlink(missing_ok=True)
-        for name, folder in folders.items() if router else ():
+        for name, folder in folders.items():
+            assert router is not None  # the config asks for rewards where there are checkpoints
             began = time.perf_counter()
             engine, processor = engines.of(folder)
             answered: dict[str, list[ScoredAnswer]] = {"greedy": [], "sampled": []}
