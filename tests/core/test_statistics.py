@@ -134,7 +134,7 @@ def test_evaluation_and_inference_give_the_same_numbers_for_the_same_answers():
                 reward = None if row < 2 or draw.random() < 0.1 else value
                 more = {"in_grammar": bool(draw.random() < 0.9), "tokens": 5, "generated": 5}
                 records.append({"method": method, "row_id": str(row), "task": task, "reward": reward, **more})
-    searched = inference.run.summarise(records)
+    searched = inference.run.summarise(records, {"greedy": 1.0, "sampled": 1.0})
     evaluated = {
         method: [
             ScoredAnswer(r["row_id"], r["task"], r["reward"], r["in_grammar"], r["tokens"])

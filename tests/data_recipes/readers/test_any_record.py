@@ -134,6 +134,88 @@ GOOD: dict[str, tuple[Any, dict]] = {
         },
         {},
     ),
+    "preference": ({"prompt": "Which?", "chosen": "Red.", "rejected": "Blue.", "images": ["a.png"]}, {}),
+    "rlaif_v": (
+        {
+            "ds_name": "R",
+            "image": "a.png",
+            "question": "Which?",
+            "chosen": "Red.",
+            "rejected": "Blue.",
+            "idx": 1,
+        },
+        {},
+    ),
+    "mm_rlhf": (
+        {
+            "image": "a.png",
+            "prompt": "<image>Which?",
+            "chosen": "Red.",
+            "rejected": "Blue.",
+            "chosen_score": 3,
+        },
+        {},
+    ),
+    "rlhf_v": (
+        {
+            "ds_name": "RLHF-V",
+            "image": {"path": "a.png", "bytes": None},
+            "idx": 3,
+            "text": json.dumps({"question": "Which?", "chosen": "Red.", "rejected": "Blue."}),
+        },
+        {},
+    ),
+    "llava_rlhf": (
+        {
+            "id": "7",
+            "image": "a.png",
+            "preference": 2,
+            "output_1": {"from": "llava", "value": "Blue."},
+            "output_2": {"from": "llava", "value": "Red."},
+            "conversations": [{"from": "human", "value": "<image>Which?"}, {"from": "gpt", "value": ""}],
+        },
+        {},
+    ),
+    "vlfeedback": (
+        {
+            "id": "v",
+            "prompt": "Which?",
+            "img_path": "a.png",
+            "completions": {
+                "annotations": [
+                    {
+                        name: {"Rating": rating, "Rationale": "…"}
+                        for name in ("Helpfulness", "Visual Faithfulness", "Ethical Considerations")
+                    }
+                    for rating in ("1", "5")
+                ],
+                "model": ["m", "n"],
+                "response": ["Blue.", "Red."],
+            },
+        },
+        {},
+    ),
+    "helpsteer": (
+        {
+            "domain": "general",
+            "context": [{"role": "user", "content": "Which?"}],
+            "response1": "Blue.",
+            "response2": "Red.",
+            "overall_preference": 3,
+        },
+        {},
+    ),
+    "ultrafeedback": (
+        {
+            "instruction": "Which?",
+            "source": "s",
+            "completions": [
+                {"response": "Blue.", "fine-grained_score": 2.5, "overall_score": 10.0},
+                {"response": "Red.", "fine-grained_score": 4.0, "overall_score": 7.0},
+            ],
+        },
+        {},
+    ),
     "open_images": ("a,xclick,/m/01,1,0.1,0.5,0.2,0.75,0,0,0,0,0", {}),
     "mini_o3_coldstart": (
         {
