@@ -147,7 +147,8 @@ def vlfeedback(record: Record, options: VLFeedbackOptions) -> Iterable[Row | Rej
     prompt = text_prompt(need(data, "prompt", str, "a text"))
     media = _media(data, record, options, "image", "img_path")
     completions = data.get("completions")
-    if isinstance(completions, dict):  # as `datasets` stores a list of objects
+    if isinstance(completions, dict) and all(isinstance(values, list) for values in completions.values()):
+        # as `datasets` stores a list of objects
         names = list(completions)
         completions = [dict(zip(names, values)) for values in zip(*completions.values(), strict=True)]
     if not isinstance(completions, list) or len(completions) < 2:

@@ -132,7 +132,10 @@ def test_evaluation_and_inference_give_the_same_numbers_for_the_same_answers():
             for _ in range(count):
                 value = float(draw.random() < 0.6) if task == "math" else float(draw.random())
                 reward = None if row < 2 or draw.random() < 0.1 else value
-                more = {"in_grammar": bool(draw.random() < 0.9), "tokens": 5, "generated": 5}
+                spent = dict.fromkeys(
+                    ("tokens_generated", "tokens_judged", "engine_calls", "coin_tosses", "retraces"), 5
+                )
+                more = {"in_grammar": bool(draw.random() < 0.9), "tokens": 5, "spent": spent}
                 records.append({"method": method, "row_id": str(row), "task": task, "reward": reward, **more})
     searched = inference.run.summarise(records, {"greedy": 1.0, "sampled": 1.0})
     evaluated = {

@@ -35,7 +35,7 @@ class Bench:
     path: Path
 
     def questions(self, **changes: Any) -> list[Question]:
-        settings = {"names": STAGES, "max_tokens": 60, "seed": 5, **changes}
+        settings = {"names": STAGES, "max_tokens": 60, "seed": 6, **changes}
         return [
             Question(row, prompt, self.processor, **settings)
             for row, prompt in zip(self.rows, self.prompts, strict=True)

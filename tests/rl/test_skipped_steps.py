@@ -138,7 +138,7 @@ def test_an_engine_whose_log_probs_are_not_numbers_stops_the_run_at_once(world, 
 
     def broken(self, logits, temperature):
         tokens, logprobs = original(self, logits, temperature)
-        return tokens, logprobs.fill_(torch.nan)
+        return tokens, torch.full_like(logprobs, torch.nan)
 
     monkeypatch.setattr(TransformersEngine, "_sample", broken)
     with pytest.raises(OffPolicyError, match="sampled a log-prob of nan"):

@@ -147,7 +147,7 @@ def test_method_and_budget_come_with_the_request_and_the_tree_on_demand(server):
     found = server.ask(method=method, stages=True, tree=True, seed=3).search
     assert (found["method"], len(found["tree"])) == ("best of 3 by majority", 3)
     assert found["stages"][0]["text"] == found["tree"][found["chosen"][0]]["text"]
-    found = server.ask(method="stage_beam", budget={"engine_calls": 1}, tree=True).search
+    found = server.ask(method="stage_beam", budget={"engine_calls": 1}, tree=True, seed=6).search
     assert [node["stage"] for node in found["tree"]] == ["SUMMARY"] * 4 + [
         "CAPTION",
         "REASONING",
@@ -347,10 +347,12 @@ def test_a_token_is_asked_for(bench, monkeypatch):
 def test_a_client_that_hangs_up_stops_its_search(bench, stream, token, monkeypatch):
     monkeypatch.setenv("ENDPOINT_TOKEN", "secret")
     with serving(bench, slice_tokens=1, token_env=token) as server:
-        server.engine.delay = 0.05
         body = {"messages": [{"role": "user", "content": "What is 1 + 2?"}], "stream": stream}
         headers = {"Authorization": "Bearer secret"}
         url = f"{server.url}/v1/chat/completions"
+        httpx.post(url, json=body | {"stream": False}, headers=headers, timeout=60).raise_for_status()
+        whole = server.engine.calls
+        server.engine.delay = 0.05
         with httpx.Client(timeout=0.6, headers=headers) as client:
             if stream:
                 with client.stream("POST", url, json=body) as answer:
@@ -361,7 +363,7 @@ def test_a_client_that_hangs_up_stops_its_search(bench, stream, token, monkeypat
         until(server.idle)
         calls = server.engine.calls
         time.sleep(0.3)
-        assert server.engine.calls == calls < 25  # the whole search takes more
+        assert server.engine.calls == calls < 2 * whole
 
 
 def test_an_engine_that_fails_is_started_again_and_its_searches_are_refused(bench):
