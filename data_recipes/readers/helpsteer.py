@@ -55,7 +55,7 @@ def _together(group: Sequence[Record]) -> Record:
 def helpsteer(record: Record, options: HelpSteerOptions) -> Iterable[Row | Rejected]:
     """A row per pair of responses."""
     data = record.data
-    if data.get("context") is not None:
+    if isinstance(data, dict) and data.get("context") is not None:
         prompt = _context(need(data, "context", list, "messages"))
     else:
         prompt = _turns(need(data, "prompt", str, "a text"))

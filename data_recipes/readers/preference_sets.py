@@ -141,13 +141,20 @@ def llava_rlhf(record: Record, options: PreferenceOptions) -> Iterable[Row]:
 # -------------------------------------------------------------------------------------------------------- rated responses
 
 
+def _equally_long(columns: Iterable[Any]) -> bool:
+    columns = list(columns)
+    return (
+        all(isinstance(values, list) for values in columns) and len({len(values) for values in columns}) == 1
+    )
+
+
 def vlfeedback(record: Record, options: VLFeedbackOptions) -> Iterable[Row | Rejected]:
     """A row per pair of responses."""
     data = record.data
     prompt = text_prompt(need(data, "prompt", str, "a text"))
     media = _media(data, record, options, "image", "img_path")
     completions = data.get("completions")
-    if isinstance(completions, dict) and all(isinstance(values, list) for values in completions.values()):
+    if isinstance(completions, dict) and _equally_long(completions.values()):
         # as `datasets` stores a list of objects
         names = list(completions)
         completions = [dict(zip(names, values)) for values in zip(*completions.values(), strict=True)]

@@ -51,6 +51,7 @@ def settings(bench, tmp_path_factory) -> dict:
         "methods": list(METHODS.values()),
         "output_dir": str(folder / "out"),
         "temperature": 0.7,
+        "seed": 2,
         "max_tokens": 60,
         "batch_rows": 5,
         "engine": {"kind": "transformers", "max_model_len": 128},
