@@ -156,7 +156,7 @@ def test_lora_saves_the_adapter_and_a_merged_model_with_the_same_logits(tiny, ro
     batch, _ = padded_batch([encode_example(processor, row) for row in read_rows(rows_file)[:4]])
     with torch.no_grad():
         expected = wrapped.eval()(**batch).logits
-        torch.testing.assert_close(load_model(merged).eval()(**batch).logits, expected, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(load_model(merged).eval()(**batch).logits, expected, atol=2e-5, rtol=1e-4)
     assert moved_parts(tiny, merged) == {"vision", "projector", "language"}
 
     shutil.copytree(tmp_path / "a", tmp_path / "b")

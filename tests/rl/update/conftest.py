@@ -194,7 +194,9 @@ def assert_same_gradients(ours: dict[str, Tensor], theirs: dict[str, Tensor], to
         # parameters whose gradient is rounding error only (biases of keys) are measured against the whole
         scale = max(float(expected.norm()), 1e-3 * float(total) / len(theirs) ** 0.5)
         error = float((ours[name] - expected).norm()) / scale
-        assert error < tolerance, f"{name}: relative error {error:.1e} (norm {float(expected.norm()):.1e})"
+        # float32 forms of the delta rule, packed or not, are up to 1e-5 from one in float64, on either side
+        allowed = 2 * tolerance if ".linear_attn." in name else tolerance
+        assert error < allowed, f"{name}: relative error {error:.1e} (norm {float(expected.norm()):.1e})"
 
 
 @pytest.fixture(scope="session")
