@@ -32,16 +32,12 @@ COMPLETE = ("qwen2_5_vl", "qwen3_vl")  # families that take clips, and that vLLM
 CORES = len(os.sched_getaffinity(0))
 # Operations of so small a model are too short to share between threads: two processes, each with its rows, are faster.
 PROCESSES = min(2, CORES)
+THREADS = min(2, CORES // PROCESSES)
+# --multi_gpu is accelerate's name for several processes, on CPUs too
+SEVERAL = ["--multi_gpu", "--main_process_port=0"] if PROCESSES > 1 else []
 LAUNCH = [
-    *("-m", "accelerate.commands.launch", f"--num_processes={PROCESSES}", "--num_machines=1"),
-    *(
-        ["--multi_gpu", "--main_process_port=0"] if PROCESSES > 1 else []
-    ),  # accelerate's name for several processes
-    *(
-        "--mixed_precision=no",
-        "--dynamo_backend=no",
-        f"--num_cpu_threads_per_process={min(2, CORES // PROCESSES)}",
-    ),
+    *("-m", "accelerate.commands.launch", f"--num_processes={PROCESSES}", "--num_machines=1", *SEVERAL),
+    *("--mixed_precision=no", "--dynamo_backend=no", f"--num_cpu_threads_per_process={THREADS}"),
 ]
 
 
