@@ -79,6 +79,9 @@ WORDS = {
 }
 """The one name of a thing, and names that it must not have anywhere."""
 
+PUBLISHED = {"inference.serving.chat.ChatRequest"}
+"""Bodies of published protocols, which have their own names."""
+
 TYPES = {
     "output_dir": {str, Path},
     "seed": {int},
@@ -96,6 +99,10 @@ TYPES = {
 
 
 def sections() -> list[type[Section]]:
+    """Those of all modules, whether or not another test has imported them."""
+    for path in (file for room in ROOMS for file in (REPOSITORY / room).rglob("*.py")):
+        if "Section" in path.read_text():
+            importlib.import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
     found, waiting = [], [Section]
     while waiting:
         below = waiting.pop().__subclasses__()
@@ -122,7 +129,8 @@ def test_every_field_has_a_docstring_and_the_common_name(model):
     forbidden = {old: new for new, others in WORDS.items() for old in others}
     for field, info in model.model_fields.items():
         assert info.description, f"{field}: expected a docstring under the field"
-        assert field not in forbidden, f"{field}: expected {forbidden[field]}, as in the other configs"
+        if name(model) not in PUBLISHED:
+            assert field not in forbidden, f"{field}: expected {forbidden[field]}, as in the other configs"
 
 
 @pytest.mark.parametrize("model", PROGRAMS, ids=name)

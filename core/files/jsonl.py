@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from core.files.disk import disk_explained
+from core.files.replacing import replacing
 
 
 def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -54,22 +52,6 @@ def keep_until(path: Path, step: int) -> int:
             if found is not None and found <= step:
                 new.write(line)
     return broken
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that replaces `path` when the block ends, and is deleted if the block fails. RunError where the
-    disk is full."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with disk_explained(path), partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _step_of(line: bytes) -> int | None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from core.errors import RunError
 from core.files.checksums import checksum
 from core.files.hub import folder_of_rows
-from core.files.jsonl import replacing
+from core.files.replacing import replacing
 from core.text import dump, short
 
 CONFIG, IDENTITY = "config.yaml", "identity.json"

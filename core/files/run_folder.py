@@ -25,8 +25,9 @@ from core.errors import RunError
 from core.files.checksums import FILE as CHECKSUMS
 from core.files.checksums import damage, write_checksums
 from core.files.disk import disk_explained, size_of
-from core.files.jsonl import keep_until, replacing
+from core.files.jsonl import keep_until
 from core.files.record import Record, changed_software, compare
+from core.files.replacing import replacing
 from core.processes.ranks import on_main
 
 FINISHED = "finished.json"

@@ -33,6 +33,7 @@ import core
 import data_recipes
 import rewards
 import vlm
+from core.files.replacing import writing_together
 from core.rows import Row
 
 State = Any
@@ -154,9 +155,8 @@ def noting() -> Iterator[dict[str, State]]:
 def write_notes(path: Path, notes: Mapping[str, State]) -> None:
     """Notes as a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_text("".join(f"{json.dumps(item)}\n" for item in notes.items()), encoding="utf-8")
-    temporary.replace(path)
+    with writing_together(path) as file:
+        file.writelines(f"{json.dumps(item)}\n".encode() for item in notes.items())
 
 
 def read_notes(path: Path) -> Iterator[tuple[str, State]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.files.replacing import write_once, writing_together
 from core.rows import Row
 
 SIGNATURES = (
@@ -70,11 +70,7 @@ def map_path(medium: Any, change: Callable[[str], str]) -> Any:
 def _store(content: bytes, folder: Path) -> Path:
     """Write a file named by its content, unless it is there already."""
     path = _named(hashlib.sha256(content).hexdigest(), _suffix(content), folder)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+    write_once(path, content)
     return path
 
 
@@ -84,9 +80,8 @@ def _store_file(source: Path, folder: Path) -> Path:
     path = _named(digest, source.suffix.lstrip(".").lower(), folder)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-        shutil.copyfile(source, temporary)
-        temporary.replace(path)
+        with source.open("rb") as file, writing_together(path) as copy:
+            shutil.copyfileobj(file, copy)
     return path
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +22,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from core.files.replacing import write_once
 from core.rows import Row
 from data_recipes.records import Format, Options, Record, Rejected
 from data_recipes.synthetic.hold_out import is_held_out
@@ -192,9 +192,5 @@ def store(content: bytes, folder: Path, stem: str) -> Path:
     need not be written again, and rows of other options never share a file by mistake."""
     suffix = {b"\x89P": "png", b"\xff\xd8": "jpg"}.get(content[:2], "mp4")
     path = folder / f"{stem}-{blake2b(content, digest_size=6).hexdigest()}.{suffix}"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{path.name}.{os.getpid()}.part"
-        part.write_bytes(content)
-        part.replace(path)
+    write_once(path, content)
     return path

@@ -19,6 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from core.files.hub import HubError
 from tests.vlm import tiny_sources as sources
 from vlm import assemble as assemble_module
 from vlm.assemble import assemble, main
@@ -441,8 +442,13 @@ BAD_LANGUAGES = {
         lambda f: (sources.qwen2(f) / "tokenizer.json").unlink() or f,
         "no tokenizer .expected tokenizer.json",
     ),
-    "no folder": (lambda f: f / "nothing" / "here", "no such folder"),
 }
+
+
+def test_a_language_model_that_is_not_there_is_named(vision, tmp_path):
+    with pytest.raises(HubError, match=r"^--language: .*/nothing/here: no such folder"):
+        assemble(vision, tmp_path / "nothing/here", tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("case", BAD_LANGUAGES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,14 @@ def test_copies_are_named_by_content_and_made_once(tmp_path):
     copied = copy_media(row, tmp_path / "media", {})["images"]
     assert copied[0] == copied[1] != copied[2]
     assert len(list((tmp_path / "media").rglob("*.png"))) == 2
+
+
+def test_threads_may_store_the_same_bytes_at_the_same_time(tmp_path):
+    """As the teacher's dialogues do, several of which may show one picture."""
+    with ThreadPoolExecutor(16) as threads:
+        for number in range(20):
+            row = {"images": [{"bytes": bytes([number]) * 2_000_000}]}
+            stored = list(threads.map(lambda _, row=row: store_bytes(row, tmp_path)["images"], range(16)))
+            assert all(path == stored[0] for path in stored)
+            assert Path(stored[0][0]).read_bytes() == row["images"][0]["bytes"]
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 20
