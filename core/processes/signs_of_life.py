@@ -7,6 +7,7 @@ stopped or dead, and its last entry names the operation. Only error messages dep
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -32,6 +33,7 @@ class _Signs:
     store: Any = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     thread: threading.Thread | None = None
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 _mine = _Signs()
@@ -45,6 +47,7 @@ def tell(doing: str) -> None:
     if _mine.thread is None:
         _mine.thread = threading.Thread(target=_beat, name="signs of life", daemon=True)
         _mine.thread.start()
+        atexit.register(_end)
     if _mine.lock.acquire(timeout=1.0):  # the thread may be waiting for the store; then it sends this next
         try:
             _send()
@@ -54,10 +57,17 @@ def tell(doing: str) -> None:
 
 def _beat() -> None:
     """The thread that shows that this process runs."""
-    while True:
+    while not _mine.over.wait(BEAT_S):
         with _mine.lock:
             _send()
-        time.sleep(BEAT_S)
+
+
+def _end() -> None:
+    """The thread is over before the interpreter is: one that comes back from the store's C++ code after that is ended inside
+    it, which aborts the process ("terminate called without an active exception")."""
+    _mine.over.set()
+    if _mine.thread is not None:
+        _mine.thread.join(ASK_S)
 
 
 def _send() -> None:
