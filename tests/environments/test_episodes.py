@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,7 +20,14 @@ from vlm.inputs import encode
 
 from . import tools_of_a_user
 
-IMAGE = Image.effect_noise((84, 56), 90).convert("RGB")
+
+
+def noise(width: int, height: int) -> Image.Image:
+    """The same picture in every process: what the policy samples depends on it."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+IMAGE = noise(84, 56)
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,?!:;<>|/-_ ")
 
 
@@ -124,7 +132,7 @@ def test_over_the_budget_of_images(engine, processor, images, budgets, turns):
 
 
 def test_over_the_context_image_and_tokens_are_dropped_together(engine, processor):
-    wide = Image.effect_noise((224, 224), 90).convert("RGB")  # 64 tokens
+    wide = noise(224, 224)  # 64 tokens
     (rollout,) = play(engine, processor, Always("look", wide))
     assert (rollout.finish, rollout.over_turn) == ("over_turn", "context")
     whole = rollout.sequence
