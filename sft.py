@@ -12,7 +12,7 @@ def main() -> None:
     if dry_run:
         return
     with explained():
-        from core.files.hub import TRAIN
+        from core.files.hub.paths import TRAIN
         from data_recipes.hub_rows import rows_of_hub
         from sft.loop import train  # after the config is known to be right: importing torch takes seconds
 

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RowError
-from core.files.hub import HubError, hub_id, rows_files
+from core.files.hub.ids import HubError, hub_id
+from core.files.hub.paths import rows_files
 from core.files.records import Unreadable, read_records
 from core.media.tokens import MEDIA_TOKENS
 from core.text import short
@@ -68,7 +69,7 @@ def read_rows(
     """All rows of a file or folder, checked, with media paths made absolute and missing optional fields set.
 
     Args:
-        path: a file or folder that `core.files.records.read_records` reads, or a data set of the Hub (core/files/hub.py).
+        path: a file or folder that `core.files.records.read_records` reads, or a data set of the Hub (core/files/hub/).
         limit: keep only the first `limit` rows (after `task`); later ones are neither read nor checked.
         task: keep only rows of this task.
         split: of a data set of the Hub that has several, where `path` names none.

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from core.errors import RowError
-from core.files.hub import HubError, at_commit, fetch, hub_id, made_rows, rows_files
+from core.files.hub.ids import HubError, hub_id
+from core.files.hub.paths import at_commit, fetch, made_rows, rows_files
 
 
 def rows_of_hub(settings: Mapping[str, str | None], split: str | None = None) -> None:

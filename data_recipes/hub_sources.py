@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core.files.hub import HubError, hub_id, whole_repository
+from core.files.hub.ids import HubError, hub_id
+from core.files.hub.paths import whole_repository
 from data_recipes.config import Recipe, Source
 from data_recipes.records import Format
 

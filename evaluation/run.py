@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from core.files.hub import fetch
+from core.files.hub.paths import fetch
 from core.files.jsonl import append
 from core.rows import Row
 from engines.build import build_engine

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from core.files.hub import fetch
+from core.files.hub.paths import fetch
 from core.rows import Row, read_rows
 from core.statistics import mean_by_row, mean_reward, paired_difference
 from engines.build import build_engine

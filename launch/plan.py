@@ -22,7 +22,9 @@ from typing import Any
 
 from core.config import dump, load_config, read_yaml
 from core.errors import LaunchError
-from core.files.hub import TRAIN, HubError, Kind, found, hub_id
+from core.files.hub.cache import found
+from core.files.hub.ids import HubError, Kind, hub_id
+from core.files.hub.paths import TRAIN
 from core.pairs import check_pair
 from core.rows import OtherForm, Row, RowError, read_rows
 from core.training.precision import Launch, check_launch, deepspeed_settings

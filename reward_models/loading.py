@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from core.files.hub import TRAIN
+from core.files.hub.paths import TRAIN
 from core.pairs import check_pair
 from core.processes.ranks import say
 from core.rows import Row, read_rows
 from reward_models.config import RewardModelConfig
 from reward_models.encoding import encode_pairs, pair_length, processor_of
 from reward_models.packing import PairBatch, pair_batches
+from sft.supervised.run import read_ahead
 from vlm.checkpoint import resolve_checkpoint
 from vlm.load import check_checkpoint, context_length
 from vlm.packed.layout import DummyMedia
@@ -111,18 +111,4 @@ class Steps(Dataset):
 
     def read(self, steps: Sequence[int], workers: int) -> Iterator[StepPairs]:
         """The pairs of these steps in order."""
-        loader = DataLoader(
-            self,
-            batch_size=None,
-            sampler=steps,
-            num_workers=workers,
-            # fresh processes: a copy of one that has threads may wait for ever for a lock that one of these held
-            multiprocessing_context="spawn" if workers else None,
-            collate_fn=_unchanged,
-            generator=torch.Generator(),  # the run's own random numbers stay as they are
-        )
-        return iter(loader)
-
-
-def _unchanged(item: Any) -> Any:
-    return item
+        return read_ahead(self, steps, workers)

@@ -20,28 +20,21 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
-from core.files.disk import disk_explained
-from core.files.hub import PIN, TRAIN, fetch, used_commits
-from core.files.jsonl import append
 from core.files.lock import locked
 from core.files.run_folder import begin
 from core.processes.exchange import largest, summed
-from core.processes.ranks import refuse_different, say
+from core.processes.ranks import say
 from core.processes.stop import StopRequested
 from core.processes.watchdog import renew
-from core.trackers import check_installed
-from core.training import joining
-from core.training.optimizer import learning_rate
-from core.training.step import accumulating, apply_gradient, set_learning_rate
 from reward_models.card import with_statistics
 from reward_models.config import RewardModelConfig
 from reward_models.forward import packed_scores
@@ -49,7 +42,8 @@ from reward_models.loading import StepPairs, read_pairs
 from reward_models.loss import bradley_terry
 from reward_models.measures import ScoredPair, groups_of, measures
 from reward_models.packing import PairBatch, empty_batch
-from reward_models.run import LENGTH, Run, finish, leave, record_of, save, start
+from reward_models.run import Run, finish, record_of, save, start
+from sft.supervised.run import LENGTH, join, progress_metrics, take_gradient, taking_steps, write
 
 SUMS = ("loss", "accuracy", "margin", "score", "pairs", "tokens", "computed")
 """What is summed up between two lines of metrics.jsonl; the first three are of pairs, the fourth of both scores of each."""
@@ -58,11 +52,7 @@ SUMS = ("loss", "accuracy", "margin", "score", "pairs", "tokens", "computed")
 def train(config: RewardModelConfig) -> Path:
     """Train as configured; returns the folder of the final checkpoint. A run that has nothing left to do is left as it is.
     SIGTERM and Ctrl-C save what is done and end in SystemExit."""
-    check_installed(config.report_to)
-    fetch({"model.path": config.model.path}, {"data.rows": config.data.rows}, TRAIN)
-    fetch({}, {"data.eval_rows": config.data.eval_rows})
-    accelerator = join_processes(config)
-    refuse_different(used_commits(), PIN)
+    accelerator = join(config)
     processor, pairs = read_pairs(config)
     out = Path(config.output_dir)
     with locked(out):
@@ -77,29 +67,13 @@ def train(config: RewardModelConfig) -> Path:
         return finish(run)
 
 
-def join_processes(config: RewardModelConfig) -> Accelerator:
-    return joining.join_processes(
-        dtype=config.model.dtype,
-        autocast=config.autocast,
-        precision_setting=config.PRECISION_SETTING,
-        zero_values=config.zero_values,
-        limit_s=config.timeout_s,
-        output_dir=config.output_dir,
-        deepspeed=config.deepspeed,
-        report_to=config.report_to,
-    )
-
-
 def take_steps(run: Run) -> None:
     """The loop, from where the run stands to its last step."""
-    config, main = run.config, run.accelerator.is_main_process
-    bar = tqdm(
-        total=run.steps, initial=run.step, desc="reward model", unit="step", mininterval=1.0, disable=not main
-    )
+    config = run.config
     coming = run.train.read(range(run.step, run.steps), config.data.workers)
     last_log = time.perf_counter()
-    try:
-        while run.step < run.steps:
+    with taking_steps(run, partial(save, run)) as bar:
+        while not run.over:
             with run.phase(f"step {run.step + 1}"):
                 numbers = update(run, next(coming))
             run.step += 1
@@ -107,38 +81,19 @@ def take_steps(run: Run) -> None:
                 if run.step % config.log_every == 0:
                     log(run, numbers, time.perf_counter() - last_log, bar)
                     last_log = time.perf_counter()
-                if run.pairs.held_out and run.step % config.eval_every == 0 and run.step < run.steps:
+                if run.pairs.held_out and run.step % config.eval_every == 0 and not run.over:
                     evaluate(run)
-                if config.save_every and (run.step % config.save_every == 0 or run.step == run.steps):
+                if config.save_every and (run.step % config.save_every == 0 or run.over):
                     save(run)
                 bar.update()
                 if run.stop.agreed():
                     raise StopRequested
-    except StopRequested:
-        leave(run)
-    finally:
-        bar.close()
 
 
 def update(run: Run, pairs: StepPairs) -> dict[str, float]:
     """One gradient over the pairs of all processes; a step that is not finite is skipped by all of them."""
-    config, accelerator = run.config, run.accelerator
-    (total,) = summed(accelerator, [pairs.pairs])
-    rate = learning_rate(config.optimizer, run.step, run.steps)
-    set_learning_rate(run.optimizer, rate)
-    batches = filled(run, pairs)
     add(run, {"tokens": pairs.tokens, "computed": pairs.computed})
-    for i, batch in enumerate(batches):
-        renew(f"micro-batch {i + 1} of {len(batches)}")
-        with accumulating(accelerator, run.model, last=i == len(batches) - 1):
-            loss = summed_loss(run, batch)
-            # DDP and ZeRO average gradients over the processes
-            accelerator.backward(loss * (accelerator.num_processes / max(1.0, total)))
-    renew("optimizer step")
-    norm = apply_gradient(accelerator, run.optimizer, config.optimizer.max_grad_norm)
-    if skipped := run.skipped.look(run.step + 1, {"learning rate": rate, "gradient norm": norm}):
-        say(skipped)
-    return {"learning_rate": rate, "grad_norm": norm}
+    return take_gradient(run, filled(run, pairs), partial(summed_loss, run), pairs.pairs)
 
 
 def filled(run: Run, pairs: StepPairs) -> list[PairBatch]:
@@ -247,22 +202,6 @@ def log(run: Run, numbers: dict[str, float], seconds: float, bar: tqdm) -> None:
     run.sums = [0.0] * len(SUMS)
     count = max(1.0, total["pairs"])
     more: dict[str, Any] = {name: total[name] / count for name in ("loss", "accuracy", "margin", "score")}
-    more |= {
-        "epoch": run.step / run.order.steps_per_epoch,
-        "steps/skipped": run.skipped.total - run.logged_skips,
-        "tokens/shared": 1 - total["computed"] / max(1.0, total["tokens"]),
-        "tokens_per_second": round(total["tokens"] / seconds, 1),
-    }
-    run.logged_skips = run.skipped.total
+    more |= progress_metrics(run, total["tokens"], total["computed"], seconds)
     write(run, more | numbers)
     bar.set_postfix_str(f"loss {more['loss']:.3f}, accuracy {more['accuracy']:.2f}", refresh=False)
-
-
-def write(run: Run, metrics: dict[str, Any]) -> None:
-    """One line in metrics.jsonl, by the main process, and the same to the trackers."""
-    if run.accelerator.is_main_process:
-        path = run.out / "metrics.jsonl"
-        with disk_explained(path):
-            append(path, [{"step": run.step} | metrics])
-    if run.config.report_to:
-        run.accelerator.log({k: v for k, v in metrics.items() if isinstance(v, float)}, step=run.step)

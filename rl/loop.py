@@ -26,7 +26,8 @@ from typing import Any
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from core.files.hub import PIN, TRAIN, fetch, used_commits
+from core.files.hub.cache import used_commits
+from core.files.hub.paths import PIN, TRAIN, fetch
 from core.files.lock import locked
 from core.files.run_folder import begin
 from core.metrics import Metric, same

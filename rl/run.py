@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from core.errors import RunError
-from core.files.hub import TRAIN
+from core.files.hub.paths import TRAIN
 from core.files.model_card import Training, write_card
 from core.files.record import Record
 from core.files.run_folder import checkpoints, continue_logs, mark_finished, writing_folder

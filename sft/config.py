@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -11,10 +10,7 @@ from pydantic import Field, model_validator
 from core.config.section import Section
 from core.files.paths import PathText
 from core.training.optimizer import OptimizerConfig
-from core.training.precision import training_precision
-from core.training.zero import ZeroValues
-from vlm.checkpoint import hidden_size
-from vlm.load import ModelConfig
+from sft.supervised.config import SupervisedConfig, SupervisedDataConfig
 
 
 class AugmentConfig(Section):
@@ -73,7 +69,7 @@ class AugmentConfig(Section):
         return self
 
 
-class DataConfig(Section):
+class DataConfig(SupervisedDataConfig):
     """Rows with traces to train on, and how they become batches."""
 
     rows: PathText
@@ -81,10 +77,6 @@ class DataConfig(Section):
     or a Hub id (docs/hub.md)."""
     eval_rows: PathText | None = None
     """Held-out rows with a `trace`; their loss is logged as eval_loss every `eval_every` steps. null: no evaluation."""
-    limit: int | None = Field(None, ge=1)
-    """Train on the first N rows; null: all."""
-    eval_limit: int | None = Field(None, ge=1)
-    """Evaluate on the first N rows; null: all."""
     max_tokens: int | None = Field(None, ge=1)
     """Longest allowed row, in tokens of prompt, media and trace. Rows are never truncated. null: no limit."""
     long_rows: Literal["error", "drop"] = "error"
@@ -96,8 +88,6 @@ class DataConfig(Section):
     max_bad_rows: float = Field(0.01, ge=0, le=1)
     """Largest share of the rows that may be left out: by `bad_rows: drop` at the start, or because they turn out to be
     unusable during the run (files that have changed). Above it the run stops."""
-    max_frames: int = Field(256, ge=2)
-    """Most frames of one video; longer clips are sampled at a lower rate over their whole length."""
     rows_together: int = Field(8, ge=1)
     """Largest number of rows about the same media that the seeded order keeps together: their media, and the tokens before
     and in them, are then computed once for all of them. 1: rows are shuffled one by one; rows that happen to be in the
@@ -109,8 +99,6 @@ class DataConfig(Section):
     `augment` has changed is encoded anew every time."""
     cache_gb: float = Field(2.0, gt=0)
     """Memory one process may use for the cache under `cache_rows: auto`, in GB."""
-    workers: int = Field(0, ge=0)
-    """Processes per trainer process that decode and encode rows ahead of the training; 0: in the trainer itself."""
 
 
 class SFTOptimizerConfig(OptimizerConfig):
@@ -144,10 +132,9 @@ class EarlyStopping(Section):
     """Weights that the result (final/, or adapter/ and merged/) holds: those of the best checkpoint, or the last ones."""
 
 
-class SFTConfig(Section):
+class SFTConfig(SupervisedConfig):
     """Everything `sft.py` needs."""
 
-    PRECISION_SETTING: ClassVar[str] = "autocast"
     RENAMED: ClassVar[dict[str, str]] = {
         "optim.epochs": "epochs",
         "optim.max_steps": "steps",
@@ -167,63 +154,20 @@ class SFTConfig(Section):
         "eval_steps": "eval_every",
     }
 
-    model: ModelConfig
-    """The model to start from and the parts of it that train."""
     data: DataConfig
     """Which rows, and how they are prepared."""
     optimizer: SFTOptimizerConfig = SFTOptimizerConfig()
     """How the gradient is applied."""
-    epochs: float = Field(1.0, gt=0)
-    """Passes over the training rows; ignored if `steps` is set."""
-    steps: int | None = Field(None, ge=1)
-    """Number of optimizer steps, instead of `epochs`; null: use `epochs`."""
     rows_per_step: int = Field(32, ge=1)
     """Rows of one optimizer step, over all processes; the last step of an epoch takes the remaining ones. A step's loss is
     the mean over all its target tokens, however they are divided."""
-    max_tokens_per_microbatch: int = Field(16384, ge=1)
-    """Tokens that go through the model at a time (what several rows share counts once); the result does not depend on it,
-    memory does. A row longer than this is a micro-batch by itself."""
-    autocast: Literal["none", "bfloat16"] = "none"
-    """bfloat16: compute in bfloat16 with the weights kept as loaded (mixed precision)."""
-    seed: int = 0
-    """Random seed for the order of rows, dropout and new adapters."""
-    output_dir: PathText
-    """Run folder: metrics.jsonl, checkpoint-*/, and at the end final/ (or adapter/ and merged/ with LoRA)."""
-    save_every: int | None = Field(None, ge=1)
-    """Steps between checkpoints; null: only when the run is stopped by a signal."""
-    keep_checkpoints: int | None = Field(2, ge=1)
-    """Number of newest checkpoints to keep; null: all."""
-    resume: Literal["auto", "never"] | PathText = "auto"
-    """auto: from the newest whole checkpoint in output_dir, if there is one; never: start a new run (an old run in
-    output_dir is then an error); or the path of a checkpoint. Settings that affect the numbers must be unchanged."""
-    log_every: int = Field(10, ge=1)
-    """Steps between lines in metrics.jsonl."""
-    eval_every: int = Field(500, ge=1)
-    """Steps between evaluations, where `data.eval_rows` is set; there is one after the last step, too."""
     early_stopping: EarlyStopping | None = None
     """Keep the checkpoint with the lowest loss on `data.eval_rows`, and stop when it falls no more; null: neither."""
-    timeout_s: float = Field(1800, gt=0)
-    """Longest that a micro-batch, an evaluation batch or a checkpoint may take, waiting for other processes included; after
-    that the run is ended with an error that names rank and step (core/processes/watchdog.py)."""
-    report_to: list[Literal["tensorboard", "wandb"]] = []
-    """Trackers used through accelerate, in addition to metrics.jsonl; their packages must be installed. WANDB_PROJECT names the
-    project (onsight-sft)."""
-    deepspeed: PathText | None = None
-    """DeepSpeed config (launch/deepspeed/*.json), unless `accelerate launch` brings one; null: none."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SFTConfig:
-        if self.steps and self.optimizer.warmup_steps > self.steps:
-            raise ValueError(
-                f"optimizer.warmup_steps ({self.optimizer.warmup_steps}) exceeds steps ({self.steps})"
-            )
         if self.early_stopping and not self.data.eval_rows:
             raise ValueError(
                 "early_stopping: expected held-out rows to evaluate on (data.eval_rows), got none"
             )
         return self
-
-    def zero_values(self, processes: int) -> ZeroValues:
-        """Values for the "auto" entries of DeepSpeed's config."""
-        precision = training_precision(self.model.dtype, self.autocast)
-        return self.optimizer.zero_values(precision, processes, partial(hidden_size, self.model.path))

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from core.rows import Row
 from sft.augmentation.augmenter import Augmented
 from sft.data import Example, encode_example, pack_pixels, palette_of, prompt_media, unpack_pixels
 from sft.packing import MicroBatch, micro_batches
+from sft.supervised.run import read_ahead
 from vlm.packed.layout import DummyMedia
 
 
@@ -105,18 +105,4 @@ class Steps(Dataset):
 
     def read(self, steps: range, workers: int) -> Iterator[StepRows]:
         """The rows of these steps in order."""
-        loader = DataLoader(
-            self,
-            batch_size=None,
-            sampler=steps,
-            num_workers=workers,
-            # fresh processes: a copy of one that has threads may wait for ever for a lock that one of these held
-            multiprocessing_context="spawn" if workers else None,
-            collate_fn=_unchanged,
-            generator=torch.Generator(),  # the run's own random numbers stay as they are
-        )
-        return iter(loader)
-
-
-def _unchanged(item: Any) -> Any:
-    return item
+        return read_ahead(self, steps, workers)

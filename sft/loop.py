@@ -16,44 +16,34 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from core.files.disk import disk_explained
-from core.files.hub import PIN, TRAIN, fetch, used_commits
-from core.files.jsonl import append
 from core.files.lock import locked
 from core.files.run_folder import begin
-from core.processes.exchange import largest, summed
-from core.processes.ranks import on_main, refuse_different, say
+from core.processes.exchange import largest
+from core.processes.ranks import on_main, say
 from core.processes.stop import StopRequested
 from core.processes.watchdog import renew
-from core.trackers import check_installed
-from core.training import joining
-from core.training.optimizer import learning_rate
-from core.training.step import accumulating, apply_gradient, set_learning_rate
 from sft.config import SFTConfig
 from sft.loading import StepRows
 from sft.metrics import Sums, augmented_counts, stage_losses, token_counts
 from sft.packing import MicroBatch, empty_batch
 from sft.rows import read
-from sft.run import LENGTH, Run, all_left_out, finish, leave, record_of, save, start
+from sft.run import LENGTH, Run, all_left_out, finish, record_of, save, start
+from sft.supervised.run import join, progress_metrics, take_gradient, taking_steps, write
 from vlm.packed.forward import packed_forward
 
 
 def train(config: SFTConfig) -> Path:
     """Train as configured; returns the folder of the final checkpoint, which transformers and vLLM load as it is. A run
     that has nothing left to do is left as it is. SIGTERM and Ctrl-C save what is done and end in SystemExit."""
-    check_installed(config.report_to)
-    fetch({"model.path": config.model.path}, {"data.rows": config.data.rows}, TRAIN)
-    fetch({}, {"data.eval_rows": config.data.eval_rows})
-    accelerator = join_processes(config)
-    refuse_different(used_commits(), PIN)
+    accelerator = join(config)
     processor, rows = read(config)
     out = Path(config.output_dir)
     with locked(out):
@@ -67,26 +57,12 @@ def train(config: SFTConfig) -> Path:
         return finish(run)
 
 
-def join_processes(config: SFTConfig) -> Accelerator:
-    return joining.join_processes(
-        dtype=config.model.dtype,
-        autocast=config.autocast,
-        precision_setting=config.PRECISION_SETTING,
-        zero_values=config.zero_values,
-        limit_s=config.timeout_s,
-        output_dir=config.output_dir,
-        deepspeed=config.deepspeed,
-        report_to=config.report_to,
-    )
-
-
 def take_steps(run: Run) -> None:
     """The loop, from where the run stands to its last step."""
-    config, main = run.config, run.accelerator.is_main_process
-    bar = tqdm(total=run.steps, initial=run.step, desc="SFT", unit="step", mininterval=1.0, disable=not main)
+    config = run.config
     coming = run.train.read(range(run.step, run.steps), config.data.workers)
     last_log = time.perf_counter()
-    try:
+    with taking_steps(run, partial(save, run)) as bar:
         while not run.over:
             with run.phase(f"step {run.step + 1}"):
                 numbers = update(run, next(coming))
@@ -103,33 +79,13 @@ def take_steps(run: Run) -> None:
                 bar.update()
                 if run.stop.agreed():
                     raise StopRequested
-    except StopRequested:
-        leave(run)
-    finally:
-        bar.close()
 
 
 def update(run: Run, rows: StepRows) -> dict[str, float]:
     """One gradient over the rows of all processes; a step that is not finite is skipped by all of them."""
-    config, accelerator = run.config, run.accelerator
     run.left_out.update(rows.left_out)
     run.sums.add_rows(rows)
-    (targets,) = summed(accelerator, [rows.targets])
-    rate = learning_rate(config.optimizer, run.step, run.steps)
-    set_learning_rate(run.optimizer, rate)
-    batches = filled(run, rows)
-    for i, batch in enumerate(batches):
-        renew(f"micro-batch {i + 1} of {len(batches)}")
-        with accumulating(accelerator, run.model, last=i == len(batches) - 1):
-            loss = summed_loss(run, batch, run.sums)
-            if loss.requires_grad:  # not if the vision tower trains alone, in one process, on text
-                # DDP and ZeRO average gradients over the processes
-                accelerator.backward(loss * (accelerator.num_processes / max(1.0, targets)))
-    renew("optimizer step")
-    norm = apply_gradient(accelerator, run.optimizer, config.optimizer.max_grad_norm)
-    if skipped := run.skipped.look(run.step + 1, {"learning rate": rate, "gradient norm": norm}):
-        say(skipped)
-    return {"learning_rate": rate, "grad_norm": norm}
+    return take_gradient(run, filled(run, rows), partial(summed_loss, run, run.sums), rows.targets)
 
 
 def filled(run: Run, rows: StepRows) -> list[MicroBatch]:
@@ -138,7 +94,7 @@ def filled(run: Run, rows: StepRows) -> list[MicroBatch]:
     return rows.batches + [empty_batch(run.dummy)] * (count - len(rows.batches))
 
 
-def summed_loss(run: Run, batch: MicroBatch, sums: Sums) -> Tensor:
+def summed_loss(run: Run, sums: Sums, batch: MicroBatch) -> Tensor:
     """Cross-entropy summed over the targets of a micro-batch. Where it is not finite neither is any gradient, so that no
     step is taken, and it does not count in the log."""
     with run.accelerator.autocast():
@@ -158,7 +114,7 @@ def evaluate(run: Run) -> None:
         run.left_out.update(rows.left_out)
         for batch in filled(run, rows):
             renew("evaluation")
-            summed_loss(run, batch, sums)
+            summed_loss(run, sums, batch)
     run.model.train()
     losses = {f"eval_{name}": value for name, value in stage_losses(sums.total()).items()}
     if not math.isfinite(losses["eval_loss"]):
@@ -182,25 +138,9 @@ def log(run: Run, numbers: dict[str, float], seconds: float, bar: tqdm) -> None:
     run.sums.clear()
     tokens, computed = token_counts(total)
     losses = stage_losses(total)
-    more: dict[str, Any] = {
-        "epoch": run.step / run.order.steps_per_epoch,
-        "rows/left_out": len(all_left_out(run)),
-        "steps/skipped": run.skipped.total - run.logged_skips,
-        "tokens/shared": 1 - computed / max(1.0, tokens),
-        "tokens_per_second": round(tokens / seconds, 1),
-    }
-    run.logged_skips = run.skipped.total
+    more: dict[str, Any] = progress_metrics(run, tokens, computed, seconds)
+    more["rows/left_out"] = len(all_left_out(run))
     if run.config.data.augment:
         more |= {f"augment/{name}": float(n) for name, n in augmented_counts(total).items()}
     write(run, losses | numbers | more)
     bar.set_postfix_str(f"loss {losses['loss']:.3f}", refresh=False)
-
-
-def write(run: Run, metrics: dict[str, Any]) -> None:
-    """One line in metrics.jsonl, by the main process, and the same to the trackers."""
-    if run.accelerator.is_main_process:
-        path = run.out / "metrics.jsonl"
-        with disk_explained(path):
-            append(path, [{"step": run.step} | metrics])
-    if run.config.report_to:
-        run.accelerator.log({k: v for k, v in metrics.items() if isinstance(v, float)}, step=run.step)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from core.files.hub import TRAIN
+from core.files.hub.paths import TRAIN
 from core.processes.ranks import say
 from core.rows import Row, read_rows
 from sft.augmentation.augmenter import Augmenter, described

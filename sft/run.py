@@ -1,13 +1,11 @@
-"""A run around its steps: started, restored from a checkpoint, saved, left when asked to, finished."""
+"""A run around its steps: started, restored from a checkpoint, saved, finished."""
 
 from __future__ import annotations
 
-import math
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,17 +14,13 @@ from accelerate.utils import gather_object, set_seed
 from core.errors import RunError
 from core.files.checksums import damage
 from core.files.model_card import Training, write_card
-from core.files.record import Record, model_identity, rows_identity
-from core.files.run_folder import continue_logs, mark_finished, writing_folder
+from core.files.record import Record
 from core.processes.exchange import alone
 from core.processes.ranks import on_main, say
-from core.processes.stop import StopSignals
 from core.processes.watchdog import operation
 from core.rows import Row
-from core.trackers import start_trackers
-from core.training.checkpoints import load_checkpoint, save_checkpoint
+from core.training.checkpoints import load_checkpoint
 from core.training.finite import SkippedSteps
-from core.training.joining import parallel_name
 from core.training.optimizer import optimizer_for, prepare
 from sft.augmentation.augmenter import Augmented, Augmenter
 from sft.best import Best, check_metric
@@ -36,83 +30,56 @@ from sft.loading import Encoder, Steps
 from sft.metrics import Sums
 from sft.order import Order, consecutive, share_of_step
 from sft.rows import Rows, augmenter_of, cache_fits
+from sft.supervised import run as supervised
+from sft.supervised.run import (
+    SupervisedRun,
+    begin_logs,
+    checkpoint_folder,
+    count_steps,
+    restored,
+    save_result,
+    save_step,
+)
 from vlm.load import check_checkpoint, load_trainable
 from vlm.packed.layout import DummyMedia, media_kinds
-from vlm.weights import save_adapter, save_model
+from vlm.weights import save_model
 
 FREE = (
-    *("steps", "epochs", "output_dir", "save_every", "keep_checkpoints", "resume", "log_every", "eval_every"),
-    *("timeout_s", "report_to", "deepspeed", "max_tokens_per_microbatch", "optimizer.max_skipped_steps"),
+    *supervised.FREE,
     *("early_stopping.patience", "early_stopping.final"),
-    *("model.gradient_checkpointing", "data.limit", "data.max_tokens", "data.long_rows", "data.bad_rows"),
-    *(
-        "data.max_bad_rows",
-        "data.eval_rows",
-        "data.eval_limit",
-        "data.cache_rows",
-        "data.cache_gb",
-        "data.workers",
-    ),
+    *("data.max_tokens", "data.long_rows", "data.cache_rows", "data.cache_gb"),
 )
-"""What may change when a run is resumed: its length (with it the schedule of the learning rate from there on),
-bookkeeping, memory. Which rows are trained on is compared by their content."""
-LENGTH = ("steps", "epochs", "early_stopping.patience")
+"""What may change when a run is resumed (sft/supervised/run.py), SFT's own settings with it."""
+LENGTH = (*supervised.LENGTH, "early_stopping.patience")
 
 
-@dataclass
-class Run:
+@dataclass(kw_only=True)
+class Run(SupervisedRun):
     """What the loop works with.
 
-    steps: of the whole run; step: those that are done. train, held_out: this process's share of each step's rows.
-    sums: since the last line in metrics.jsonl. left_out: rows of this process that turned out to be unusable.
-    logged_skips: skipped steps that metrics.jsonl knows of. saved: step of the newest checkpoint. best: evaluation so far.
+    train, held_out: this process's share of each step's rows. sums: since the last line in metrics.jsonl. left_out: rows of
+    this process that turned out to be unusable. best: evaluation so far.
     """
 
+    name: str = "SFT"
     config: SFTConfig
-    accelerator: Accelerator
-    processor: Any
-    model: torch.nn.Module
-    optimizer: Any
     rows: Rows
-    order: Order
     train: Steps
     held_out: Steps
     dummy: DummyMedia | None
-    record: Record
-    steps: int
     sums: Sums
-    skipped: SkippedSteps
-    step: int = 0
-    saved: int = 0
-    logged_skips: int = 0
     left_out: set[int] = field(default_factory=set)
     best: Best = field(default_factory=Best)
-    stop: StopSignals = field(default_factory=StopSignals)
-
-    @property
-    def out(self) -> Path:
-        return Path(self.config.output_dir)
 
     @property
     def over(self) -> bool:
         """Whether the last step is done: by the length of the run, or because it stops early."""
-        return self.step >= self.steps or self.best.enough(self.config.early_stopping)
-
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """A part of the run, which may not take longer than the configured time-out."""
-        return operation(name, self.config.timeout_s)
+        return super().over or self.best.enough(self.config.early_stopping)
 
 
 def record_of(config: SFTConfig, accelerator: Accelerator, rows: list[Row]) -> Record:
     """What the run is, for its folder and its checkpoints; all processes take part."""
-    content = on_main(
-        lambda: {
-            "data.rows": rows_identity(rows, config.data.rows),
-            "model.path": model_identity(check_checkpoint(config.model.path)),
-        }
-    )
-    processes = f"{accelerator.num_processes}, {parallel_name(accelerator)}"
-    return Record(config, content | {"processes": processes}, FREE)
+    return supervised.record_of(config, accelerator, rows, check_checkpoint(config.model.path), FREE)
 
 
 def start(
@@ -160,15 +127,14 @@ def start(
         held_out=Steps(encoder, partial(share_of_step, held_out, rows.lengths, **ranks), most, dummy),
         dummy=dummy,
         record=record,
-        steps=config.steps or math.ceil(config.epochs * order.steps_per_epoch),
+        steps=count_steps(config, order),
         sums=Sums(accelerator),
         skipped=SkippedSteps(config.optimizer.max_skipped_steps),
     )
     if checkpoint is not None:
         with run.phase("restore a checkpoint"):
             restore(run, checkpoint)
-    continue_logs(run.out, ("metrics.jsonl",), run.step, say)
-    start_trackers(accelerator, config, config.report_to, "onsight-sft")
+    begin_logs(run, "onsight-sft")
     return run
 
 
@@ -187,15 +153,7 @@ def refuse_attention_dropout(model: torch.nn.Module) -> None:
 
 
 def restore(run: Run, folder: Path) -> None:
-    state = load_checkpoint(run.accelerator, folder)
-    run.step = run.saved = state["step"]
-    if run.step > run.steps:
-        raise RunError(
-            f"steps: expected {run.step} or more, since {folder} is at that step, got {run.steps}"
-            " (from epochs, where steps is null)"
-        )
-    run.skipped.load_state_dict(state["skipped"])
-    run.logged_skips = state["logged_skips"]
+    state = restored(run, folder)
     run.best = restored_best(run, state)
     if run.accelerator.is_main_process:  # it stands for what all of them had
         run.sums.restore(state["sums"])
@@ -213,26 +171,12 @@ def restored_best(run: Run, state: dict[str, Any]) -> Best:
     return best
 
 
-def checkpoint_folder(run: Run, step: int) -> Path:
-    return run.out / f"checkpoint-{step}"
-
-
 def save(run: Run) -> None:
     """A checkpoint of the last whole step."""
     with run.phase("save a checkpoint"):
-        state = {
-            "sums": run.sums.total(),
-            "left_out": all_left_out(run),
-            "skipped": run.skipped.state_dict(),
-            "logged_skips": run.logged_skips,
-            "best": run.best.state_dict(),
-        }
+        state = {"sums": run.sums.total(), "left_out": all_left_out(run), "best": run.best.state_dict()}
         write = partial(save_model, run.accelerator, run.model, run.processor)
-        keep = run.config.keep_checkpoints
-        save_checkpoint(
-            run.accelerator, write, run.out, run.step, state, run.record, keep, best=run.best.step
-        )
-    run.saved = run.step
+        save_step(run, write, state, best=run.best.step)
 
 
 def all_left_out(run: Run) -> list[int]:
@@ -245,17 +189,6 @@ def all_left_out(run: Run) -> list[int]:
             f" {run.config.data.max_bad_rows:g}"
         )
     return sorted(rows)
-
-
-def leave(run: Run) -> NoReturn:
-    """Save the last whole step, if it is not yet saved, and exit as the signal says."""
-    if run.saved != run.step:
-        save(run)
-    say(
-        f"{run.stop.name}: saved {checkpoint_folder(run, run.step)}; the same command with resume=auto goes on from"
-        " there"
-    )
-    raise SystemExit(run.stop.exit_code)
 
 
 def training(run: Run) -> Training:
@@ -287,17 +220,16 @@ def finish(run: Run) -> Path:
         all_left_out(run)
         if run.config.early_stopping and run.config.early_stopping.final == "best":
             take_best(run)
-        if run.config.model.lora:
-            with writing_folder(run.out / "adapter") as folder:
-                save_adapter(run.accelerator, run.model, run.processor, folder)
-        result = run.out / ("merged" if run.config.model.lora else "final")
-        with writing_folder(result) as folder:
-            save_model(run.accelerator, run.model, run.processor, folder)
-            on_main(lambda: write_card(folder, training(run), run.out / "metrics.jsonl"))
-        on_main(lambda: mark_finished(run.out, run.step, result))
+        result = save_result(run, partial(write_model, run))
     run.accelerator.end_training()
     say(f"SFT done: {result}")
     return result
+
+
+def write_model(run: Run, folder: Path) -> None:
+    """Weights, processor and model card; all processes take part."""
+    save_model(run.accelerator, run.model, run.processor, folder)
+    on_main(lambda: write_card(folder, training(run), run.out / "metrics.jsonl"))
 
 
 def take_best(run: Run) -> None:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from core.errors import UserError
-from core.files.hub import fetch
+from core.files.hub.paths import fetch
 from vlm.assemble_config import Tower, build_config, read_language_config, read_vision_config
 from vlm.assemble_weights import is_missing_bias, plan_tensors, stored_dtype, take_sources
 from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from core.errors import UserError
-from core.files.hub import HubError, folder_with_config, model_folder
+from core.files.hub.ids import HubError
+from core.files.hub.paths import folder_with_config, model_folder
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from core.files.disk import disk_explained
-from core.files.hub import HubId, fetched, hub_id
+from core.files.hub.cache import fetched
+from core.files.hub.ids import HubId, hub_id
 from core.files.jsonl import read
 from core.files.record import software
 from core.rows import Row

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from core.errors import RunError
 from core.files.checksums import checksum
-from core.files.hub import folder_of_rows
+from core.files.hub.paths import folder_of_rows
 from core.files.replacing import replacing
 from core.text import dump, short
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from core.files.hub import HubError
+from core.files.hub.ids import HubError
 from data_recipes.config import Recipe
 from data_recipes.hub_sources import local_sources
 from tests.hub_stand_in import StandIn, hub_stand_in
@@ -21,7 +21,7 @@ from tests.hub_stand_in import StandIn, hub_stand_in
 REPOSITORY = Path(__file__).parents[2]
 READ = """
 import sys
-from core.files.hub import TRAIN
+from core.files.hub.paths import TRAIN
 from core.processes.explained import explained
 from core.rows import read_rows
 from data_recipes.hub_rows import rows_of_hub

@@ -21,7 +21,6 @@ from vlm.inputs import encode
 from . import tools_of_a_user
 
 
-
 def noise(width: int, height: int) -> Image.Image:
     """The same picture in every process: what the policy samples depends on it."""
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import evaluate as entry_point
-from core.files.hub import HubError
+from core.files.hub.ids import HubError
 from evaluation.config import EvaluationConfig
 from evaluation.report import write_report
 from evaluation.run import evaluate, summary_part

@@ -19,7 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from core.files.hub import HubError
+from core.files.hub.ids import HubError
 from tests.vlm import tiny_sources as sources
 from vlm import assemble as assemble_module
 from vlm.assemble import assemble, main

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from core.files.hub import HubError, HubId, hub_id, model_folder, rows_files
+from core.files.hub.ids import HubError, HubId, hub_id
+from core.files.hub.paths import model_folder, rows_files
 from tests.hub_stand_in import StandIn, hub_stand_in
 
 REPOSITORY = Path(__file__).parents[3]
@@ -26,7 +27,8 @@ MODEL = {
 }
 PROGRAM = """
 import sys
-from core.files.hub import HubError, fetch, model_folder, rows_files
+from core.files.hub.ids import HubError
+from core.files.hub.paths import fetch, model_folder, rows_files
 from core.processes.explained import explained
 kind, *texts = sys.argv[1:]
 with explained():

@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: what configs name as `owner/name`."""
