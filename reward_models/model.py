@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, Qwen2Config
+from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import (
     get_checkpoint_conversion_mapping,
     register_checkpoint_conversion_mapping,
@@ -25,10 +26,10 @@ from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils import logging
 
 from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint, weight_files
-from vlm.families import FAMILIES, family_of_checkpoint, family_of_model, qwen2_5_vl
+from vlm.families import FAMILIES, family_of_checkpoint, family_of_model
 from vlm.families.family import Family
 from vlm.load import ModelConfig
-from vlm.lora import LoraSettings, lora_config
+from vlm.lora import LoraSettings, lora_config, lora_targets
 from vlm.parts import PRESETS, is_adapter, part_of
 
 Kind = Literal["multimodal", "text"]
@@ -37,7 +38,7 @@ _TEXT_LAYERS = r"model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|do
 _SHARED_SETTINGS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "hidden_act", "max_position_embeddings", "initializer_range", "rms_norm_eps"),
-    *("pad_token_id", "eos_token_id", "bos_token_id"),
+    *("pad_token_id", "eos_token_id", "bos_token_id", "head_dim", "attention_bias", "attention_dropout"),
 )
 
 
@@ -161,18 +162,21 @@ def _no_load_report() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def language_config(folder: Path) -> Qwen2Config:
-    """The language model of a Qwen2.5-VL checkpoint as the text model that it is: on text the three M-RoPE positions of a
+def language_config(folder: Path) -> PretrainedConfig:
+    """The language model of a vision-language checkpoint as the text model that it is: on text the three M-RoPE positions of a
     token are equal, which is plain RoPE. CheckpointError for a family whose language model is not known as one."""
-    text = AutoConfig.from_pretrained(folder).get_text_config()
-    if text.model_type != "qwen2_5_vl_text":
+    family = family_of_checkpoint(folder)
+    if family.language_config is None:
+        known = " or ".join(one.name for one in FAMILIES.values() if one.language_config)
         raise CheckpointError(
-            f"{folder}: kind: text takes the language model of Qwen2.5-VL, or a folder of a causal language model; got a"
-            f" vision-language model whose language model is {text.model_type!r}"
+            f"{folder}: kind: text takes the language model of {known}, or a folder of a causal language model; got"
+            f" {family.name}"
         )
-    values = {name: getattr(text, name) for name in _SHARED_SETTINGS}
+    text = AutoConfig.from_pretrained(folder).get_text_config()
+    values = {name: getattr(text, name) for name in _SHARED_SETTINGS if hasattr(text, name)}
     rope = {"rope_type": "default", "rope_theta": text.rope_parameters["rope_theta"]}
-    return Qwen2Config(**values, rope_parameters=rope, tie_word_embeddings=False)
+    config_class = getattr(transformers, family.language_config)
+    return config_class(**values, rope_parameters=rope, tie_word_embeddings=False)
 
 
 def _part(family: Family | None, name: str) -> str:
@@ -183,11 +187,9 @@ def _part(family: Family | None, name: str) -> str:
 def _with_lora(model: PreTrainedModel, family: Family | None, settings: LoraSettings) -> nn.Module:
     import peft
 
-    config = lora_config(family or qwen2_5_vl.FAMILY, settings)
-    config.task_type = None  # PEFT's class for causal language models asks for methods of generation
-    if family is None:
-        config.target_modules = _TEXT_LAYERS
-    return peft.get_peft_model(model, config)
+    targets = _TEXT_LAYERS if family is None else lora_targets(family, settings)
+    # PEFT's class for causal language models asks for methods of generation
+    return peft.get_peft_model(model, lora_config(targets, settings, task_type=None))
 
 
 @torch.no_grad()

@@ -34,18 +34,22 @@ class LoraSettings(Section):
     """'language': linear layers of the language model; 'all': also those of the ViT."""
 
 
-def lora_config(family: Family, settings: LoraSettings) -> peft.LoraConfig:
-    """peft config whose `target_modules` regex matches exactly the chosen linear layers."""
+def lora_targets(family: Family, settings: LoraSettings) -> str:
+    """Regular expression that matches exactly the chosen linear layers of a family."""
+    language, vision = family.lora_targets["language"], family.lora_targets["vision"]
+    return language if settings.targets == "language" else f"({language}|{vision})"
+
+
+def lora_config(targets: str, settings: LoraSettings, task_type: str | None = "CAUSAL_LM") -> peft.LoraConfig:
+    """peft config for the linear layers that a regular expression matches."""
     import peft
 
-    language, vision = family.lora_targets["language"], family.lora_targets["vision"]
-    pattern = language if settings.targets == "language" else f"({language}|{vision})"
     return peft.LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=pattern,
-        task_type="CAUSAL_LM",
+        target_modules=targets,
+        task_type=task_type,
     )
 
 
@@ -53,4 +57,4 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> peft.PeftModel:
     """Wrap `model`. All base weights are frozen afterwards; call `set_trainable` with a preset to choose what trains."""
     import peft
 
-    return peft.get_peft_model(model, lora_config(family_of_model(model), settings))
+    return peft.get_peft_model(model, lora_config(lora_targets(family_of_model(model), settings), settings))

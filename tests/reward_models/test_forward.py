@@ -13,8 +13,10 @@ from reward_models.forward import classifier_of, packed_scores
 from reward_models.loss import bradley_terry
 from reward_models.model import new_reward_model
 from reward_models.packing import empty_batch, pair_batches
+from vlm.checkpoint import CheckpointError
 from vlm.inputs import extend
-from vlm.load import ModelConfig
+from vlm.load import ModelConfig, load_model
+from vlm.tiny import build_tiny_vlm
 
 
 def reward_model(kind, tiny, **settings):
@@ -62,6 +64,30 @@ def test_packed_scores_are_those_of_whole_sequences(kind, tiny, file):
                 ):
                     expected = plain_score(model, kind, pairs[row].prompt, ids)
                     torch.testing.assert_close(score, expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_text_reward_model_is_the_language_model_of_a_vlm(family, text_pairs_file, tmp_path):
+    """Its hidden states on text are those of the whole model, whose head has no part in them."""
+    folder = build_tiny_vlm(
+        tmp_path / "vlm", text_pairs_file.read_text().splitlines(), hidden=64, layers=2, family=family
+    )
+    model, whole = reward_model("text", folder), load_model(folder).eval()
+    ids = encoded("text", folder, text_pairs_file)[0].prompt.input_ids[None]
+    with torch.no_grad():
+        ours = model.model(input_ids=ids).last_hidden_state
+        theirs = whole(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+    torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
+
+
+def test_a_family_whose_language_model_is_not_known_as_a_text_model_is_refused(text_pairs_file, tmp_path):
+    folder = build_tiny_vlm(
+        tmp_path / "vlm", text_pairs_file.read_text().splitlines(), hidden=64, layers=2, family="internvl"
+    )
+    with pytest.raises(
+        CheckpointError, match=r"language model of Qwen2\.5-VL or Qwen3-VL, or .* got InternVL"
+    ):
+        reward_model("text", folder)
 
 
 def test_every_pair_is_in_one_batch_and_shared_responses_are_computed_once(tiny, pairs_file):

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from vlm.families import FAMILIES, family_of_model
-from vlm.lora import LoraSettings, add_lora, lora_config
+from vlm.lora import LoraSettings, add_lora, lora_config, lora_targets
 from vlm.parts import PRESETS, PartCount, count_parameters, part_of, set_trainable
 from vlm.tiny import build_tokenizer, let_states_last, tiny_config
 
@@ -145,5 +145,6 @@ def test_merged_adapters_give_the_same_logits_under_the_plain_names(model):
 
 
 def test_lora_settings_reach_peft(family):
-    config = lora_config(FAMILIES[family], LoraSettings(r=8, alpha=24, dropout=0.1))
+    settings = LoraSettings(r=8, alpha=24, dropout=0.1)
+    config = lora_config(lora_targets(FAMILIES[family], settings), settings)
     assert (config.r, config.lora_alpha, config.lora_dropout) == (8, 24, 0.1)

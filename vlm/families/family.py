@@ -38,10 +38,12 @@ class Family:
     positions: (processor, input_ids, image grids, video grids, videos) -> position ids (3, T) int64.
     encode_images, encode_videos: media to flat patches and grids; image_patches, video_patches: how many, without them.
     merge_size: patches along each side of a visual token.
+    language_config: transformers' config class under which the language model is a text model of its own, with the same
+        outputs on text; None: there is none that is known to be.
     model_inputs: (model's config, our inputs) -> what its forward takes.
     smallest: (model's config, kind) -> ids, patches and grid of the smallest medium, for `DummyMedia`.
     set_pixel_limits, pixel_limits: of the processor. engine_settings: the same as vLLM's `mm_processor_kwargs`.
-    The last nine are the Qwen models' by default (`vlm.families.patches`).
+    Those from `encode_images` on are the Qwen models' by default (`vlm.families.patches`), but for the last.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Family:
     image_patches: Callable[[Any, Image.Image], int] = patches.image_patches
     video_patches: Callable[[Any, Video], int] = patches.video_patches
     merge_size: int = 2
+    language_config: str | None = None
     model_inputs: Callable[[Any, Mapping[str, Tensor]], dict[str, Tensor]] = patches.model_inputs
     smallest: Callable[[Any, str], tuple[list[int], Tensor, patches.Grid]] = patches.smallest
     set_pixel_limits: Callable[[Any, Mapping[str, int | None], str], None] = patches.set_pixel_limits

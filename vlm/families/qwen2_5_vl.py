@@ -41,6 +41,7 @@ def positions(
 FAMILY = Family(
     name="Qwen2.5-VL",
     model_type="qwen2_5_vl",
+    language_config="Qwen2Config",
     model="Qwen2_5_VLForConditionalGeneration",
     processor="Qwen2_5_VLProcessor",
     engine="vllm.model_executor.models.qwen2_5_vl:Qwen2_5_VLForConditionalGeneration",

@@ -53,6 +53,7 @@ def positions(
 FAMILY = Family(
     name="Qwen3-VL",
     model_type="qwen3_vl",
+    language_config="Qwen3Config",
     model="Qwen3VLForConditionalGeneration",
     processor="Qwen3VLProcessor",
     engine="vllm.model_executor.models.qwen3_vl:Qwen3VLForConditionalGeneration",
