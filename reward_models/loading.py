@@ -84,7 +84,7 @@ class StepPairs:
     computed: int
 
 
-class Steps(Dataset):
+class PairSteps(Dataset):
     """The pairs of each step, encoded and packed. rows_of: numbers of this process's rows in a step."""
 
     def __init__(

@@ -21,7 +21,7 @@ from core.training.optimizer import optimizer_for, prepare
 from reward_models.card import Card
 from reward_models.config import RewardModelConfig
 from reward_models.encoding import prompt_key
-from reward_models.loading import Pairs, Steps, model_folder
+from reward_models.loading import Pairs, PairSteps, model_folder
 from reward_models.model import new_reward_model
 from sft.order import Order, consecutive, share_of_step
 from sft.supervised import run as supervised
@@ -46,9 +46,9 @@ class Run(SupervisedRun):
     name: str = "reward model"
     config: RewardModelConfig
     pairs: Pairs
-    train: Steps
-    held_out: Steps
-    sample: Steps
+    train: PairSteps
+    held_out: PairSteps
+    sample: PairSteps
     steps_held_out: int
     steps_sample: int
     dummy: DummyMedia | None
@@ -81,8 +81,8 @@ def start(
     everything = [*pairs.train, *pairs.held_out]
     ranks = {"rank": accelerator.process_index, "ranks": accelerator.num_processes}
 
-    def steps_of(rows_of: Any) -> Steps:
-        return Steps(
+    def steps_of(rows_of: Any) -> PairSteps:
+        return PairSteps(
             processor, everything, partial(share_of_step, rows_of, pairs.lengths, **ranks), config, dummy
         )
 
