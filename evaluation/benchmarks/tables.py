@@ -1,0 +1,58 @@
+"""Tables of benchmarks: figures by benchmark and model, and what was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.benchmarks.benchmark import Benchmark
+
+
+def benchmark_cells(
+    found: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> tuple[list[str], list[list[str]]]:
+    """Header and body of the table with a line for each benchmark, model and metric, in percent with 95 % intervals.
+
+    found: benchmark's title -> model -> `scoring.figures`.
+    """
+    body = []
+    for title, models in found.items():
+        for model, one in models.items():
+            for metric, value in one["metrics"].items():
+                body.append([title, model, metric, _percent(value), str(value["n"]), str(one["unread"])])
+    return ["benchmark", "model", "metric", "percent", "n", "unread"], body
+
+
+def unmeasured(benchmark: Benchmark, found: Mapping[str, Any], questions: int) -> list[str]:
+    """Sentences on what the figures leave out: the official judge, and questions without a prediction."""
+    lines = []
+    if benchmark.judge is not None:
+        lines.append(
+            f"{benchmark.title} officially needs an LLM judge: {benchmark.judge.official}. Measured here:"
+            f" {benchmark.judge.without} ({found['unread']} of {found['n']} answers were not read)."
+        )
+    if questions > found["n"]:
+        lines.append(
+            f"{questions - found['n']} of {questions} questions have no prediction and are left out."
+        )
+    return lines
+
+
+def plain(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Aligned text, for terminals and logs."""
+    widths = [max(len(line[i]) for line in (header, *body)) for i in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *body]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines) + "\n"
+
+
+def as_markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in line] for line in body)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _percent(value: Mapping[str, Any]) -> str:
+    if value["mean"] is None:
+        return "–"
+    low, high = value["ci95"]
+    return f"{100 * value['mean']:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
