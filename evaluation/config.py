@@ -11,6 +11,7 @@ from core.files.paths import PathText
 from data_recipes.config import Source
 from engines.config import EngineConfig, VLLMConfig
 from environments.config import EnvironmentConfig
+from evaluation.benchmarks.config import BenchmarkConfig
 from evaluation.pass_at_k.config import PassAtKConfig
 from rewards.config import RewardsConfig
 from vlm.load import LoadingConfig
@@ -60,8 +61,10 @@ class EvaluationConfig(Section):
     """Data sets in public formats, read as published (`python -m data_recipes formats`). Each is a line of the table. Formats of
     annotated objects ask for every category in every image, as COCO's evaluation does, and keep crowd regions: `options:
     {absent: false}` asks only for what is there, which is cheaper, and for policies alone easier."""
+    benchmarks: list[BenchmarkConfig] = []
+    """Official benchmarks, by their official rules (docs/benchmarks.md), answered greedily by every checkpoint."""
     rewards: RewardsConfig | None = None
-    """Reward functions by task, as in training; needed where there are checkpoints."""
+    """Reward functions by task, as in training; needed where checkpoints answer rows or data_sets."""
     output_dir: PathText
     """Folder for eval.json and eval_rollouts.jsonl; made if missing."""
     max_tokens: int = Field(256, ge=1)
@@ -91,15 +94,17 @@ class EvaluationConfig(Section):
     def _complete(self) -> EvaluationConfig:
         if not self.checkpoints and not self.detectors:
             raise ValueError("expected checkpoints or detectors to evaluate, got neither")
-        if self.rows is None and not self.data_sets:
-            raise ValueError("expected rows or data_sets to evaluate on, got neither")
+        if self.rows is None and not self.data_sets and not self.benchmarks:
+            raise ValueError("expected rows, data_sets or benchmarks to evaluate on, got none of them")
+        if self.benchmarks and not self.checkpoints:
+            raise ValueError("benchmarks: expected checkpoints that answer them, got none")
         if self.turn_budgets and (self.environment is None or min(self.turn_budgets) < 1):
             raise ValueError("turn_budgets: expected an environment, and budgets of at least one turn")
         if self.environment is not None:
             self.environment.check_engine(self.engine.images_per_prompt)
-        if self.checkpoints and self.rewards is None:
+        if self.checkpoints and self.rewards is None and (self.rows is not None or self.data_sets):
             raise ValueError(
-                "rewards: expected the reward functions by task, which score the checkpoints' answers"
+                "rewards: expected the reward functions by task, which score the checkpoints' answers to rows and data_sets"
             )
         names = [source.name for source in self.data_sets] + (["rows"] if self.rows is not None else [])
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -109,6 +114,11 @@ class EvaluationConfig(Section):
         for name, detector in self.detectors.items():
             if unknown := sorted(detector.results.keys() - set(names)):
                 raise ValueError(f"detectors.{name}.results: expected names of data_sets, got {unknown[0]!r}")
-        if self.pass_at_k and (self.samples < 2 or not self.checkpoints):
-            raise ValueError(f"pass_at_k: expected checkpoints, and samples of 2 or more, got {self.samples}")
+        titles = [one.name or one.benchmark for one in self.benchmarks]
+        if again := sorted({title for title in titles if titles.count(title) > 1}):
+            raise ValueError(f"benchmarks: expected unique names, got {again[0]!r} again: give one a `name`")
+        if self.pass_at_k and (self.samples < 2 or not self.checkpoints or self.rewards is None):
+            raise ValueError(
+                f"pass_at_k: expected checkpoints, rewards, and samples of 2 or more, got {self.samples} samples"
+            )
         return self

@@ -27,6 +27,7 @@ from engines.samples import Group, Sample, rollout_record, scored
 from engines.weights import sync_checked
 from environments.build import with_tools
 from environments.episodes import Episodes
+from evaluation.benchmarks.answering import Asked
 from evaluation.boxes import answered_boxes
 from evaluation.config import EvaluationConfig
 from evaluation.data_sets import BOX_TASKS, DataSet, entry, question_of, read_data_sets
@@ -49,11 +50,12 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
 
     Returns what eval.json holds: `settings`; `checkpoints` {name: {"path", "seconds", "greedy", "sampled"}} with
     {"overall", "tasks": {task: …}} of `metrics.summarise`; `differences` (greedy, paired by row, of every later checkpoint
-    against every earlier one); `data_sets`, one entry of `data_sets.entry` for each data set and model; `episodes` {checkpoint: {data set: `episodes.study`}}.
+    against every earlier one); `data_sets`, one entry of `data_sets.entry` for each data set and model; `episodes` {checkpoint: {data set: `episodes.study`}};
+    `benchmarks` {benchmark: {checkpoint: `benchmarks.scoring.figures`}}.
     `show`: progress bars and tables.
 
     Raises:
-        HubError, CheckpointError, RowError, RewardDataError, DetectorError: What is wrong with an input, before any engine
+        HubError, CheckpointError, RowError, RewardDataError, DetectorError, BenchmarkError: What is wrong with an input, before any engine
             starts.
     """
     models = {f"checkpoints.{name}": path for name, path in config.checkpoints.items()}
@@ -61,12 +63,14 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
     fetch(models, {} if config.rows is None else {"rows": config.rows})
     folders = {name: check_checkpoint(path) for name, path in config.checkpoints.items()}
     sets = read_data_sets(config)
+    asked = [Asked(one) for one in config.benchmarks]
     output = Path(config.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
     checkpoints: dict[str, dict[str, Any]] = {}
     greedy: dict[str, list[ScoredAnswer]] = {}
     studies: dict[str, dict[str, Any]] = {}
+    benchmarks: dict[str, dict[str, Any]] = {one.title: {} for one in asked}
     with ExitStack() as stack:
         router = stack.enter_context(Router(config.rewards)) if config.rewards and folders else None
         if router:
@@ -76,9 +80,21 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
         answers_file = output / "eval_rollouts.jsonl"
         answers_file.unlink(missing_ok=True)
         for name, folder in folders.items():
-            assert router is not None  # the config asks for rewards where there are checkpoints
             began = time.perf_counter()
             engine, processor = engines.of(folder)
+            for one in asked:
+                benchmarks[one.title][name] = one.answered_by(
+                    engine,
+                    processor,
+                    one.file(output, name),
+                    grammar=config.rewards.grammar if config.rewards else "stages",
+                    batch_rows=config.batch_rows,
+                    max_frames=config.max_frames,
+                    show=show,
+                )
+            if not sets:
+                continue
+            assert router is not None  # the config asks for rewards where checkpoints answer rows
             answered: dict[str, list[ScoredAnswer]] = {"greedy": [], "sampled": []}
             for data_set in sets:
                 answers = _Answers(config, name, engine, processor, router, data_set, answers_file)
@@ -112,6 +128,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
         "checkpoints": checkpoints,
         "differences": differences(greedy),
         "episodes": studies,
+        "benchmarks": benchmarks,
         "data_sets": sorted(entries, key=lambda one: order.index(one["data_set"])),
     }
     (output / "eval.json").write_text(json.dumps(evaluation, indent=2) + "\n")

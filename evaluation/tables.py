@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core.statistics import interval_text
+from evaluation.benchmarks.tables import BENCHMARKS_ABOUT, benchmark_cells
 from evaluation.detection import CUTS
 
 OVERALL = "overall"
@@ -180,6 +181,8 @@ def markdown(evaluation: Mapping[str, Any]) -> str:
         texts.append(_markdown(*data_set_cells(evaluation)) + f"\n{data_set_caption(evaluation)}\n")
     if evaluation.get("episodes"):
         texts.append(_markdown(*episode_cells(evaluation)) + f"\n{EPISODES_ABOUT}\n")
+    if evaluation.get("benchmarks"):
+        texts.append(_markdown(*benchmark_cells(evaluation["benchmarks"])) + f"\n{BENCHMARKS_ABOUT}\n")
     return "\n".join(texts)
 
 
@@ -197,6 +200,8 @@ def plain(evaluation: Mapping[str, Any]) -> str:
         texts.append(_plain(*data_set_cells(evaluation), data_set_caption(evaluation)))
     if evaluation.get("episodes"):
         texts.append(_plain(*episode_cells(evaluation), EPISODES_ABOUT))
+    if evaluation.get("benchmarks"):
+        texts.append(_plain(*benchmark_cells(evaluation["benchmarks"]), BENCHMARKS_ABOUT))
     return "\n".join(texts)
 
 
@@ -222,6 +227,8 @@ def print_table(evaluation: Mapping[str, Any], file: TextIO | None = None) -> No
         _print(*data_set_cells(evaluation), data_set_caption(evaluation), file)
     if evaluation.get("episodes"):
         _print(*episode_cells(evaluation), EPISODES_ABOUT, file)
+    if evaluation.get("benchmarks"):
+        _print(*benchmark_cells(evaluation["benchmarks"]), BENCHMARKS_ABOUT, file)
 
 
 def _print(

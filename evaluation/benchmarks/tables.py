@@ -7,6 +7,11 @@ from typing import Any
 
 from evaluation.benchmarks.benchmark import Benchmark
 
+BENCHMARKS_ABOUT = (
+    "Official benchmarks by their official rules, greedy answers, percent [95 % confidence interval]; n: questions, or groups of"
+    " them that count once; unread: answers in which the rules find nothing."
+)
+
 
 def benchmark_cells(
     found: Mapping[str, Mapping[str, Mapping[str, Any]]],
