@@ -18,6 +18,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from evaluation.page.compute import benchmarks_part, pass_at_k_part, search_part
 from evaluation.page.curves import rl_charts, sft_charts
 from evaluation.page.gallery import group_view
 from evaluation.page.pictures import MediaStore
@@ -61,6 +62,9 @@ def write_report(run_dir: str | Path) -> Path:
         results=results_table(evaluation, labels, "greedy") if evaluation else None,
         sampled=results_table(evaluation, labels, "sampled") if any(c.get("sampled") for c in evaluation.get("checkpoints", {}).values()) else None,
         rl_charts=rl_charts(run, steps_tasks, tasks),
+        benchmarks=benchmarks_part(evaluation),
+        pass_at_k=pass_at_k_part(run.pass_at_k, labels),
+        search=search_part(run.inference),
         gap_sentence=gap_sentence(run),
         sft_charts=sft_charts(run),
         groups=views,

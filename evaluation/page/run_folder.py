@@ -8,6 +8,8 @@ Files; at least one of the first three must exist, the others are optional:
     rollouts.jsonl       one object per training rollout, with the paths of its media
     sft_metrics.jsonl    one object per logged SFT step
     data_card.json       description of the training data
+    passk.json           pass@k of `evaluate.py`
+    inference.json       methods of search, of `python -m inference`
 
 Each may also be in a subfolder (`eval/eval.json`, `sft/metrics.jsonl`, `data/data_card.json`, …).
 """
@@ -29,6 +31,8 @@ PLACES = {
     "rollouts": ("rollouts.jsonl", "grpo/rollouts.jsonl", "rl/rollouts.jsonl"),
     "sft_metrics": ("sft_metrics.jsonl", "sft/sft_metrics.jsonl", "sft/metrics.jsonl"),
     "data_card": ("data_card.json", "data/data_card.json"),
+    "pass_at_k": ("passk.json", "passk/passk.json", "eval/passk.json"),
+    "inference": ("inference.json", "inference/inference.json"),
 }
 
 
@@ -59,6 +63,8 @@ class RunFolder:
     sft_metrics: list[dict[str, Any]] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=dict)
     data_card: dict[str, Any] = field(default_factory=dict)
+    pass_at_k: dict[str, Any] = field(default_factory=dict)
+    inference: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # remarks on the files, shown on the page
 
@@ -80,7 +86,9 @@ def read_run_folder(path: str | Path) -> RunFolder:
     if not files.keys() & {"summary", "metrics", "eval"}:
         raise RunFolderError(f"{path}: expected summary.json, metrics.jsonl or eval.json, found none of them")
     run = RunFolder(path=path, files=files)
-    for name, attribute in (("summary", "summary"), ("eval", "evaluation"), ("data_card", "data_card")):
+    attributes = {"eval": "evaluation"}
+    for name in ("summary", "eval", "data_card", "pass_at_k", "inference"):
+        attribute = attributes.get(name, name)
         if name in files:
             setattr(run, attribute, _read_json(files[name]))
     for name in ("metrics", "sft_metrics"):

@@ -26,14 +26,13 @@ STATISTICS = {
 
 def markdown(found: Mapping[str, Any]) -> str:
     """What `curves.study` returns as Markdown: curves over all rows, crossings, statistics, and pass@k by task."""
-    ks = _shown(found["ks"])
     parts = [
-        _curve_table(found, OVERALL, ks),
+        _table(*curve_cells(found, OVERALL)),
         "\n".join(f"- {line}" for line in crossings(found)),
-        _statistics(found),
+        _table(*statistics_cells(found)),
     ]
     tasks = [part for part in next(iter(found["checkpoints"].values())) if part != OVERALL]
-    parts += [f"{task}:\n\n{_curve_table(found, task, ks, ('pass',))}" for task in tasks]
+    parts += [f"{task}:\n\n{_table(*curve_cells(found, task, ('pass',)))}" for task in tasks]
     unscored = [f"{count} of {name}" for name, count in found["unscored"].items() if count]
     if unscored:
         parts.append(f"Rows left out because an answer to them could not be scored: {', '.join(unscored)}.")
@@ -74,27 +73,27 @@ def _sentence(one: Mapping[str, Any], last: int) -> str:
     return f"{curve}: {after} and {before} cross: {better} is ahead below k = {one['crossing']['k']}, the other from there on; {figures}, {chance}."
 
 
-def _curve_table(
-    found: Mapping[str, Any], part: str, ks: Sequence[int], kinds: Sequence[str] = ("pass", "maj")
-) -> str:
+def curve_cells(
+    found: Mapping[str, Any], part: str, kinds: Sequence[str] = ("pass", "maj")
+) -> tuple[list[str], list[list[str]]]:
+    """Header and body of the table of one part's curves at powers of two."""
+    ks = _shown(found["ks"])
     header = ["checkpoint", *(f"{kind}@{k}" for kind in kinds for k in ks), "mean@k"]
     lines = []
     for name, parts in found["checkpoints"].items():
         curves = parts[part]
         cells = [interval_text(curves[kind][k - 1] if curves[kind] else None) for kind in kinds for k in ks]
         lines.append([name, *cells, interval_text(curves["mean"][0] if curves["mean"] else None)])
-    return _table(header, lines)
+    return header, lines
 
 
-def _statistics(found: Mapping[str, Any]) -> str:
+def statistics_cells(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and body of the table of what the answers are like."""
     names = list(found["answers"])
-    return _table(
-        ["of all sampled answers", *names],
-        [
-            [words, *(_figure(key, found["answers"][name][key]) for name in names)]
-            for key, words in STATISTICS.items()
-        ],
-    )
+    return ["of all sampled answers", *names], [
+        [words, *(_figure(key, found["answers"][name][key]) for name in names)]
+        for key, words in STATISTICS.items()
+    ]
 
 
 def _figure(key: str, value: Any) -> str:
