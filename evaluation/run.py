@@ -87,6 +87,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
                     engine,
                     processor,
                     one.file(output, name),
+                    judge_cache=output / "judge_cache",
                     grammar=config.rewards.grammar if config.rewards else "stages",
                     batch_rows=config.batch_rows,
                     max_frames=config.max_frames,

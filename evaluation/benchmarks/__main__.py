@@ -18,6 +18,7 @@ from core.files.jsonl import append
 from core.processes.explained import explained
 from core.text import dump
 from evaluation.benchmarks.benchmark import load, names
+from evaluation.benchmarks.judging import judged, read_endpoint
 from evaluation.benchmarks.predictions import read_predictions
 from evaluation.benchmarks.questions import read_questions
 from evaluation.benchmarks.recorded import LIST, cells, compare, read_list
@@ -42,6 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     score.add_argument("--predictions", type=Path, required=True, help="JSON lines, JSON, TSV or CSV")
     score.add_argument("--partial", action="store_true", help="leave out questions without a prediction")
     score.add_argument("--frame", help="what the numbers of boxes and points mean: pixel, norm1, norm1000")
+    score.add_argument(
+        "--judge", type=Path, help="YAML file of an endpoint (base_url, model, …): the official LLM judge"
+    )
+    score.add_argument(
+        "--judge-cache", type=Path, default=Path("runs/judge_cache"), help="folder of its replies"
+    )
     score.add_argument("--output", type=Path, help="folder for scores.jsonl and figures.json")
     rules = commands.add_parser("rules", help="our figures beside published ones")
     rules.add_argument("folder", type=Path, help="folder with clones of the official repositories")
@@ -75,7 +82,10 @@ def _score(arguments: argparse.Namespace) -> int:
         questions = [{**question, "frame": arguments.frame} for question in questions]
     predictions = read_predictions(benchmark, arguments.predictions)
     answers = score_all(benchmark, questions, predictions, partial=arguments.partial)
-    found = figures(benchmark, answers)
+    verdicts: dict[str, int] | None = None
+    if arguments.judge:
+        answers, verdicts = judged(benchmark, answers, read_endpoint(arguments.judge), arguments.judge_cache)
+    found = figures(benchmark, answers) | ({"judge": verdicts} if verdicts is not None else {})
     print(plain(*benchmark_cells({benchmark.title: {"predictions": found}})), end="")
     print("\n".join(unmeasured(benchmark, found, len(questions))))
     if arguments.output:

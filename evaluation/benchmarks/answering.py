@@ -20,6 +20,7 @@ from engines.engine import Engine
 from engines.rollout import Request, Rollout, Sampling
 from evaluation.benchmarks.benchmark import Benchmark, BenchmarkError, load
 from evaluation.benchmarks.config import BenchmarkConfig
+from evaluation.benchmarks.judging import judged, read_endpoint
 from evaluation.benchmarks.questions import Question, read_questions
 from evaluation.benchmarks.scoring import Scored, figures, score_one
 from inference.conclusions import GRAMMARS, shown
@@ -40,9 +41,14 @@ class Asked:
     """A benchmark's questions as rows, read before any engine starts."""
 
     def __init__(self, config: BenchmarkConfig) -> None:
-        """Raises BenchmarkError, RowError: what is wrong with the benchmark's files."""
+        """Raises BenchmarkError, ConfigError, RowError: what is wrong with the benchmark's files."""
         self.config = config
         self.benchmark = load(config.benchmark)
+        if config.judge is not None and (self.benchmark.judge is None or self.benchmark.judge.prompt is None):
+            raise BenchmarkError(
+                f"{self.benchmark.title}: expected no judge, which it does not need, got one"
+            )
+        self.judge = read_endpoint(Path(config.judge)) if config.judge is not None else None
         media = Path(config.media) if config.media is not None else None
         found = read_questions(self.benchmark, Path(config.questions), media=media, limit=config.limit)
         frame = {} if "frame" in found[0] else {"frame": config.frame}
@@ -65,6 +71,7 @@ class Asked:
         processor: Any,
         file: Path,
         *,
+        judge_cache: Path,
         grammar: str = "stages",
         batch_rows: int = 256,
         max_frames: int = 256,
@@ -72,7 +79,7 @@ class Asked:
     ) -> dict[str, Any]:
         """`scoring.figures` of a checkpoint's answers, with `tokens` (mean) and `truncated` (answers cut off at the limit).
 
-        file: gets the answers, one a line. grammar: name in `GRAMMARS`.
+        file: gets the answers, one a line. judge_cache: folder of a judge's replies. grammar: name in `GRAMMARS`.
         """
         limits = pixel_limits(processor)
         sampling = Sampling(0.0, self.config.max_tokens or self.benchmark.max_tokens)
@@ -95,13 +102,18 @@ class Asked:
                     )
                     for question, row, rollout in zip(questions, batch, done, strict=True)
                 ]
-                append(file, map(_record, scored, done))
                 answers += scored
                 rollouts += done
                 bar.update(len(batch))
+        found: dict[str, Any] = {}
+        if self.judge is not None:
+            answers, counts = judged(self.benchmark, answers, self.judge, judge_cache)
+            found["judge"] = counts
+        append(file, map(_record, answers, rollouts))
         tokens = [len(rollout.completion_ids) for rollout in rollouts]
         return {
             **figures(self.benchmark, answers),
+            **found,
             "tokens": sum(tokens) / len(tokens),
             "truncated": sum(rollout.finish == "length" for rollout in rollouts),
             "version": self.benchmark.version,

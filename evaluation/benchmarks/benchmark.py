@@ -102,10 +102,11 @@ class Judge(Section):
     """`unread`: it is asked where the rules find no answer. `always`: for every answer."""
     prompt: str | None = None
     """Its prompt (Jinja; the question's fields and `response`). null: no judge can be asked."""
-    gives: Literal["prediction", "score"] = "prediction"
-    """`prediction`: the reply is read and scored as an answer. `score`: it holds a number in [0, 1], or a word of `words`."""
-    words: dict[str, float] = {}
-    """Score of each word in a reply; the longest word found counts."""
+    gives: Literal["prediction", "extraction", "score"] = "prediction"
+    """`prediction`: the reply is read as an answer. `extraction`: the reply is what the model answered. `score`: it holds a number
+    in [0, 1], or a word of `words`."""
+    words: dict[str, str] = {}
+    """Score of each word in a reply (Jinja, with the question's fields); the longest word found counts."""
 
 
 class Benchmark(Section):

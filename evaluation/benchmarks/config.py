@@ -29,3 +29,6 @@ class BenchmarkConfig(Section):
     frame: Literal["pixel", "resized", "norm1000", "norm1"] = "pixel"
     """What the numbers of boxes and points mean that these checkpoints write: pixels of the image, pixels of the image as resized
     by the processor (Qwen2.5-VL), thousandths (Qwen3-VL), or fractions."""
+    judge: PathText | None = None
+    """YAML file of an endpoint (base_url, model, …): the LLM judge, where a benchmark officially needs one (`python -m evaluation.benchmarks list`); its replies are kept in
+    `judge_cache` of the output folder. null: the rule-based part alone, and the table says so."""

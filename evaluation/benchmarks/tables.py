@@ -31,7 +31,13 @@ def benchmark_cells(
 def unmeasured(benchmark: Benchmark, found: Mapping[str, Any], questions: int) -> list[str]:
     """Sentences on what the figures leave out: the official judge, and questions without a prediction."""
     lines = []
-    if benchmark.judge is not None:
+    judge = found.get("judge")
+    if judge is not None:
+        lines.append(
+            f"The judge was asked about {judge.get('asked', 0)} answers ({judge.get('judge/cached', 0)} replies from the cache);"
+            f" {judge.get('unreadable', 0)} verdicts could not be read, where the rules' stand."
+        )
+    elif benchmark.judge is not None:
         lines.append(
             f"{benchmark.title} officially needs an LLM judge: {benchmark.judge.official}. Measured here:"
             f" {benchmark.judge.without} ({found['unread']} of {found['n']} answers were not read)."

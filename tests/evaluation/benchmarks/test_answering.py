@@ -16,6 +16,7 @@ from evaluation.benchmarks.answering import Asked
 from evaluation.benchmarks.config import BenchmarkConfig
 from evaluation.config import EvaluationConfig
 from evaluation.run import evaluate
+from tests.data_recipes.endpoints import scripted_teacher
 from tests.evaluation.benchmarks.test_questions import picture, tsv
 
 
@@ -74,6 +75,28 @@ def test_checkpoints_answer_benchmarks_alone(bench, tmp_path: Path, capsys) -> N
     assert main(["score", "mmstar", "--questions", str(stars), "--predictions", str(output / "predictions/mmstar/rl.jsonl"), "--output", str(tmp_path / "again")]) == 0  # fmt: skip
     again = json.loads((tmp_path / "again" / "figures.json").read_text())
     assert again["metrics"] == found["MMStar"]["rl"]["metrics"]
+
+
+def test_answers_go_to_the_judge_where_one_is_given(bench, tmp_path: Path) -> None:
+    item = {"v1_0": {"imagename": None, "question": "?", "answer": "14", "capability": "ocr"}}
+    (tmp_path / "mm-vet.json").write_text(json.dumps(item))
+    with scripted_teacher(lambda body, number: "0.7") as judge:
+        (tmp_path / "judge.yaml").write_text(f"{{base_url: {judge.url}, model: judge}}")
+        benchmark = {
+            "benchmark": "mmvet",
+            "questions": str(tmp_path / "mm-vet.json"),
+            "max_tokens": 4,
+            "judge": str(tmp_path / "judge.yaml"),
+        }
+        settings = {
+            "checkpoints": {"rl": str(bench.one)},
+            "benchmarks": [benchmark],
+            "output_dir": str(tmp_path / "run"),
+            "engine": {"kind": "transformers", "max_model_len": 512},
+        }
+        found = evaluate(EvaluationConfig.model_validate(settings), show=False)["benchmarks"]["MM-Vet"]["rl"]
+    assert found["metrics"]["accuracy"]["mean"] == 0.7
+    assert found["judge"]["asked"] == 1
 
 
 def test_images_stand_where_the_prompt_marks_them(tmp_path: Path) -> None:
