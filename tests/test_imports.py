@@ -29,6 +29,7 @@ BELOW: dict[str, set[str]] = {
         "engines",
         "sft.order",
         "sft.data",
+        "sft.supervised",  # the loop around fixed rows
     },  # as rewards, named by a string
     "rl": {"core", "vlm", "rewards", "engines", "environments"},
     # inference searches on any engine, and knows no training
