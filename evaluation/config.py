@@ -89,6 +89,9 @@ class EvaluationConfig(Section):
     are answered greedily once more, with the largest budget."""
     answer_prefix: str = Field("<answer>", min_length=1)
     """Begins the answers that are asked for at every turn, to see what the policy would have answered there."""
+    attention_maps: int | list[str] = 0
+    """With turn_budgets: episodes for which it is computed where each turn looked, for attention.jsonl and the report: those of
+    the first so many rows of each data set, or of the rows with these ids. Takes one forward pass of the model for each."""
 
     @model_validator(mode="after")
     def _complete(self) -> EvaluationConfig:
@@ -100,6 +103,10 @@ class EvaluationConfig(Section):
             raise ValueError("benchmarks: expected checkpoints that answer them, got none")
         if self.turn_budgets and (self.environment is None or min(self.turn_budgets) < 1):
             raise ValueError("turn_budgets: expected an environment, and budgets of at least one turn")
+        if self.attention_maps and not self.turn_budgets:
+            raise ValueError("attention_maps: expected turn_budgets, under which the episodes are played")
+        if isinstance(self.attention_maps, int) and self.attention_maps < 0:
+            raise ValueError(f"attention_maps: expected a number of 0 or more, got {self.attention_maps}")
         if self.environment is not None:
             self.environment.check_engine(self.engine.images_per_prompt)
         if self.checkpoints and self.rewards is None and (self.rows is not None or self.data_sets):

@@ -169,6 +169,15 @@ def before_turn(processor: Any, rollout: Rollout, turn: int) -> Encoded:
 def box_logprobs(tokenizer: Any, rollout: Rollout) -> list[float | None]:
     """For each turn the mean log-probability of the tokens that write the box of its call; None for a turn without one."""
     found: list[float | None] = []
+    for span in box_tokens(tokenizer, rollout):
+        logprobs = rollout.logprobs[slice(*span)] if span else ()
+        found.append(sum(logprobs) / len(logprobs) if logprobs else None)
+    return found
+
+
+def box_tokens(tokenizer: Any, rollout: Rollout) -> list[tuple[int, int] | None]:
+    """For each turn the slice of `completion_ids` that writes the box of its call; None for a turn without one."""
+    found: list[tuple[int, int] | None] = []
     for turn in rollout.turns:
         arguments: Mapping[str, Any] = (turn.call or {}).get("arguments") or {}
         box: Any = arguments.get("bbox_2d")
@@ -179,6 +188,5 @@ def box_logprobs(tokenizer: Any, rollout: Rollout) -> list[float | None]:
         x1, y1, x2, y2 = map(float, box)
         place = place_of(turn.text, (x1, y1, x2, y2))
         first, last = tokens_of(tokenizer, rollout.completion_ids[turn.start : turn.end], place)
-        logprobs = rollout.logprobs[turn.start + first : turn.start + last]
-        found.append(sum(logprobs) / len(logprobs) if logprobs else None)
+        found.append((turn.start + first, turn.start + last))
     return found

@@ -3,8 +3,8 @@
     python -m evaluation.report runs/demo
 
 reads the files of a run folder (listed in `evaluation.page.run_folder`; most are optional) and writes `report.html` to
-it: a summary, results by task before and after training, training curves, and a gallery of answers drawn on their images
-and videos. Text written by a model is escaped, and a content security policy allows only the page's own script.
+it: a summary, results by task before and after training, by data set and by turn, training curves, episodes turn by turn with
+maps of attention, and a gallery of answers drawn on their images and videos. Text written by a model is escaped, and a content security policy allows only the page's own script.
 """
 
 from __future__ import annotations
@@ -18,15 +18,21 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from evaluation.page.chains import chain_view
 from evaluation.page.compute import benchmarks_part, pass_at_k_part, search_part
-from evaluation.page.curves import rl_charts, sft_charts
+from evaluation.page.curves import budget_charts, rl_charts, sft_charts
 from evaluation.page.gallery import group_view
 from evaluation.page.pictures import MediaStore
 from evaluation.page.results import data_card, evaluation_from_summary, results_table
-from evaluation.page.run_folder import pick_held_out_groups, pick_training_groups, read_run_folder
+from evaluation.page.run_folder import (
+    pick_chains,
+    pick_held_out_groups,
+    pick_training_groups,
+    read_run_folder,
+)
 from evaluation.page.values import LABELS, heading
 from evaluation.page.words import gallery_about, gap_sentence, headline, tiles
-from evaluation.tables import task_names
+from evaluation.tables import further_tables, task_names
 
 TEMPLATES = Path(__file__).parent / "templates"
 MEDIA_BUDGET = 3_000_000  # bytes of images in the page, before base64; keeps the page below 6 MB
@@ -52,6 +58,7 @@ def write_report(run_dir: str | Path) -> Path:
     held_out, answers = pick_held_out_groups(run)
     training, rollouts = pick_training_groups(run)
     groups = [*held_out, *training]
+    chains = [chain_view(chain, media, labels) for chain in pick_chains(run)]
     views = [group_view(group, media, labels) for group in groups]
     css, script = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     page = _environment().get_template("report.html.jinja").render(
@@ -67,6 +74,9 @@ def write_report(run_dir: str | Path) -> Path:
         search=search_part(run.inference),
         gap_sentence=gap_sentence(run),
         sft_charts=sft_charts(run),
+        tables=further_tables(evaluation),
+        budget_charts=budget_charts(evaluation, labels),
+        chains=chains,
         groups=views,
         card_count=sum(len(view["members"]) for view in views),
         gallery_about=gallery_about(groups, answers, rollouts),

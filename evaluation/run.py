@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from core.errors import RowError
 from core.files.hub.paths import fetch
 from core.files.jsonl import append
 from core.rows import Row
@@ -27,6 +28,7 @@ from engines.samples import Group, Sample, rollout_record, scored
 from engines.weights import sync_checked
 from environments.build import with_tools
 from environments.episodes import Episodes
+from evaluation.attention import write_maps
 from evaluation.benchmarks.answering import Asked
 from evaluation.boxes import answered_boxes
 from evaluation.config import EvaluationConfig
@@ -45,8 +47,8 @@ from vlm.load import check_checkpoint, load_processor, pixel_limits
 
 
 def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
-    """Evaluate all checkpoints and detectors, write `eval.json`, `eval.md` and `eval_rollouts.jsonl` to `config.output_dir`,
-    print the tables.
+    """Evaluate all checkpoints and detectors, write `eval.json`, `eval.md`, `eval_rollouts.jsonl` and, if asked for,
+    `attention.jsonl` to `config.output_dir`, print the tables.
 
     Returns what eval.json holds: `settings`; `checkpoints` {name: {"path", "seconds", "greedy", "sampled"}} with
     {"overall", "tasks": {task: …}} of `metrics.summarise`; `differences` (greedy, paired by row, of every later checkpoint
@@ -64,6 +66,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
     folders = {name: check_checkpoint(path) for name, path in config.checkpoints.items()}
     sets = read_data_sets(config)
     asked = [Asked(one) for one in config.benchmarks]
+    looked_at = _looked_at(config, sets)
     output = Path(config.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
@@ -71,6 +74,7 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
     greedy: dict[str, list[ScoredAnswer]] = {}
     studies: dict[str, dict[str, Any]] = {}
     benchmarks: dict[str, dict[str, Any]] = {one.title: {} for one in asked}
+    chosen: dict[str, list[Sample]] = {}
     with ExitStack() as stack:
         router = stack.enter_context(Router(config.rewards)) if config.rewards and folders else None
         if router:
@@ -78,7 +82,9 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
         entries += detector_entries(config, sets, show=show)
         engines = stack.enter_context(closing(_Engines(config)))
         answers_file = output / "eval_rollouts.jsonl"
-        answers_file.unlink(missing_ok=True)
+        maps_file = output / "attention.jsonl"
+        for file in (answers_file, maps_file):
+            file.unlink(missing_ok=True)
         for name, folder in folders.items():
             began = time.perf_counter()
             engine, processor = engines.of(folder)
@@ -102,6 +108,9 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
                 scored, found = answers.all(show=show)
                 if found_by_turn := answers.study:
                     studies.setdefault(name, {})[data_set.name] = found_by_turn
+                    chosen.setdefault(name, []).extend(
+                        one.sample for one in answers.played if one.sample.row["id"] in looked_at
+                    )
                 for mode in answered:
                     answered[mode] += scored[mode]
                 entries.append(
@@ -114,6 +123,10 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
                 "greedy": _summaries(answered["greedy"]),
                 "sampled": _summaries(answered["sampled"]) if config.samples else None,
             }
+        engines.close()  # which may hold the memory that the models need
+        for name, samples in chosen.items():
+            if samples:
+                write_maps(maps_file, name, folders[name], config.model, samples)
     order = [data_set.name for data_set in sets]
     evaluation = {
         "settings": {
@@ -137,6 +150,16 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
     if show:
         print_table(evaluation)
     return evaluation
+
+
+def _looked_at(config: EvaluationConfig, sets: Sequence[DataSet]) -> set[str]:
+    """Ids of the rows whose episodes get maps of attention. Raises RowError for one that there is not."""
+    wanted = config.attention_maps
+    if isinstance(wanted, int):
+        return {row["id"] for data_set in sets for row in data_set.rows[:wanted]}
+    if unknown := set(wanted) - {row["id"] for data_set in sets for row in data_set.rows}:
+        raise RowError(f"attention_maps: expected ids of rows, got {min(unknown)!r}, which no data set has")
+    return set(wanted)
 
 
 def summary_part(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,6 +217,8 @@ class _Answers:
     meter: Meter = field(default_factory=Meter)
     study: dict[str, Any] | None = None
     """Of its turns (`evaluation.episodes.study`), once all rows are answered."""
+    played: list[Played] = field(default_factory=list)
+    """The episodes of that study."""
     _episodes: Episodes | None = None
     _longest: Episodes | None = None  # with the largest budget of turns
 
@@ -203,7 +228,6 @@ class _Answers:
         check_pixel_limits(self.router.config, limits)
         scored_by_mode: dict[str, list[ScoredAnswer]] = {"greedy": [], "sampled": []}
         found: Found = {}
-        played: list[Played] = []
         environment, budgets = self.config.environment, self.config.turn_budgets
         rows = with_tools(with_model_limits(self.data_set.rows, limits), environment)
         title = f"evaluate {self.checkpoint} on {self.data_set.name}"
@@ -223,9 +247,9 @@ class _Answers:
                     ]
                     append(self.file, records)
                     scored_by_mode[mode] += [_scored(record) for record in records]
-                played += self._by_turn(batch)
+                self.played += self._by_turn(batch)
                 bar.update(len(batch))
-        self.study = study(played, budgets) if budgets else None
+        self.study = study(self.played, budgets) if budgets else None
         return scored_by_mode, found
 
     def _generate(

@@ -6,7 +6,8 @@ Functions that take an `evaluation` take the value that `evaluation.run.evaluate
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -18,6 +19,16 @@ from evaluation.detection import CUTS
 
 OVERALL = "overall"
 NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table as text. header, body: columns that are filled nowhere are left out. about: what the numbers are."""
+
+    title: str
+    header: list[str]
+    body: list[list[str]]
+    about: str
 
 
 def percent(share: float | None) -> str:
@@ -143,11 +154,7 @@ def data_set_caption(evaluation: Mapping[str, Any]) -> str:
 
 def episode_cells(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and body of the table of episodes, one row for each data set and checkpoint."""
-    studies = [
-        (data_set, name, one)
-        for name, sets in (evaluation.get("episodes") or {}).items()
-        for data_set, one in sets.items()
-    ]
+    studies = list(_studies(evaluation))
     budgets = list(studies[0][2]["by_budget"]) if studies else []
     header = ["data set", "model", *[f"<= {b}" for b in budgets], "turns", "over", "went on though right"]
     body = []
@@ -170,6 +177,63 @@ EPISODES_ABOUT = (
 )
 
 
+def turn_cells(evaluation: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and body of the table of turns, one row for each data set, checkpoint and turn that some episode has."""
+    header = [
+        "data set",
+        "model",
+        "turn",
+        "stopped",
+        "right of those",
+        "of all right",
+        "answer so far",
+        "worth",
+    ]
+    body = []
+    for data_set, name, one in _studies(evaluation):
+        for k in sorted(one["stopped_at"].keys() | one["so_far"].keys(), key=int):
+            stopped = one["stopped_at"].get(k)
+            body.append(
+                [data_set, name, k, str(stopped["n"] if stopped else 0), interval_text(stopped)]
+                + [percent(one["right_by_turn"].get(k))]
+                + [interval_text(one["so_far"].get(k)), interval_text(one["worth"].get(k), signed=True)]
+            )
+    return header, body
+
+
+TURNS_ABOUT = (
+    "stopped: episodes that the policy ended at that turn; right of those: share of right answers; of all right: share of all right"
+    " answers; answer so far: reward if the policy has to answer there in place of the turn; worth: what the turn adds to it, over"
+    " the episodes that went on."
+)
+
+
+def _studies(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(data set, checkpoint, `evaluation.episodes.study`)."""
+    for name, sets in (evaluation.get("episodes") or {}).items():
+        for data_set, one in sets.items():
+            yield data_set, name, one
+
+
+def further_tables(evaluation: Mapping[str, Any]) -> list[Cells]:
+    """Data sets by model, and episodes by budget and by turn."""
+    tables = []
+    if evaluation.get("data_sets"):
+        tables.append(Cells("Data sets", *data_set_cells(evaluation), data_set_caption(evaluation)))
+    if evaluation.get("episodes"):
+        tables.append(Cells("Episodes by budget of turns", *episode_cells(evaluation), EPISODES_ABOUT))
+        tables.append(Cells("Episodes turn by turn", *turn_cells(evaluation), TURNS_ABOUT))
+    return tables
+
+
+def _below(evaluation: Mapping[str, Any]) -> list[Cells]:
+    """What texts have below the table of rewards by task: these tables, and benchmarks."""
+    tables = further_tables(evaluation)
+    if evaluation.get("benchmarks"):
+        tables.append(Cells("Benchmarks", *benchmark_cells(evaluation["benchmarks"]), BENCHMARKS_ABOUT))
+    return tables
+
+
 def markdown(evaluation: Mapping[str, Any]) -> str:
     """The tables as Markdown: numbers right-aligned, totals bold."""
     texts = []
@@ -177,12 +241,7 @@ def markdown(evaluation: Mapping[str, Any]) -> str:
         header, body = table_cells(evaluation)
         body[-1] = [f"**{text}**" if text else text for text in body[-1]]
         texts.append(_markdown(header, body))
-    if evaluation.get("data_sets"):
-        texts.append(_markdown(*data_set_cells(evaluation)) + f"\n{data_set_caption(evaluation)}\n")
-    if evaluation.get("episodes"):
-        texts.append(_markdown(*episode_cells(evaluation)) + f"\n{EPISODES_ABOUT}\n")
-    if evaluation.get("benchmarks"):
-        texts.append(_markdown(*benchmark_cells(evaluation["benchmarks"])) + f"\n{BENCHMARKS_ABOUT}\n")
+    texts += [_markdown(one.header, one.body) + f"\n{one.about}\n" for one in _below(evaluation)]
     return "\n".join(texts)
 
 
@@ -196,12 +255,7 @@ def plain(evaluation: Mapping[str, Any]) -> str:
     texts = []
     if evaluation["checkpoints"]:
         texts.append(_plain(*table_cells(evaluation), caption(evaluation)))
-    if evaluation.get("data_sets"):
-        texts.append(_plain(*data_set_cells(evaluation), data_set_caption(evaluation)))
-    if evaluation.get("episodes"):
-        texts.append(_plain(*episode_cells(evaluation), EPISODES_ABOUT))
-    if evaluation.get("benchmarks"):
-        texts.append(_plain(*benchmark_cells(evaluation["benchmarks"]), BENCHMARKS_ABOUT))
+    texts += [_plain(one.header, one.body, one.about) for one in _below(evaluation)]
     return "\n".join(texts)
 
 
@@ -223,12 +277,8 @@ def print_table(evaluation: Mapping[str, Any], file: TextIO | None = None) -> No
     file = file or sys.stdout
     if evaluation["checkpoints"]:
         _print(*table_cells(evaluation), caption(evaluation), file, total=True)
-    if evaluation.get("data_sets"):
-        _print(*data_set_cells(evaluation), data_set_caption(evaluation), file)
-    if evaluation.get("episodes"):
-        _print(*episode_cells(evaluation), EPISODES_ABOUT, file)
-    if evaluation.get("benchmarks"):
-        _print(*benchmark_cells(evaluation["benchmarks"]), BENCHMARKS_ABOUT, file)
+    for one in _below(evaluation):
+        _print(one.header, one.body, one.about, file)
 
 
 def _print(

@@ -28,6 +28,31 @@ class _Log:
         return Series(name, values(self.records, key), colour, peaks)
 
 
+def budget_charts(evaluation: Mapping[str, Any], labels: Mapping[str, str]) -> list[Markup]:
+    """Charts of the reward against the budget of turns, one for each data set, with a curve for each checkpoint."""
+    studies: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name, sets in (evaluation.get("episodes") or {}).items():
+        for data_set, one in sets.items():
+            studies.setdefault(data_set, {})[name] = one["by_budget"]
+    charts = []
+    for data_set, by_name in studies.items():
+        budgets = list(next(iter(by_name.values())))
+        curves = [
+            Series(labels.get(name, name), tuple(found[b]["mean"] for b in budgets), i % TASK_COLOURS)
+            for i, (name, found) in enumerate(by_name.items())
+        ]
+        title, note = (
+            f"Reward by budget of turns: {data_set}",
+            "Mean reward of greedy episodes; 0 for those that go over.",
+        )
+        charts.append(
+            line_chart(
+                title, note, [float(b) for b in budgets], curves, span=(0, 1), x_label="turns", smooth=False
+            )
+        )
+    return [chart for chart in charts if chart]
+
+
 def rl_charts(run: RunFolder, step_tasks: Sequence[str], tasks: Sequence[str]) -> list[Markup]:
     """Charts over GRPO steps. `step_tasks`: tasks in the log; `tasks`: all tasks of the page, which set the colours."""
     if not run.metrics:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluation.page.chains import turn_views
 from evaluation.page.marks import answer_text, gold_marks, model_marks
 from evaluation.page.pictures import Marks, MediaStore, describe, draw_image, draw_strip, outside
 from evaluation.page.run_folder import AnswerGroup
@@ -38,10 +39,15 @@ def card_view(
     reward, advantage = record.get("reward"), record.get("advantage")
     # With the grammar `none` the whole text is the answer and counts as in the grammar.
     in_grammar = record.get("in_grammar", parsed.stages is not None or bool(reward))
-    conclusion = parsed.conclusion if parsed.stages else text if in_grammar else None
+    turns = turn_views(record, (), media)
+    whole = turns[-1]["text"] if turns else text
+    conclusion = parsed.conclusion if parsed.stages else whole if in_grammar else None
     gold, model, problems = _marks(record, conclusion)
     description = describe(gold, model)
     figures, missing, beyond = _figures(record, gold, model, description, media)
+    if turns:  # each looked at an image, and asked for a region of it
+        figures = [turn["figure"] for turn in turns if turn["figure"]]
+        missing = [turn["missing"] for turn in turns if turn["missing"]]
     checkpoint = record.get("checkpoint")
     return {
         "label": labels.get(str(checkpoint), str(checkpoint)) if group.kind == "held-out" else None,
@@ -53,7 +59,8 @@ def card_view(
         "advantage_text": _advantage_text(group, advantage),
         "conclusion": _cut(conclusion if conclusion is not None else _beginning(text)) or "(empty)",
         "broken": not in_grammar,
-        "stages": [(stage, _cut(words)) for stage, words in (parsed.stages or {}).items()],
+        "stages": [(stage, _cut(words)) for stage, words in (parsed.stages or {}).items()]
+        or [(f"turn {turn['number']}", turn["text"]) for turn in turns],
         "text": _cut(text) or "(empty)",
         "tokens": record.get("tokens", "?"),
         "facts": _facts(record, None if in_grammar else parsed.broken),

@@ -27,6 +27,8 @@ STRIP_WIDTH, STRIP_FRAMES = 480, 6  # a video is shown as 6 frames side by side;
 STRIP_SCALE = 2  # pixels per user unit of a frame strip
 AXIS_HEIGHT, BAR_HEIGHT = 20, 13  # under a frame strip: the time axis and one bar per answer; user units
 
+_NOTHING = Markup("")
+
 Box = tuple[float, float, float, float]
 
 
@@ -70,6 +72,10 @@ class MediaStore:
         """The frame strip of a video (a path or `{path, start, end, fps}`), or a message why it cannot be shown."""
         return self._get(source, self._embed_strip)
 
+    def made(self, key: str, image: Image.Image) -> Picture | str:
+        """The picture of an image that is in no file. key: what it was made from; equal keys are one picture."""
+        return self._get({"path": "", "made": key}, lambda _, number, name: self._embed(image, number, name))
+
     def _get(self, source: Any, embed: Any) -> Picture | str:
         key = json.dumps(source, sort_keys=True, default=str)
         if key not in self.pictures:
@@ -81,7 +87,9 @@ class MediaStore:
         return self.pictures[key]
 
     def _embed_image(self, source: Any, key: str, name: str) -> Picture:
-        image = load_image(source)
+        return self._embed(load_image(source), key, name)
+
+    def _embed(self, image: Image.Image, key: str, name: str) -> Picture:
         self._define(key, image, image.width, image.height)
         return Picture(key, image.width, image.height, None, name)
 
@@ -129,10 +137,12 @@ def _encode(image: Image.Image) -> tuple[bytes, str]:
 # ------------------------------------------------------------------------------------------------------------ figures
 
 
-def draw_image(picture: Picture, gold: Marks, model: Marks, description: str) -> Markup:
-    """The image with the gold and the model's boxes and points; marks outside the image are cut off."""
+def draw_image(
+    picture: Picture, gold: Marks, model: Marks, description: str, under: Markup = _NOTHING
+) -> Markup:
+    """The image with the gold and the model's boxes and points; marks outside the image are cut off. under: drawn below them."""
     unit = max(picture.width, picture.height) / 100
-    body = [Markup('<use href="#{}"/>').format(picture.id)]
+    body = [Markup('<use href="#{}"/>').format(picture.id), under]
     # Dark halos at the bottom, then the model's solid lines, then the gold dashes, so that equal boxes show both colours.
     for who in ("halo", "model", "gold"):
         for marks in (gold, model) if who == "halo" else (model,) if who == "model" else (gold,):

@@ -4,7 +4,8 @@ Files; at least one of the first three must exist, the others are optional:
 
     summary.json         result of the whole run
     metrics.jsonl        one object per GRPO step
-    eval.json            result of `evaluation.run.evaluate`; eval_rollouts.jsonl has its answers
+    eval.json            result of `evaluation.run.evaluate`; eval_rollouts.jsonl has its answers, attention.jsonl
+                         where the turns of some episodes looked
     rollouts.jsonl       one object per training rollout, with the paths of its media
     sft_metrics.jsonl    one object per logged SFT step
     data_card.json       description of the training data
@@ -28,6 +29,7 @@ PLACES = {
     "metrics": ("metrics.jsonl", "grpo/metrics.jsonl", "rl/metrics.jsonl"),
     "eval": ("eval.json", "eval/eval.json"),
     "eval_rollouts": ("eval_rollouts.jsonl", "eval/eval_rollouts.jsonl"),
+    "attention": ("attention.jsonl", "eval/attention.jsonl"),
     "rollouts": ("rollouts.jsonl", "grpo/rollouts.jsonl", "rl/rollouts.jsonl"),
     "sft_metrics": ("sft_metrics.jsonl", "sft/sft_metrics.jsonl", "sft/metrics.jsonl"),
     "data_card": ("data_card.json", "data/data_card.json"),
@@ -51,6 +53,14 @@ class AnswerGroup:
     why: str  # why this prompt is shown, as text
     members: tuple[dict[str, Any], ...]
     left_out: int = 0  # members that are not shown
+
+
+@dataclass(frozen=True)
+class Chain:
+    """An episode to show turn by turn. maps: where each turn looked (`evaluation.attention.Look.as_json`); may be empty."""
+
+    record: dict[str, Any]
+    maps: tuple[dict[str, Any] | None, ...] = ()
 
 
 @dataclass
@@ -157,6 +167,27 @@ def pick_held_out_groups(run: RunFolder, *, drawn: int = 2, seed: int = 0) -> tu
             members = tuple(_located(complete[row_id][name], file.parent) for name in order)
             groups.append(AnswerGroup("held-out", task, row_id, None, why, members))
     return groups, total
+
+
+def pick_chains(run: RunFolder, *, rows: int = 3) -> list[Chain]:
+    """The episodes of the evaluation to show turn by turn, by row: those whose attention was computed, else those of the first
+    `rows` rows."""
+    if "eval_rollouts" not in run.files:
+        return []
+    maps = {
+        (record["checkpoint"], record["row_id"]): record["turns"]
+        for _, record in (_read_lines(run.files["attention"], run.notes) if "attention" in run.files else ())
+    }
+    file = run.files["eval_rollouts"]
+    chains: dict[str, list[Chain]] = {}
+    for _, record in _read_lines(file, []):
+        if record.get("mode") != "turns":
+            continue
+        key = (record["checkpoint"], record["row_id"])
+        if key in maps or (not maps and (record["row_id"] in chains or len(chains) < rows)):
+            chain = Chain(_located(record, file.parent), tuple(maps.get(key, ())))
+            chains.setdefault(record["row_id"], []).append(chain)
+    return [chain for some in chains.values() for chain in some]
 
 
 def _pick_rows(

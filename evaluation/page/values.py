@@ -8,7 +8,8 @@ from typing import Any
 
 from evaluation.page.run_folder import RunFolder
 
-LABELS = {"untrained": "untrained", "sft": "after SFT", "rl": "after RL"}  # checkpoints in running text
+LABELS = {"untrained": "untrained", "single": "in one turn", "sft": "after SFT", "rl": "after RL"}
+"""Checkpoints in running text."""
 GAP_LIMITS = {"mean": 4e-5, "max": 5e-2}  # for fp32; limits in summary.json take precedence
 
 

@@ -59,7 +59,7 @@ for (const figure of document.querySelectorAll("[data-chart]")) {
 // Gallery: filters.
 const form = document.getElementById("filters");
 if (form) {
-  const cards = [...document.querySelectorAll(".card")];
+  const cards = [...document.querySelectorAll("#gallery .card")];
   const inRange = {
     "": () => true, none: (r) => r === null, zero: (r) => r === 0, low: (r) => r > 0 && r < 0.5,
     high: (r) => r >= 0.5 && r < 1, one: (r) => r >= 1,
@@ -90,7 +90,7 @@ const dialog = document.getElementById("large");
 let current = null;
 const enlarge = (card) => {
   current = card;
-  const copy = card.cloneNode(true), group = card.closest("[data-group]");
+  const copy = card.cloneNode(true), group = card.closest(".group");
   const figure = document.createElement("div");
   figure.append(...copy.querySelectorAll(".figure"));
   copy.querySelector(".zoom").remove();

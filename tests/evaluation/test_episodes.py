@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from core.errors import RowError
 from core.score import Score
 from engines.build import build_engine
 from engines.config import TransformersConfig
@@ -16,6 +17,7 @@ from engines.samples import Sample
 from environments.episodes import Episodes
 from environments.types import Done, Observation
 from evaluation.episodes import Played, answers_so_far, before_turn, box_logprobs, study
+from evaluation.report import write_report
 from evaluation.run import evaluate
 from tests.evaluation.test_run import config_for
 from vlm.inputs import encode
@@ -162,6 +164,7 @@ def test_an_evaluation_with_tools_has_figures_by_turn(bench, tmp_path):
         samples=0,
         environment={"tools": ["zoom"], "describe_tools": False},
         turn_budgets=[1, 2],
+        attention_maps=3,
         engine={"kind": "transformers", "max_model_len": 512},
     )
     result = evaluate(config, show=False)
@@ -171,6 +174,27 @@ def test_an_evaluation_with_tools_has_figures_by_turn(bench, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "eval_rollouts.jsonl").read_text().splitlines()]
     turns = [line for line in lines if line["mode"] == "turns"]
     assert len(turns) == 3 and turns[0]["turns"][0]["so_far"]["answer"].startswith("<answer>")
+    maps = [json.loads(line) for line in (tmp_path / "attention.jsonl").read_text().splitlines()]
+    assert [one["row_id"] for one in maps] == [one["row_id"] for one in turns]
+    assert any(line["images"] for line in turns)
+    for one, line in zip(maps, turns, strict=True):
+        assert len(one["turns"]) == len(line["turns"])
+        first = one["turns"][0]
+        assert (first is None) == (not line["images"])
+        assert first is None or (first["image"] == "original_image" and 0 < first["share"] < 1)
+    page = write_report(tmp_path).read_text()
+    assert page.count('class="group chain"') == 3 and 'class="heat"' in page
+
+
+def test_attention_maps_need_rows_that_there_are(bench, tmp_path):
+    environment = {"tools": ["zoom"], "describe_tools": False}
+    with pytest.raises(ValueError, match="attention_maps: expected turn_budgets"):
+        config_for(bench, tmp_path, environment=environment, attention_maps=2)
+    config = config_for(
+        bench, tmp_path, environment=environment, turn_budgets=[1], attention_maps=["no such row"]
+    )
+    with pytest.raises(RowError, match="expected ids of rows, got 'no such row'"):
+        evaluate(config, show=False)
 
 
 def test_budgets_need_an_environment(bench, tmp_path):
