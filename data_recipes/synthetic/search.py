@@ -60,6 +60,10 @@ class SearchOptions(WorldOptions):
     zooms: int | None = Field(None, ge=0, le=2)
     """Number of zooms in the trace: 1, directly to the sign, or 2, first to its surroundings; 2 from difficulty 0.5 on. 0: the image
     is the region around the sign, where it is legible, and the trace answers in one turn: rows to begin a cold start with."""
+    box_digits: int = Field(4, ge=2, le=4)
+    """Decimals of the fractions in the trace's calls."""
+    trace: bool = True
+    """Whether the row has the dialogue and its regions; false: only the question and its image, for RL and evaluation."""
     answers: Literal["text", "choice"] = "text"
     """`text`: the answer is the text, {"value": "47"}, for the rewards exact_text or anls. `choice`: four options, and
     {"value": "B", "letter": "B", "options": […]}, for the rewards choice or exact_text."""
@@ -144,17 +148,20 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
     hard = options.difficulty
     zooms = (2 if hard >= 0.5 else 1) if options.zooms is None else options.zooms
     box = target.box
-    if zooms == 0:
-        region = pixels_of(_around(rng, box, (0.3, 0.8), (0, 0), image.size), image.size)
-        box, detail_box = _within(box, region), _within(detail_box, region)
-        image = image.crop(region)
-    trace, crops = _dialogue(rng, image, target, planned.kind, detail, given, zooms)
+    if zooms == 0:  # as a zoom would show it
+        region = pixels_of(_around(rng, box, (0.3, 0.8), (0, 0), image.size, options), image.size)
+        crop = image.crop(region)
+        image = shown(crop)
+        box, detail_box = (_within(b, region, image.width / crop.width) for b in (box, detail_box))
+    trace, crops = None, []
+    if options.trace:
+        trace, crops = _dialogue(rng, image, target, planned.kind, detail, given, zooms, options)
     columns = {
         "target_box": box,
         "detail_box": detail_box,
         "image_size": list(image.size),
         "max_pixels": options.max_pixels,
-        "turns": zooms + 1,
+        "turns": zooms + 1 if options.trace else None,
     }
     return DraftRow("search", question, answer, trace, (image, *crops), system=SYSTEM, columns=columns)
 
@@ -214,7 +221,14 @@ def _answer(
 
 
 def _dialogue(
-    rng: random.Random, image: Image.Image, target: Figure, kind: str, detail: str, given: str, zooms: int
+    rng: random.Random,
+    image: Image.Image,
+    target: Figure,
+    kind: str,
+    detail: str,
+    given: str,
+    zooms: int,
+    options: SearchOptions,
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
     """(turns after the question, images of the regions they show)."""
     name = f"the {target.colour} {target.shape}"
@@ -224,7 +238,7 @@ def _dialogue(
     for number in range(1, zooms + 1):
         last = number == zooms
         # The sign fills a large part of the last region and a small part of the one before.
-        box = _around(rng, target.box, (0.3, 0.8) if last else (2.0, 3.5), origin, seen.size)
+        box = _around(rng, target.box, (0.3, 0.8) if last else (2.0, 3.5), origin, seen.size, options)
         thought = (
             f"I look for {name}. It is {_place(target, image.size)}, and what is on it is too small to read. I zoom in."
             if number == 1
@@ -243,19 +257,24 @@ def _dialogue(
 
 
 def _around(
-    rng: random.Random, box: Box, margins: tuple[float, float], origin: tuple[int, int], size: tuple[int, int]
+    rng: random.Random,
+    box: Box,
+    margins: tuple[float, float],
+    origin: tuple[int, int],
+    size: tuple[int, int],
+    options: SearchOptions,
 ) -> list[float]:
     """A region around a box, with margins in multiples of its sides, as fractions of the source that starts at `origin`."""
     side = max(box[2] - box[0], box[3] - box[1])
     x1, y1 = (box[i] - origin[i] - rng.uniform(*margins) * side for i in (0, 1))
     x2, y2 = (box[i + 2] - origin[i] + rng.uniform(*margins) * side for i in (0, 1))
     edges = (max(x1, 0) / size[0], max(y1, 0) / size[1], min(x2 / size[0], 1.0), min(y2 / size[1], 1.0))
-    return [round(v, 4) for v in edges]
+    return [round(v, options.box_digits) for v in edges]
 
 
-def _within(box: Box, region: tuple[int, int, int, int]) -> Box:
-    """A box in pixels of a region that holds it."""
-    return [box[i] - region[i % 2] for i in range(4)]
+def _within(box: Box, region: tuple[int, int, int, int], scale: float) -> Box:
+    """A box in pixels of a region that holds it, which is shown `scale` times as large."""
+    return [round((box[i] - region[i % 2]) * scale) for i in range(4)]
 
 
 def _place(target: Figure, size: tuple[int, int]) -> str:

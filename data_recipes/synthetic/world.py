@@ -60,7 +60,7 @@ class DraftRow:
     task: str
     question: str
     answer: dict[str, Any]
-    trace: dict[str, str] | list[dict[str, Any]]
+    trace: dict[str, str] | list[dict[str, Any]] | None
     images: tuple[Image.Image, ...] = ()
     videos: tuple[bytes, ...] = ()
     system: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import Counter
@@ -365,11 +366,30 @@ def test_without_a_zoom_the_image_is_the_region_around_the_sign_and_one_turn_ans
         assert "Now" not in turn["content"] and "<grounding>" not in turn["content"]
         x1, y1, x2, y2 = row["target_box"]
         assert x1 >= 0 and y1 >= 0 and x2 <= region.width <= 3 * (x2 - x1) and y2 <= region.height
+        assert region.width * region.height >= 39_000  # as a zoom shows it
         dx1, dy1, dx2, dy2 = row["detail_box"]
         assert x1 < dx1 and y1 < dy1 and dx2 < x2 and dy2 < y2
         colour = next(c for c in PALETTE if f" {c} " in row["prompt"][-1]["content"][-1]["text"])
         sign = np.asarray(region, float)[y1:y2, x1:x2]
         assert (np.abs(sign - PALETTE[colour]).max(axis=2) < 40).mean() > 0.3
+
+
+def test_a_question_without_its_dialogue_has_its_image_alone(tmp_path):
+    whole, alone = (
+        made("synthetic_search", tmp_path, rows=2, trace=trace, **LARGE) for trace in (True, False)
+    )
+    for dialogue, question in zip(whole, alone, strict=True):
+        assert question["trace"] is None and question["images"] == dialogue["images"][:1]
+        assert question["prompt"] == dialogue["prompt"] and question["answer"] == dialogue["answer"]
+
+
+def test_boxes_of_few_decimals_still_hold_the_sign(tmp_path):
+    for row in made("synthetic_search", tmp_path, rows=3, zooms=1, box_digits=2, **LARGE):
+        box = json.loads(re.search(r'"bbox_2d": (\[.*?\])', row["trace"][0]["content"])[1])
+        assert [round(v, 2) for v in box] == box
+        x1, y1, x2, y2 = row["target_box"]
+        left, top, right, bottom = pixels_of(box, (1000, 750))
+        assert left <= x1 and top <= y1 and x2 <= right and y2 <= bottom
 
 
 def test_the_detail_is_too_small_as_the_model_sees_the_image_and_large_enough_in_the_last_region(tmp_path):
