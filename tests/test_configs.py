@@ -15,6 +15,8 @@ from pydantic import BaseModel
 from core.config import Section, read_config
 from core.config.fields import all_fields, members, models, type_name
 from data_recipes.config import Recipe
+from evaluation.arena.config import ArenaConfig
+from evaluation.benchmarks.benchmark import Benchmark
 from evaluation.config import EvaluationConfig
 from inference.ask import AskConfig
 from inference.calibrate import CalibrationConfig
@@ -46,6 +48,8 @@ PROGRAMS = (
     RewardModelConfig,
     GRPOConfig,
     EvaluationConfig,
+    Benchmark,
+    ArenaConfig,
     InferenceConfig,
     CalibrationConfig,
     AskConfig,
