@@ -163,6 +163,13 @@ class Removed:
     kept: str | None = None
 
 
+@dataclass(frozen=True)
+class Several:
+    """The rows that one row became, with different ids; from an operation that `splits` rows."""
+
+    rows: tuple[Row, ...]
+
+
 @dataclass
 class Context:
     """What an operation may use besides its rows.
@@ -182,10 +189,12 @@ class Context:
 
 @dataclass(frozen=True)
 class RowOperation:
-    """Rows in, the same rows in the same order out: changed, or as Removed. Never fewer, never more."""
+    """Rows in, the same rows in the same order out: changed, or as Removed. Never fewer, never more, but that one with `splits` may
+    make Several of a row."""
 
-    apply: Callable[[Iterator[Row], Any, Context], Iterator[Row | Removed]]
+    apply: Callable[[Iterator[Row], Any, Context], Iterator[Row | Removed | Several]]
     options: type[Options]
+    splits: bool = False
 
 
 @dataclass(frozen=True)

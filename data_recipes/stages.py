@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -29,7 +29,16 @@ from data_recipes.checks.accept import accept, media_roots
 from data_recipes.checks.validate import make_check
 from data_recipes.config import Recipe, Source
 from data_recipes.files.inputs import note_media, noting, write_notes
-from data_recipes.records import Context, Record, Rejected, Removed, RowOperation, SetOperation, SourceError
+from data_recipes.records import (
+    Context,
+    Record,
+    Rejected,
+    Removed,
+    RowOperation,
+    SetOperation,
+    Several,
+    SourceError,
+)
 from data_recipes.verdicts import Position, Verdicts
 
 logger.disable("datatrove")  # its progress lines; ours say the same in fewer words
@@ -224,11 +233,28 @@ def apply(
         position = waiting.popleft()
         if isinstance(item, Removed):
             note_removed(removed, counts, name, item)
+        elif operation.splits:
+            yield from _spread(position, item.rows if isinstance(item, Several) else (item,))
+        elif isinstance(item, Several):
+            raise RuntimeError(f"operation '{name}' made {len(item.rows)} rows of one")
         else:
             yield position, item
     if waiting:
         raise RuntimeError(f"operation '{name}' lost {len(waiting)} rows")
     counts.update({f"{name}/{key}": value for key, value in context.counts.items()})
+
+
+MOST_SPLIT = 4096
+"""Rows that an operation may make of one."""
+
+
+def _spread(position: Position, rows: Sequence[Row]) -> Iterator[Placed]:
+    """The rows that were made of one, placed one after the other between its neighbours."""
+    if len(rows) > MOST_SPLIT:
+        raise ValueError(f"expected at most {MOST_SPLIT} rows of one, got {len(rows)}")
+    source, record, row = position
+    for number, made in enumerate(rows):
+        yield (source, record, row * MOST_SPLIT + number), made
 
 
 def note_removed(file: IO[str], counts: Counter[str], operation: str, item: Removed) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from data_recipes.operations import balance, decontaminate, dedup, rlvr, text_filters
+from data_recipes.operations import balance, decontaminate, dedup, diversify, rlvr, text_filters
 from data_recipes.records import RowOperation, SetOperation
-from data_recipes.teacher import recaption, traces, trajectories
+from data_recipes.teacher import preferences, recaption, screen, traces, trajectories
 
 OPERATIONS: dict[str, RowOperation | SetOperation] = {
     name: operation
-    for module in (dedup, decontaminate, text_filters, balance, rlvr, traces, trajectories, recaption)
+    for module in (
+        *(dedup, decontaminate, text_filters, diversify, balance, rlvr),
+        *(traces, trajectories, recaption, screen, preferences),
+    )
     for name, operation in module.OPERATIONS.items()
 }

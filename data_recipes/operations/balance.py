@@ -142,8 +142,9 @@ def decide_concepts(
 class BalanceOptions(Options):
     """Values of a column brought nearer to each other in number."""
 
-    by: str = "task"
-    """Column whose values are balanced; a dot leads into a dict: `task`, `source.dataset`, `level`, `answer.letter`."""
+    by: str | tuple[str, ...] = "task"
+    """Column whose values are balanced; a dot leads into a dict: `task`, `source.dataset`, `level`, `answer.letter`. A list,
+    as [language, kind]: the combinations of their values, written `zh, helpful`."""
     cap: int | None = Field(None, ge=1)
     """Keep at most so many rows of each value."""
     caps: dict[str, int] = {}
@@ -163,12 +164,15 @@ class BalanceOptions(Options):
 
 
 def sign_value(row: Row, options: BalanceOptions) -> Mapping[str, Any]:
+    columns = (options.by,) if isinstance(options.by, str) else options.by
+    return {"value": ", ".join(_value(row, column) for column in columns)}
+
+
+def _value(row: Row, column: str) -> str:
     value: Any = row
-    for name in options.by.split("."):
+    for name in column.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
-    return {
-        "value": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    }
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def decide_values(signatures: Signatures, options: BalanceOptions, context: Context) -> Iterator[Decision]:
@@ -176,6 +180,7 @@ def decide_values(signatures: Signatures, options: BalanceOptions, context: Cont
 
     Memory: one number per row (8 bytes), to find the chance below which exactly as many rows lie as are to stay.
     """
+    by = options.by if isinstance(options.by, str) else ", ".join(options.by)
     chances: dict[str, array[float]] = {}
     for signature in signatures():
         value = signature.data["value"]
@@ -185,7 +190,7 @@ def decide_values(signatures: Signatures, options: BalanceOptions, context: Cont
     for value, all_chances in chances.items():
         keep = stay[value]
         limits[value] = float(np.partition(np.frombuffer(all_chances), keep - 1)[keep - 1]) if keep else -1.0
-        context.counts[f"{options.by}={value}"] += stay[value]
+        context.counts[f"{by}={value}"] += stay[value]
     counts = {value: len(c) for value, c in chances.items()}
     chances.clear()
     for signature in signatures():
@@ -193,8 +198,8 @@ def decide_values(signatures: Signatures, options: BalanceOptions, context: Cont
         if uniform(context.seed, signature.id) > limits[value]:
             yield Decision(
                 signature.id,
-                f"over_{options.by}",
-                f"{options.by} {value!r} has {counts[value]} rows, {stay[value]} of them stay",
+                f"over_{by}",
+                f"{by} {value!r} has {counts[value]} rows, {stay[value]} of them stay",
             )
 
 

@@ -49,7 +49,7 @@ class Client:
         self.endpoint = endpoint
         self._counts = cast("dict[str, float]", counts)  # a Counter starts at 0 and holds floats as well
         self._name = name
-        self._cache = _open_cache(folder)
+        self._cache = open_cache(folder)
         self._openai = AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=endpoint.api_key(),
@@ -192,7 +192,7 @@ class Client:
     stop=stop_after_delay(300),
     reraise=True,
 )
-def _open_cache(folder: Path, timeout: float = 60.0) -> Any:
+def open_cache(folder: Path, timeout: float = 60.0) -> Any:
     """The cache; opening writes to it, and the workers of a stage open it at the same moment ("database is locked").
 
     timeout: seconds that SQLite itself waits for a lock, where it waits.

@@ -20,8 +20,8 @@ class EndpointError(RuntimeError):
     """An endpoint that cannot be used: wrong key or model, or it keeps failing. The run stops and can be resumed."""
 
 
-class Endpoint(Options):
-    """A model behind an OpenAI-compatible endpoint: vLLM, SGLang, a provider."""
+class Served(Options):
+    """A model behind an OpenAI-compatible server: vLLM, SGLang, a provider."""
 
     base_url: str
     """Up to and with the version, e.g. `http://10.0.0.7:8000/v1`."""
@@ -31,6 +31,31 @@ class Endpoint(Options):
     """Free text, part of the request cache's keys: change it when other weights are served under the same name."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the API key; the key itself never stands in a recipe."""
+    concurrency: int = Field(default=8, ge=1)
+    """Requests under way at once, in each worker of the run."""
+    timeout_s: float = Field(default=600.0, gt=0)
+    """Limit of one attempt at one request."""
+    max_retries: int = Field(default=8, ge=0)
+    """Attempts after the first at a request that met 408, 409, 429, 5xx, a time-out or a broken connection, with
+    growing, random pauses of up to 8 s, or as long as the endpoint asks for (`Retry-After`)."""
+    price_prompt: float = Field(default=0.0, ge=0.0)
+    """Price of a million prompt tokens, in any currency."""
+
+    def api_key(self) -> str:
+        """The key from the environment; EndpointError if the variable is not set."""
+        if self.api_key_env is None:
+            return "none"  # the library wants one; servers without keys ignore it
+        key = os.environ.get(self.api_key_env)
+        if not key:
+            raise EndpointError(
+                f"endpoint {self.base_url}: the environment variable '{self.api_key_env}' is not set"
+            )
+        return key
+
+
+class Endpoint(Served):
+    """A model that chats."""
+
     temperature: float | None = Field(default=None, ge=0.0, le=2.0)
     """Not given: the endpoint's own default."""
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
@@ -46,15 +71,8 @@ class Endpoint(Options):
     providers know 1 alone."""
     extra_body: dict[str, Any] = {}
     """More fields of the request, e.g. `{chat_template_kwargs: {enable_thinking: false}}`."""
-    concurrency: int = Field(default=8, ge=1)
-    """Requests under way at once, in each worker of the run."""
     look_ahead: int | None = Field(default=None, ge=1)
     """Rows begun before the first of them is finished; bounds memory. Not given: four times `concurrency`."""
-    timeout_s: float = Field(default=600.0, gt=0)
-    """Limit of one attempt at one request."""
-    max_retries: int = Field(default=8, ge=0)
-    """Attempts after the first at a request that met 408, 409, 429, 5xx, a time-out or a broken connection, with
-    growing, random pauses of up to 8 s, or as long as the endpoint asks for (`Retry-After`)."""
     max_failures: int = Field(default=3, ge=0)
     """Requests in a row that may fail after all attempts, each costing its row; one more stops the run."""
     max_turned_down: int = Field(default=100, ge=0)
@@ -70,25 +88,12 @@ class Endpoint(Options):
     """`frames`: a video is sent as images with their times, which every endpoint with images takes. `video`: as one video
     of JPEG frames with its rate, which vLLM takes if started with `--trust-request-mm-kwargs`; for models that are trained
     on videos as such, as a policy is."""
-    price_prompt: float = Field(default=0.0, ge=0.0)
-    """Price of a million prompt tokens, in any currency."""
     price_completion: float = Field(default=0.0, ge=0.0)
     """Price of a million completion tokens."""
 
     @property
     def ahead(self) -> int:
         return self.look_ahead or 4 * self.concurrency
-
-    def api_key(self) -> str:
-        """The key from the environment; EndpointError if the variable is not set."""
-        if self.api_key_env is None:
-            return "none"  # the library wants one; servers without keys ignore it
-        key = os.environ.get(self.api_key_env)
-        if not key:
-            raise EndpointError(
-                f"endpoint {self.base_url}: the environment variable '{self.api_key_env}' is not set"
-            )
-        return key
 
     def body(self) -> dict[str, Any]:
         """The request's sampling fields."""

@@ -33,7 +33,7 @@ Script = Callable[[dict[str, Any], int], "str | Response | dict[str, Any] | None
 @dataclass
 class ScriptedTeacher:
     """Plays `script(body of the request, number of requests before it)`: a text, None for a refusal, a message, or a
-    whole response (an error, garbage). Every request is kept."""
+    whole response (an error, garbage); for embeddings the JSON of a list of vectors. Every request is kept."""
 
     script: Script
     url: str = ""
@@ -83,6 +83,20 @@ def scripted_teacher(script: Script, delay_s: float = 0.0) -> Iterator[ScriptedT
         # ensure_ascii: lone surrogates travel as escapes, as a broken server may send them
         content = json.dumps({"object": "chat.completion", "choices": choices, "usage": usage})
         return Response(content, media_type="application/json")
+
+    @app.post("/v1/embeddings")
+    async def embed(request: Request) -> Response:
+        body = await request.json()
+        teacher.requests.append(body)
+        played = teacher.script(body, len(teacher.requests) - 1)
+        if isinstance(played, Response):
+            return played
+        data = [
+            {"object": "embedding", "index": i, "embedding": v}
+            for i, v in enumerate(json.loads(played or "[]"))
+        ]
+        content = {"object": "list", "data": data, "model": body["model"], "usage": {"prompt_tokens": 7}}
+        return JSONResponse(content)
 
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)

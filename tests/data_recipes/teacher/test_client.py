@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from fastapi.responses import PlainTextResponse, Response
 
-from data_recipes.teacher.client import Client, _open_cache
+from data_recipes.teacher.client import Client, open_cache
 from data_recipes.teacher.endpoint import MAX_REPLY_CHARS, Endpoint, EndpointError, Reply
 from data_recipes.teacher.ordered import in_order
 from tests.data_recipes.endpoints import REPOSITORY, error, scripted_teacher, text_of
@@ -296,7 +296,7 @@ ANSWER_ALL = """
 import sys
 from collections import Counter
 from pathlib import Path
-from data_recipes.teacher.client import Client, _open_cache
+from data_recipes.teacher.client import Client, open_cache
 from data_recipes.teacher.endpoint import Endpoint
 from data_recipes.teacher.ordered import in_order
 
@@ -338,12 +338,12 @@ def test_a_killed_run_pays_again_only_for_what_was_under_way(tmp_path):
 
 def test_workers_may_open_the_cache_at_the_same_moment(tmp_path):
     """What they find: a database that another has locked for longer than SQLite waits."""
-    _open_cache(tmp_path).close()
+    open_cache(tmp_path).close()
     other = sqlite3.connect(tmp_path / "cache.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
     release = threading.Timer(1.0, lambda: other.execute("COMMIT"))
     release.start()
-    cache = _open_cache(tmp_path, timeout=0.01)
+    cache = open_cache(tmp_path, timeout=0.01)
     cache.set("key", "value")
     assert cache.get("key") == "value"
     cache.close()
