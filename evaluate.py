@@ -30,6 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             from evaluation.pass_at_k.run import write_pass_at_k
 
             write_pass_at_k(config)
+        if config.best_of_n:
+            from evaluation.best_of_n import write_best_of_n
+
+            write_best_of_n(config)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from data_recipes.config import Source
 from engines.config import EngineConfig, VLLMConfig
 from environments.config import EnvironmentConfig
 from evaluation.benchmarks.config import BenchmarkConfig
+from evaluation.best_of_n import BestOfNConfig
 from evaluation.pass_at_k.config import PassAtKConfig
 from rewards.config import RewardsConfig
 from vlm.load import LoadingConfig
@@ -73,6 +74,9 @@ class EvaluationConfig(Section):
     """Answers sampled per row at temperature 1, in addition to the greedy one; 0: greedy only."""
     pass_at_k: PassAtKConfig | None = None
     """Compute pass@k, maj@k, mean@k and statistics of the sampled answers; null: none. Needs `samples` of 2 or more."""
+    best_of_n: BestOfNConfig | None = None
+    """Choose the best of n sampled answers by one reward and measure it by another: the over-optimisation curve of a reward model;
+    null: none. Needs `samples` of 2 or more."""
     seed: int = 0
     """Seed of the sampled answers. Greedy answers do not depend on it."""
     batch_rows: int = Field(256, ge=1)
@@ -127,5 +131,9 @@ class EvaluationConfig(Section):
         if self.pass_at_k and (self.samples < 2 or not self.checkpoints or self.rewards is None):
             raise ValueError(
                 f"pass_at_k: expected checkpoints, rewards, and samples of 2 or more, got {self.samples} samples"
+            )
+        if self.best_of_n and (self.samples < 2 or not self.checkpoints or self.rewards is None):
+            raise ValueError(
+                f"best_of_n: expected checkpoints, rewards, and samples of 2 or more, got {self.samples} samples"
             )
         return self

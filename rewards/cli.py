@@ -5,6 +5,7 @@ python -m rewards check FUNCTION --rows FILE                        try a functi
 python -m rewards score FUNCTION --rows FILE --completions FILE     score completions, one JSON line each
 python -m rewards serve --function NAME …                           serve functions over HTTP
 python -m rewards serve --config FILE.yaml
+python -m rewards hacking FILE --verified NAME                      a run's rollouts.jsonl: is its reward model being hacked?
 
 FUNCTION is a short name, `package.module:function` or `file.py:function`. --rows takes every file or folder that training
 reads (docs/data_format.md); a row needs only its id and what the function reads. Completions are records
@@ -28,11 +29,14 @@ from pydantic import ValidationError
 
 from core.config import read_config
 from core.errors import RowError, UserError
+from core.files.jsonl import read
 from core.files.records import Unreadable, read_records
 from core.rows import Row, check_id, read_rows
 from core.text import short
 from rewards.config import FunctionConfig
 from rewards.errors import PluginError
+from rewards.hacking import HackingConfig
+from rewards.hacking_report import report
 from rewards.serving.items import Item, Limits, Outcome
 from rewards.serving.plugins import REWARDS
 from rewards.serving.pool import Pool
@@ -240,6 +244,20 @@ def _seconds(text: str) -> float:
     return value
 
 
+def hacking(arguments: argparse.Namespace) -> int:
+    """Print proxy against verified reward by window of steps, and whether the stop rule would have stopped the run."""
+    names = ("proxy", "verified", "tasks", "window", "max_drop", "max_length_ratio", "max_repetition")
+    given = {name: getattr(arguments, name) for name in names}
+    config = HackingConfig(**{name: value for name, value in given.items() if value is not None})
+    try:
+        for line in report(read(arguments.file), config):
+            print(line)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise RowError(f"{arguments.file}: expected the rollouts of a GRPO run: {said}") from None
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m rewards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -275,4 +293,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=int, help="worker processes (2)")
     command.add_argument("--timeout-s", type=float, help="time limit of one call in seconds (10)")
     command.set_defaults(run=serve)
+    command = commands.add_parser("hacking", help="look back at a run for reward hacking")
+    command.add_argument("file", type=Path, help="rollouts.jsonl of a GRPO run")
+    command.add_argument("--verified", required=True, help="component that is verifiable")
+    command.add_argument("--proxy", help="component that may be hacked (reward_model)")
+    command.add_argument(
+        "--task", action="append", dest="tasks", help="only rollouts of this task; may be repeated"
+    )
+    command.add_argument("--window", type=_count, help="steps of a window (20)")
+    for name in ("max-drop", "max-length-ratio", "max-repetition"):
+        command.add_argument(
+            f"--{name}", type=float, help="limit of the stop rule, as in checks.hacking of grpo.py"
+        )
+    command.set_defaults(run=hacking)
     return parser

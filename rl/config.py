@@ -15,6 +15,7 @@ from core.training.zero import ZeroValues
 from engines.config import EngineConfig, VLLMConfig
 from environments.config import EnvironmentConfig
 from rewards.config import RewardsConfig
+from rewards.hacking import HackingConfig
 from rl.advantages import Estimator, OverTurnMask
 from vlm.checkpoint import hidden_size
 from vlm.load import ModelConfig
@@ -68,7 +69,8 @@ class SamplingConfig(Section):
 
 
 class ChecksConfig(Section):
-    """Limits of the gap between the engine's and the trainer's log-probs; null: by dtype (`rl.checks.GapLimits`)."""
+    """When a run is stopped. The limits are of the gap between the engine's and the trainer's log-probs; null: by dtype
+    (`rl.checks.GapLimits`)."""
 
     max_mean_gap: float | None = Field(default=None, gt=0)
     """Limit of the mean absolute difference over the tokens of a step, in nats."""
@@ -83,6 +85,8 @@ class ChecksConfig(Section):
     mean must be above the root of this multiple too."""
     sample_tokens: int = Field(default=4096, ge=1)
     """Tokens of each process on which the gap is measured where no group has a signal, and rounding in the first step."""
+    hacking: HackingConfig | None = None
+    """Watch a reward model against a verifiable reward of the same rollouts, and stop when it is hacked (rewards/hacking.py)."""
 
 
 class TimeoutsConfig(Section):
@@ -160,6 +164,8 @@ class GRPOConfig(Section):
             )
         if self.environment is not None:
             self.environment.check_engine(self.engine.images_per_prompt)
+        if self.checks.hacking is not None:
+            self.checks.hacking.check(self.rewards)
         return self
 
     def zero_values(self, processes: int) -> ZeroValues:

@@ -49,7 +49,7 @@ from rl.config import GRPOConfig
 from rl.metrics import UpdateMetrics, group_metrics
 from rl.prompts.drawing import draw
 from rl.prompts.sampling import Batch, result_of
-from rl.run import Run, finish, leave, phase, read, save, start, state_of, stop_if_asked
+from rl.run import Run, finish, leave, phase, read, save, start, state_of, stop_if_asked, stop_if_hacked
 from rl.run_files import log
 from rl.setup import correction, join_processes
 from rl.step import gap_over_processes, rounding_over_processes, sampled_gap
@@ -100,6 +100,7 @@ def take_steps(run: Run) -> None:
             run.step += 1
             with phase(run, "log"):
                 record = log(run, groups, metrics, seconds)
+            run.hacking.add(record)
             bar.set_postfix(reward=f"{record.get('reward/mean', float('nan')):.3f}", refresh=False)
             bar.update()
             run.state = state_of(run)
@@ -107,6 +108,7 @@ def take_steps(run: Run) -> None:
                 save(run)
             with phase(run, "agree on going on"):
                 stop_if_asked(run)
+                stop_if_hacked(run)
     except StopRequested:
         leave(run)
     finally:

@@ -34,6 +34,7 @@ from environments.build import with_tools
 from environments.episodes import Episodes
 from rewards.config import check_pixel_limits
 from rewards.geometry.frames import with_model_limits
+from rewards.hacking import HackingWatch
 from rewards.router import Router
 from rl.advantages import TaskStd
 from rl.checks import GapCheck
@@ -71,6 +72,7 @@ class Run:
     skipped: SkippedSteps
     gap: GapCheck
     record: Record
+    hacking: HackingWatch
     episodes: Episodes | None = None
     task_std: TaskStd = field(default_factory=TaskStd)
     step: int = 0
@@ -161,6 +163,7 @@ def start(
         media=media_kinds(rows, model, not alone(accelerator), also=("image",) if config.environment else ()),
         skipped=SkippedSteps(config.optimizer.max_skipped_steps),
         gap=GapCheck(gap_limits(config)),
+        hacking=HackingWatch(config.checks.hacking),
         record=record,
         episodes=episodes,
     )
@@ -191,6 +194,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "task_std": run.task_std.state_dict(),
         "skipped": run.skipped.state_dict(),
         "gap_floor": run.gap.state_dict(),
+        "hacking": run.hacking.state_dict(),
     }
 
 
@@ -203,6 +207,7 @@ def restore(run: Run, folder: Path) -> None:
     run.task_std.load_state_dict(state["task_std"])
     run.skipped.load_state_dict(state["skipped"])
     run.gap.load_state_dict(state["gap_floor"])
+    run.hacking.load_state_dict(state.get("hacking"))
 
 
 def save(run: Run) -> None:
@@ -219,6 +224,24 @@ def stop_if_asked(run: Run) -> None:
     since the last completed step."""
     if run.stop.agreed():
         raise StopRequested
+
+
+def stop_if_hacked(run: Run) -> None:
+    """Save the last completed step and raise RunError if the reward model is being hacked; all processes see the same figures."""
+    problem = run.hacking.problem()
+    if problem is None:
+        return
+    assert run.config.checks.hacking is not None
+    if not run.config.checks.hacking.stop:
+        if not run.hacking.said:
+            say(f"warning: {problem}")
+        run.hacking.said = True
+        return
+    if run.saved != run.step:
+        save(run)
+    raise RunError(
+        f"{problem}. Saved at step {run.step}; to go on all the same, resume with checks.hacking.stop=false or another limit"
+    )
 
 
 def leave(run: Run) -> NoReturn:

@@ -11,7 +11,8 @@ from core.files.disk import disk_explained
 from core.files.jsonl import append
 from core.metrics import Metric
 from core.processes.exchange import gathered
-from engines.samples import Group, rollout_record
+from engines.samples import Group, Sample, rollout_record
+from rewards.hacking import Watched, hacking_metrics
 from rl.metrics import sample_metrics, seconds_metrics
 from rl.run import Run
 
@@ -25,6 +26,8 @@ def log(
     All processes must call it.
     """
     mine = dict(metrics) | sample_metrics(groups) | seconds_metrics(seconds) | run.scorer.pop_metrics()
+    if (hacking := run.config.checks.hacking) is not None:
+        mine |= hacking_metrics((watched(sample) for group in groups for sample in group.samples), hacking)
     record: dict[str, Any] = {"step": run.step, **gathered(mine)}
     record |= {
         "tokens_per_second": record["tokens/sampled"] / record["seconds/generate"],
@@ -40,6 +43,12 @@ def log(
     if run.config.report_to:
         run.accelerator.log({k: v for k, v in record.items() if isinstance(v, float)}, step=run.step)
     return record
+
+
+def watched(sample: Sample) -> Watched:
+    """What the watch for reward hacking sees of a sample."""
+    rollout = sample.rollout
+    return Watched(sample.row["task"], sample.score.components, sum(rollout.loss_mask), rollout.text)
 
 
 def rollout_lines(step: int, group: Group) -> list[dict[str, Any]]:
