@@ -34,6 +34,7 @@ RAMBLINGS = (
     "it is hard to say, but one could say {} or something like that, more or less.",
     "so, looking at the picture for a while, again and again, i would say {}",
 )
+RIGHT_SHARE, RAMBLING_SHARE = 0.25, 0.5
 SOURCE = {"dataset": "shapes captions", "licence": "CC0-1.0 (generated)"}
 
 
@@ -89,6 +90,22 @@ def _scene_and_wrong_caption(rng: random.Random, *, held_out: bool) -> tuple[Sce
         other = replace(scene, things=(*scene.things[:place], changed, *scene.things[place + 1 :]))
         if all(is_held_out(caption(one)) == held_out for one in (scene, other)):
             return scene, caption(other)
+
+
+def candidates(right: str, count: int, rng: random.Random) -> list[tuple[str, float]]:
+    """Captions as a mediocre policy might write them, with what each is worth: 1 for the right caption, 0.5 for the right one in many
+    words, 0 for one in which one to three things are wrong, however it is worded."""
+    found = []
+    for _ in range(count):
+        names = [word for word in right.split() if "-" in word and len(word) > 1]
+        text, is_right = right, rng.random() < RIGHT_SHARE
+        for name in [] if is_right else rng.sample(names, min(len(names), rng.randint(1, 3))):
+            others = [f"{c}-{s}" for c in COLOURS for s in SHAPES if f"{c}-{s}" not in text]
+            text = text.replace(name, rng.choice(others))
+        rambles = rng.random() < RAMBLING_SHARE
+        worth = (0.5 if rambles else 1.0) if is_right else 0.0
+        found.append((rng.choice(RAMBLINGS).format(text) if rambles else text, worth))
+    return found
 
 
 def main() -> None:
