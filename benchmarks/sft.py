@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--images", type=int, default=4, help="with five questions each; without, twice as many"
+        "--images", type=int, default=8, help="with one question each; a quarter of them with five each"
     )
     parser.add_argument("--sets", nargs="+", choices=("one", "five"), default=["one", "five"])
     args = parser.parse_args()

@@ -153,7 +153,8 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
         crop = image.crop(region)
         image = shown(crop)
         box, detail_box = (_within(b, region, image.width / crop.width) for b in (box, detail_box))
-    trace, crops = None, []
+    trace: list[dict[str, str]] | None = None
+    crops: list[Image.Image] = []
     if options.trace:
         trace, crops = _dialogue(rng, image, target, planned.kind, detail, given, zooms, options)
     columns = {

@@ -13,6 +13,7 @@ FAMILY = replace(
     qwen3_vl.FAMILY,
     name="Qwen3.5",
     model_type="qwen3_5",
+    language_config=None,
     model="Qwen3_5ForConditionalGeneration",
     engine="vllm.model_executor.models.qwen3_5:Qwen3_5ForConditionalGeneration",
     parts={**qwen3_vl.FAMILY.parts, "projector": ("visual.merger.",)},
