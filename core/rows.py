@@ -5,6 +5,7 @@
 | `id` | str | unique in the file |
 | `task` | str | routes rewards and metrics |
 | `prompt` | list of messages | content is a string or parts `text`, `image`, `video`; media parts are placeholders |
+| `document` | str or list of parts | in place of `prompt`: text and media in reading order, for `pretrain.py` alone |
 | `images`, `videos` | list | paths (relative to the file), bytes, `{"path"\\|"bytes", …}`; videos may add start, end, fps |
 | `answer` | dict or None | typed ground truth |
 | `trace` | dict, list or None | the four stages (`summary`, `caption`, `reasoning`, `conclusion`), or messages |
@@ -157,10 +158,39 @@ def check_row(record: Any, folder: Path) -> Row:
     """
     row = check_id(record, folder)
     _expect(row, "task", "a non-empty string", lambda v: isinstance(v, str) and bool(v))
+    if row.get("prompt") is None and row.get("document") is not None:
+        raise BrokenRow(
+            "prompt", "expected chat messages, got a 'document', which pretrain.py alone trains on"
+        )
     row["prompt"] = _messages(row.get("prompt"), "prompt")
     row["trace"] = _trace(row.get("trace"))
     row["source"] = row.get("source")
     turns = row["prompt"] + (row["trace"] if isinstance(row["trace"], list) else [])
+    return _with_media(row, turns, folder)
+
+
+def check_document(record: Any, folder: Path) -> Row:
+    """One record as a row of `pretrain.py`: with a `document`, as a list of parts, or with `prompt` and `trace`.
+
+    Raises BrokenRow with the first field that is wrong.
+    """
+    row = check_id(record, folder)
+    if row.get("document") is None:
+        return check_row(record, folder)
+    for field in ("prompt", "trace"):
+        _expect(row, field, "none beside a 'document'", lambda v: v is None)
+    _expect(row, "task", "a non-empty string", lambda v: isinstance(v, str) and bool(v))
+    parts = row["document"]
+    if isinstance(parts, str):
+        parts = [{"type": "text", "text": parts}]
+    if not isinstance(parts, list) or not parts:
+        raise BrokenRow("document", f"expected a string or a non-empty list of parts, got {_show(parts)}")
+    row["document"] = [_part(part, f"document[{i}]") for i, part in enumerate(parts)]
+    return _with_media(row, [{"content": row["document"]}], folder)
+
+
+def _with_media(row: Row, turns: Sequence[Mapping[str, Any]], folder: Path) -> Row:
+    """The row with its media, of which there must be one for each placeholder in the turns."""
     for field, kind in (("images", "image"), ("videos", "video")):
         row[field] = _media(row.get(field), field, folder)
         wanted = count_placeholders(turns, kind)

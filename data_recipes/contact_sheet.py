@@ -136,7 +136,7 @@ def _film_strip(row: Row) -> tuple[Image.Image, str]:
 
 
 def _question(row: Row) -> str:
-    content = next(m["content"] for m in reversed(row["prompt"]))
+    content = row.get("document") or next(m["content"] for m in reversed(row["prompt"]))
     if isinstance(content, str):
         return content
     return " ".join(part["text"] for part in content if part["type"] == "text")

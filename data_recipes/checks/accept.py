@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from core.rows import BrokenRow, Row, check_row
+from core.rows import BrokenRow, Row, check_document
 from data_recipes.files.media_store import store_bytes
 from data_recipes.records import Rejected
 
 MEDIA = ("images", "videos")
 CONTRACT = (
-    *("id", "task", "prompt", "images", "videos", "answer", "trace", "source", "origin"),
+    *("id", "task", "prompt", "document", "images", "videos", "answer", "trace", "source", "origin"),
     *("chosen", "rejected", "margin"),
 )
 """Fields in which nothing may be left out: a value that JSON cannot hold costs the row."""
@@ -41,7 +41,7 @@ def accept(
     left_out: counts what other columns hold that JSON cannot, as "field (kind)".
     """
     try:
-        row = check_row(made, folder)
+        row = check_document(made, folder)
     except BrokenRow as error:
         raise Rejected(str(error)) from None
     except Exception as error:  # noqa: BLE001  a value that the check did not think of costs its row alone

@@ -55,8 +55,8 @@ class Validation(Options):
     by giou, detection by box_set, pointing by point_in_box, action by action, temporal by temporal_iou, text, ocr and search by
     exact_text, chat by none."""
     need_answer: bool = False
-    """Refuse rows without an answer, as RL and evaluation do. Else a row needs an answer, a trace, or a
-    preference pair (`chosen` and `rejected`)."""
+    """Refuse rows without an answer, as RL and evaluation do. Else a row needs an answer, a trace, a
+    document, or a preference pair (`chosen` and `rejected`)."""
     span_tolerance: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     """Seconds by which a span may end after the video's last frame, and the annotated `duration` may differ from the file's.
     Containers commonly differ from annotations by 0.2 to 0.4 s."""
@@ -83,11 +83,12 @@ def make_check(options: Validation | None = None) -> Callable[[Row], None]:
         pair = is_pair(row)
         if pair:
             _check_pair(row)
-        if row.get("answer") is None and (options.need_answer or (row.get("trace") is None and not pair)):
+        learnt = row.get("trace") is not None or row.get("document") is not None or pair
+        if row.get("answer") is None and (options.need_answer or not learnt):
             raise Rejected(
                 "field 'answer': expected an answer, got null"
                 if options.need_answer
-                else "field 'answer': expected an answer, a trace or a pair of responses, got none of them"
+                else "field 'answer': expected an answer, a trace, a document or a pair of responses, got none of them"
             )
         sizes = [_image(row, i, options) for i in range(len(row.get("images") or ()))]
         lengths = [_video(row, i, options) for i in range(len(row.get("videos") or ()))]

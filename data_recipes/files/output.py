@@ -180,7 +180,8 @@ def _counter(output: Output, counts: Counter[str]) -> Callable[[Row], None]:
         counts[f"licence/{source.get('licence') or 'not stated'}"] += 1
         counts[f"answer/{row['task']}/{_answer_type(row.get('answer'))}"] += 1
         counts[f"trace/{_trace_type(row.get('trace'))}"] += 1
-        counts[f"prompt_length/{rounded(length(text_of(row['prompt'])))}"] += 1
+        given = [{"content": row["document"]}] if row.get("document") is not None else row["prompt"]
+        counts[f"prompt_length/{rounded(length(text_of(given)))}"] += 1
         if row.get("trace"):
             counts[f"trace_length/{rounded(length(text_of(row['trace'])))}"] += 1
         counts[f"images_per_row/{len(row['images'])}"] += 1

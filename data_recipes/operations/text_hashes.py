@@ -267,7 +267,9 @@ def bands(text: TextHash, *, numbers: bool) -> list[int]:
 
 
 def question(row: Mapping[str, Any]) -> str:
-    """What the user asks: the text parts of the user's messages in the prompt."""
+    """What the user asks: the text parts of the user's messages in the prompt; of a document all its text."""
+    if row.get("document") is not None:
+        return _texts({"content": row["document"]})
     return "\n".join(_texts(message) for message in row["prompt"] if message["role"] == "user")
 
 

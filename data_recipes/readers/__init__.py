@@ -8,7 +8,9 @@ from data_recipes.readers import (
     coco,
     easyr1,
     gui,
+    gui_actions,
     helpsteer,
+    interleaved,
     llamafactory_v1,
     llava,
     llava_cot,
@@ -53,9 +55,11 @@ MODULES = (
     refcoco,
     boxes_json,
     gui,
+    gui_actions,
     temporal,
     *_PREFERENCES,
     *_QUESTIONS,
+    interleaved,
     worlds,
 )
 FORMATS: dict[str, Format] = {f.name: f for module in MODULES for f in module.FORMATS}

@@ -277,7 +277,7 @@ def test_a_task_without_reward_must_be_declared():
 def test_rows_have_an_answer_or_a_trace():
     assert (
         complaint(row("math", None))
-        == "field 'answer': expected an answer, a trace or a pair of responses, got none of them"
+        == "field 'answer': expected an answer, a trace, a document or a pair of responses, got none of them"
     )
     assert (
         complaint(row("math", None, trace=STAGES), need_answer=True)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from core.rows import read_rows
+from core.rows import check_document, read_rows
 from data_recipes.config import Recipe
 from data_recipes.readers import FORMATS
 from data_recipes.runner import run_recipe
@@ -383,6 +383,47 @@ GOOD: dict[str, tuple[Any, dict]] = {
         {"filename": "a.png", "width": "20", "height": "20", "name": "cat", "box": ["1", "2", "9", "8"]},
         {},
     ),
+    "gui_r1": (
+        {
+            "image": "a.png",
+            "instruction": "Save it.",
+            "history": "None",
+            "gt_action": "click",
+            "gt_bbox": [0.1, 0.2, 0.4, 0.5],
+            "gt_input_text": "no input text",
+            "task_type": "high",
+        },
+        {},
+    ),
+    "mind2web": (
+        {
+            "screenshot": "a.png",
+            "confirmed_task": "Find a flight.",
+            "operation": '{"original_op": "TYPE", "value": "Oslo", "op": "TYPE"}',
+            "pos_candidates": ['{"tag": "input", "attributes": "{\\"bounding_box_rect\\": \\"1,2,8,6\\"}"}'],
+            "action_uid": "u",
+            "action_reprs": ["[a] -> CLICK"],
+            "target_action_index": "0",
+        },
+        {},
+    ),
+    "obelics": (
+        {
+            "images": [None, "https://example.org/a.png"],
+            "texts": ["A red square.", None],
+            "metadata": '[null, {"alt_text": "square"}]',
+            "general_metadata": '{"url": "https://example.org/page"}',
+        },
+        {},
+    ),
+    "mmc4": (
+        {
+            "text_list": ["A page.", "It has a red square."],
+            "image_info": [{"image_name": "a.png", "matched_text_index": 1, "matched_sim": 0.3}],
+            "url": "https://example.org/page",
+        },
+        {},
+    ),
     "charades_sta": ("v 0.2 1.0##A square moves.", {}),
 }
 """By format: a record of it that becomes at least one good row beside a.png (20 x 20) and v.mp4 (2 s), and options."""
@@ -474,7 +515,7 @@ def check_sums(
     assert entry["rejected"] == len(rejected) >= entry["without_rows"]
     assert all(str(path) in r["origin"] and r["reason"] for r in rejected)
     assert not {r["origin"] for r in rejected} & set(good)
-    made = {row["origin"] for row in read_rows(out)}
+    made = {row["origin"] for row in read_rows(out, check=check_document)}
     removed = {entry["origin"] for entry in lines_of(out / "removed.jsonl")}
     assert set(good) <= made | removed  # of good records with the same id the first stays
     told = [
