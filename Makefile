@@ -15,7 +15,7 @@ ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed-$(EXTRA)
-PACKAGES := core vlm engines environments sft rl rewards reward_models data_recipes inference evaluation launch
+PACKAGES := core vlm engines environments sft pretraining rl rewards reward_models data_recipes inference evaluation launch
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format clean
@@ -46,7 +46,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
-	$(BIN)/mypy grpo.py evaluate.py reward_model.py
+	$(BIN)/mypy grpo.py evaluate.py reward_model.py pretrain.py
 	$(BIN)/mypy -c "$$(cat sft.py)"
 
 format: install

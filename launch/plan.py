@@ -26,9 +26,10 @@ from core.files.hub.cache import found
 from core.files.hub.ids import HubError, Kind, hub_id
 from core.files.hub.paths import TRAIN
 from core.pairs import check_pair
-from core.rows import OtherForm, Row, RowError, read_rows
+from core.rows import OtherForm, Row, RowError, check_document, read_rows
 from core.training.precision import Launch, check_launch, deepspeed_settings
 from engines.config import VLLMConfig
+from pretraining.config import PretrainConfig
 from reward_models.config import RewardModelConfig
 from rewards.config import check_pixel_limits
 from rewards.errors import PluginError, RewardDataError
@@ -82,6 +83,31 @@ def plan_sft(config: SFTConfig, processes: int) -> Plan:
         "memory",
         f"{_memory(config.model)}, autocast {config.autocast}, micro-batches of {config.max_tokens_per_microbatch} tokens,"
         f" rows up to {config.data.max_tokens or 'any number of'} tokens, longer ones: {config.data.long_rows}",
+    )
+    _output(plan, config.output_dir, f"every {config.save_every} steps" if config.save_every else "none")
+    return plan
+
+
+def plan_pretrain(config: PretrainConfig, processes: int) -> Plan:
+    """The plan of a training stage on `processes` GPUs."""
+    plan, optimizer, data = Plan(), config.optimizer, config.data
+    _model(plan, config.model)
+    for kind, source in data.sources.items():
+        _rows(plan, kind, source.rows, check=check_document)
+        if source.eval_rows:
+            _rows(plan, f"{kind}, held out", source.eval_rows, check=check_document, split=None)
+    plan.say("tokens", "; ".join(f"{kind} {tokens:,.0f}" for kind, tokens in data.budgets.items()))
+    plan.say(
+        "step",
+        f"{data.tokens_per_step:,} tokens, {data.tokens_per_step / data.window / processes:g} windows of {data.window:,} for each"
+        f" of {processes} processes",
+    )
+    plan.say(
+        "length",
+        f"{config.steps} steps; learning rate {optimizer.learning_rate:g} {optimizer.schedule}, warm-up {optimizer.warmup_steps}",
+    )
+    plan.say(
+        "memory", f"{_memory(config.model)}, autocast {config.autocast}, windows of {data.window} tokens"
     )
     _output(plan, config.output_dir, f"every {config.save_every} steps" if config.save_every else "none")
     return plan
@@ -148,6 +174,7 @@ def plan_grpo(config: GRPOConfig, processes: int) -> Plan:
 
 PLANS: dict[str, tuple[type, Callable[[Any, int], Plan]]] = {
     "sft": (SFTConfig, plan_sft),
+    "pretrain": (PretrainConfig, plan_pretrain),
     "grpo": (GRPOConfig, plan_grpo),
     "reward_model": (RewardModelConfig, plan_reward_model),
 }
@@ -218,11 +245,11 @@ def _rows(
     name: str,
     path: str,
     *,
-    need: str,
+    need: str | None = None,
     check: Callable[[Any, Path], Row] | None = None,
     split: str | None = TRAIN,
 ) -> list[Row]:
-    """The first rows of a file; none if the file is missing or wrong, which the plan then says."""
+    """The first rows of a file, which must all have the field `need`; none if the file is missing or wrong, which the plan then says."""
     plan.say(name, path)
     if _to_download(plan, name, path, "dataset", split):
         return []
@@ -237,7 +264,7 @@ def _rows(
     except RowError as error:
         plan.wrong.append(str(error))
         return []
-    without = [row["id"] for row in rows if row[need] is None]
+    without = [row["id"] for row in rows if need and row[need] is None]
     if without:
         plan.wrong.append(f"{path}: {len(without)} row(s) without '{need}', the first is {without[0]!r}")
     return rows
@@ -307,7 +334,9 @@ def _output(plan: Plan, folder: str, checkpoints: str) -> None:
     plan.say("output", f"{folder}{' (has checkpoints)' if has_run else ''}; checkpoints: {checkpoints}")
 
 
-def _precision(plan: Plan, config: SFTConfig | GRPOConfig | RewardModelConfig, launch: Launch) -> None:
+def _precision(
+    plan: Plan, config: SFTConfig | PretrainConfig | GRPOConfig | RewardModelConfig, launch: Launch
+) -> None:
     """Resolve precision and DeepSpeed's config as the run does."""
     try:
         values = config.zero_values(launch.processes)

@@ -52,7 +52,7 @@ SUMS = ("loss", "accuracy", "margin", "score", "pairs", "tokens", "computed")
 def train(config: RewardModelConfig) -> Path:
     """Train as configured; returns the folder of the final checkpoint. A run that has nothing left to do is left as it is.
     SIGTERM and Ctrl-C save what is done and end in SystemExit."""
-    accelerator = join(config)
+    accelerator = join(config, {"data.rows": config.data.rows}, {"data.eval_rows": config.data.eval_rows})
     processor, pairs = read_pairs(config)
     out = Path(config.output_dir)
     with locked(out):

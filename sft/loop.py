@@ -43,7 +43,7 @@ from vlm.packed.forward import packed_forward
 def train(config: SFTConfig) -> Path:
     """Train as configured; returns the folder of the final checkpoint, which transformers and vLLM load as it is. A run
     that has nothing left to do is left as it is. SIGTERM and Ctrl-C save what is done and end in SystemExit."""
-    accelerator = join(config)
+    accelerator = join(config, {"data.rows": config.data.rows}, {"data.eval_rows": config.data.eval_rows})
     processor, rows = read(config)
     out = Path(config.output_dir)
     with locked(out):

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 
@@ -36,6 +35,7 @@ from sft.supervised.run import (
     begin_logs,
     checkpoint_folder,
     count_steps,
+    refuse_attention_dropout,
     restored,
     save_result,
     save_step,
@@ -143,13 +143,6 @@ def augmented(
 ) -> Augmented:
     """Row `index` as a step (from 0) trains on it."""
     return augmenter(rows[index], index, step // steps_per_epoch)
-
-
-def refuse_attention_dropout(model: torch.nn.Module) -> None:
-    """Raise ValueError where the language model drops attention weights: packed attention does not."""
-    rate = getattr(model.config.get_text_config(), "attention_dropout", 0.0)
-    if rate:
-        raise ValueError(f"{model.config.name_or_path}: expected attention_dropout 0, got {rate}")
 
 
 def restore(run: Run, folder: Path) -> None:

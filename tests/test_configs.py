@@ -22,6 +22,7 @@ from inference.ask import AskConfig
 from inference.calibrate import CalibrationConfig
 from inference.config import InferenceConfig
 from inference.serving.config import ServeConfig
+from pretraining.config import PretrainConfig
 from reward_models.config import RewardModelConfig
 from rewards.config import RewardsConfig
 from rewards.serving.service import ServiceConfig
@@ -37,6 +38,7 @@ ROOMS = (
     "rewards",
     "data_recipes",
     "sft",
+    "pretraining",
     "reward_models",
     "rl",
     "inference",
@@ -45,6 +47,7 @@ ROOMS = (
 )
 PROGRAMS = (
     SFTConfig,
+    PretrainConfig,
     RewardModelConfig,
     GRPOConfig,
     EvaluationConfig,

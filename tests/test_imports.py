@@ -22,6 +22,8 @@ BELOW: dict[str, set[str]] = {
     "environments": {"core", "vlm", "rewards", "engines"},
     "data_recipes": {"core", "vlm", "rewards", "environments"},
     "sft": {"core", "vlm", "rewards"},
+    # the loop around fixed rows, and instruction rows, are SFT's
+    "pretraining": {"core", "vlm", "rewards", "sft.data", "sft.supervised"},
     "reward_models": {
         "core",
         "vlm",
@@ -42,6 +44,7 @@ BELOW: dict[str, set[str]] = {
         "engines",
         "environments",
         "sft",
+        "pretraining",
         "reward_models",
         "rl",
         "evaluation",
@@ -49,7 +52,7 @@ BELOW: dict[str, set[str]] = {
 }
 ROOMS = tuple(BELOW)
 # not sft: `import sft` is the package; sft.py beside it cannot be imported
-ENTRY_POINTS = {"grpo", "evaluate", "reward_model"}
+ENTRY_POINTS = {"grpo", "evaluate", "reward_model", "pretrain"}
 
 CARRIED = {
     "torchvision",

@@ -35,6 +35,7 @@ class Training:
 
     method: "SFT" or "GRPO". base: the config's model.path, and its folder. data: {setting: path or Hub id}. rows: those that
     were trained on. settings: {name: value} of the training. rewards: {task: ["function (weight)", …]}; empty for SFT.
+    amount: of what was trained on, where `rows` are not held in memory.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Training:
     steps: int
     settings: Mapping[str, Any]
     rewards: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    amount: str = ""
 
 
 def write_card(folder: Path, training: Training, metrics: Path) -> None:
@@ -122,7 +124,7 @@ _USE = [
 def _data(training: Training) -> list[str]:
     named = [f"`{_shown(t, hub_id(t, 'dataset'))}` ({name})" for name, t in training.data.items() if t]
     tasks = Counter(str(row.get("task")) for row in training.rows)
-    lines = [f"{', '.join(named)}: {len(training.rows):,} rows to train on.", ""]
+    lines = [f"{', '.join(named)}: {training.amount or f'{len(training.rows):,} rows to train on'}.", ""]
     lines += _table(["task", "rows"], [[task, f"{count:,}"] for task, count in tasks.most_common()])
     if sources := Counter(filter(None, (_source(row.get("source")) for row in training.rows))):
         lines += ["", *_table(["source", "rows"], [[s, f"{count:,}"] for s, count in sources.most_common()])]

@@ -12,6 +12,7 @@ from typing import Any
 
 from core.errors import RowError
 
+RECORD_FILES = (".jsonl", ".jsonl.gz", ".parquet")
 SHARDS = "rows-*.jsonl"  # in a folder, also with .gz; other names may be other splits
 JSON_TEXT = ("answer", "trace")
 """Columns that a columnar file may hold as JSON text, because their values differ in type from row to row."""
@@ -40,27 +41,31 @@ def read_records(path: Path) -> Iterator[tuple[str, Any, Path]]:
     Raises:
         RowError: no such file, an unknown kind of file, or a damaged one.
     """
-    if path.is_file() and (read := _reader(path.name)):
-        yield from read(path)
-    elif path.is_dir() and (path / "state.json").is_file():
-        yield from _datasets_folder(path)
-    elif path.is_dir() and (shards := sorted(path.glob("*.parquet"))):
-        for shard in shards:
-            yield from _parquet(shard)
-    elif path.is_dir() and (shards := sorted([*path.glob(SHARDS), *path.glob(f"{SHARDS}.gz")])):
-        for shard in shards:
-            yield from _jsonl(shard)
-    elif not path.exists():
+    for shard in shards_of(path):
+        yield from (_datasets_folder(shard) if shard.is_dir() else _reader(shard.name)(shard))
+
+
+def shards_of(path: Path) -> list[Path]:
+    """The files that hold the records of a file or folder, in order; of a `datasets` folder the folder itself.
+
+    Raises RowError: no such file, or an unknown kind of file.
+    """
+    if path.is_file() and path.name.endswith(RECORD_FILES):
+        return [path]
+    if path.is_dir() and (path / "state.json").is_file():
+        return [path]
+    if path.is_dir() and (shards := sorted(path.glob("*.parquet"))):
+        return shards
+    if path.is_dir() and (shards := sorted([*path.glob(SHARDS), *path.glob(f"{SHARDS}.gz")])):
+        return shards
+    if not path.exists():
         raise RowError(f"rows not found: {path}")
-    else:
-        splits = (
-            sorted(p.name for p in path.iterdir() if (p / "state.json").is_file()) if path.is_dir() else []
-        )
-        hint = f"; it holds the splits {', '.join(splits)}: name one" if splits else ""
-        raise RowError(
-            f"{path}: expected a .jsonl file, a .parquet file (or .jsonl.gz), a folder of .parquet or {SHARDS} files, or a"
-            f" folder written by datasets' save_to_disk{hint}"
-        )
+    splits = sorted(p.name for p in path.iterdir() if (p / "state.json").is_file()) if path.is_dir() else []
+    hint = f"; it holds the splits {', '.join(splits)}: name one" if splits else ""
+    raise RowError(
+        f"{path}: expected a .jsonl file, a .parquet file (or .jsonl.gz), a folder of .parquet or {SHARDS} files, or a"
+        f" folder written by datasets' save_to_disk{hint}"
+    )
 
 
 def without_filling(record: dict[str, Any]) -> dict[str, Any]:
@@ -80,10 +85,8 @@ def without_filling(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _reader(name: str) -> Callable[[Path], Iterator[tuple[str, Any, Path]]] | None:
-    if name.endswith((".jsonl", ".jsonl.gz")):
-        return _jsonl
-    return _parquet if name.endswith(".parquet") else None
+def _reader(name: str) -> Callable[[Path], Iterator[tuple[str, Any, Path]]]:
+    return _parquet if name.endswith(".parquet") else _jsonl
 
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Any, Path]]:
@@ -92,12 +95,13 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Any, Path]]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield f"{path}:{number}", _parse(line), path.parent.resolve()
+                    yield f"{path}:{number}", parse_line(line), path.parent.resolve()
     except (EOFError, OSError, zlib.error) as error:
         raise RowError(f"{path}:{number + 1}: cannot be read: {error}") from None
 
 
-def _parse(line: bytes) -> Any:
+def parse_line(line: bytes) -> Any:
+    """One line of a JSONL file, or `Unreadable`."""
     try:
         return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

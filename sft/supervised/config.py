@@ -36,26 +36,22 @@ class SupervisedDataConfig(Section):
     """Processes per trainer process that decode and encode rows ahead of the training; 0: in the trainer itself."""
 
 
-class SupervisedConfig(Section):
-    """Settings of every run that trains on fixed rows."""
-
-    PRECISION_SETTING: ClassVar[str] = "autocast"
+class _Parts(Section):
+    """What is trained, and on what."""
 
     model: ModelConfig
     """The model to start from and the parts of it that train."""
-    data: SupervisedDataConfig
+    data: Section
     """Which rows, and how they are prepared."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How the gradient is applied."""
-    epochs: float = Field(1.0, gt=0)
-    """Passes over the training rows; ignored if `steps` is set."""
-    steps: int | None = Field(None, ge=1)
-    """Number of optimizer steps, instead of `epochs`; null: use `epochs`."""
-    rows_per_step: int = Field(32, ge=1)
-    """Rows of one optimizer step, over all processes; the last step of an epoch takes the remaining ones."""
-    max_tokens_per_microbatch: int = Field(16384, ge=1)
-    """Tokens that go through the model at a time (what several rows share counts once); the result does not depend on it,
-    memory does. A row longer than this is a micro-batch by itself."""
+
+
+class TrainingConfig(_Parts):
+    """Settings of every run that trains a model on rows."""
+
+    PRECISION_SETTING: ClassVar[str] = "autocast"
+
     autocast: Literal["none", "bfloat16"] = "none"
     """bfloat16: compute in bfloat16 with the weights kept as loaded (mixed precision)."""
     seed: int = 0
@@ -82,15 +78,38 @@ class SupervisedConfig(Section):
     deepspeed: PathText | None = None
     """DeepSpeed config (launch/deepspeed/*.json), unless `accelerate launch` brings one; null: none."""
 
+    def zero_values(self, processes: int) -> ZeroValues:
+        """Values for the "auto" entries of DeepSpeed's config."""
+        precision = training_precision(self.model.dtype, self.autocast)
+        return self.optimizer.zero_values(precision, processes, partial(hidden_size, self.model.path))
+
+
+class _FixedRows(_Parts):
+    """How fixed rows become steps."""
+
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the training rows; ignored if `steps` is set."""
+    steps: int | None = Field(None, ge=1)
+    """Number of optimizer steps, instead of `epochs`; null: use `epochs`."""
+    rows_per_step: int = Field(32, ge=1)
+    """Rows of one optimizer step, over all processes; the last step of an epoch takes the remaining ones."""
+    max_tokens_per_microbatch: int = Field(16384, ge=1)
+    """Tokens that go through the model at a time (what several rows share counts once); the result does not depend on it,
+    memory does. A row longer than this is a micro-batch by itself."""
+
     @model_validator(mode="after")
-    def _warm_up_fits(self) -> SupervisedConfig:
+    def _warm_up_fits(self) -> _FixedRows:
         if self.steps and self.optimizer.warmup_steps > self.steps:
             raise ValueError(
                 f"optimizer.warmup_steps ({self.optimizer.warmup_steps}) exceeds steps ({self.steps})"
             )
         return self
 
-    def zero_values(self, processes: int) -> ZeroValues:
-        """Values for the "auto" entries of DeepSpeed's config."""
-        precision = training_precision(self.model.dtype, self.autocast)
-        return self.optimizer.zero_values(precision, processes, partial(hidden_size, self.model.path))
+
+class SupervisedConfig(
+    TrainingConfig, _FixedRows
+):  # fields come in the order of the bases from the last one on
+    """Settings of every run that trains on fixed rows."""
+
+    data: SupervisedDataConfig
+    """Which rows, and how they are prepared."""

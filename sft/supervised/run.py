@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ from core.training.finite import SkippedSteps
 from core.training.optimizer import learning_rate
 from core.training.step import accumulating, apply_gradient, set_learning_rate
 from sft.order import Order
-from sft.supervised.config import SupervisedConfig
+from sft.supervised.config import SupervisedConfig, TrainingConfig
 from vlm.weights import save_adapter
 
 FREE = (
@@ -52,7 +52,7 @@ Rows = TypeVar("Rows")
 
 
 @dataclass(kw_only=True)
-class SupervisedRun:
+class TrainingRun:
     """What the loops work with.
 
     name: of the kind of run, for messages. steps: of the whole run; step: those that are done. saved: step of the newest
@@ -60,12 +60,11 @@ class SupervisedRun:
     """
 
     name: str
-    config: SupervisedConfig
+    config: TrainingConfig
     accelerator: Accelerator
     processor: Any
     model: torch.nn.Module
     optimizer: Any
-    order: Order
     record: Record
     steps: int
     step: int = 0
@@ -88,11 +87,21 @@ class SupervisedRun:
         return operation(name, self.config.timeout_s)
 
 
-def join(config: SupervisedConfig) -> Accelerator:
-    """The processes of the launch, each with the model and the rows within reach."""
+@dataclass(kw_only=True)
+class SupervisedRun(TrainingRun):
+    """What the loops on fixed rows work with."""
+
+    config: SupervisedConfig
+    order: Order
+
+
+def join(
+    config: TrainingConfig, rows: Mapping[str, str | None], held_out: Mapping[str, str | None]
+) -> Accelerator:
+    """The processes of the launch, each with the model and the rows (by their keys in the config) within reach."""
     check_installed(config.report_to)
-    fetch({"model.path": config.model.path}, {"data.rows": config.data.rows}, TRAIN)
-    fetch({}, {"data.eval_rows": config.data.eval_rows})
+    fetch({"model.path": config.model.path}, rows, TRAIN)
+    fetch({}, held_out)
     accelerator = joining.join_processes(
         dtype=config.model.dtype,
         autocast=config.autocast,
@@ -144,7 +153,7 @@ def _unchanged(item: Any) -> Any:
 
 
 @contextmanager
-def taking_steps(run: SupervisedRun, save: Callable[[], None]) -> Iterator[tqdm]:
+def taking_steps(run: TrainingRun, save: Callable[[], None]) -> Iterator[tqdm]:
     """The progress bar of the loop; a StopRequested that leaves the block ends the run as the signal says, saved by `save`."""
     main = run.accelerator.is_main_process
     bar = tqdm(
@@ -159,7 +168,7 @@ def taking_steps(run: SupervisedRun, save: Callable[[], None]) -> Iterator[tqdm]
 
 
 def take_gradient(
-    run: SupervisedRun, batches: Sequence[Batch], summed_loss: Callable[[Batch], Tensor], count: float
+    run: TrainingRun, batches: Sequence[Batch], summed_loss: Callable[[Batch], Tensor], count: float
 ) -> dict[str, float]:
     """One optimizer step; a step that is not finite is skipped by all processes. Returns learning rate and gradient norm.
 
@@ -198,7 +207,7 @@ def progress_metrics(
     }
 
 
-def write(run: SupervisedRun, metrics: dict[str, Any]) -> None:
+def write(run: TrainingRun, metrics: dict[str, Any]) -> None:
     """One line in metrics.jsonl, by the main process, and the same to the trackers."""
     if run.accelerator.is_main_process:
         path = run.out / "metrics.jsonl"
@@ -208,13 +217,13 @@ def write(run: SupervisedRun, metrics: dict[str, Any]) -> None:
         run.accelerator.log({k: v for k, v in metrics.items() if isinstance(v, float)}, step=run.step)
 
 
-def begin_logs(run: SupervisedRun, project: str) -> None:
+def begin_logs(run: TrainingRun, project: str) -> None:
     """metrics.jsonl up to where the run stands, and the trackers."""
     continue_logs(run.out, ("metrics.jsonl",), run.step, say)
     start_trackers(run.accelerator, run.config, run.config.report_to, project)
 
 
-def restored(run: SupervisedRun, folder: Path) -> dict[str, Any]:
+def restored(run: TrainingRun, folder: Path) -> dict[str, Any]:
     """Restore a checkpoint, and return what the loop saved in it. RunError if the run is now shorter than that."""
     state = load_checkpoint(run.accelerator, folder)
     run.step = run.saved = state["step"]
@@ -228,12 +237,19 @@ def restored(run: SupervisedRun, folder: Path) -> dict[str, Any]:
     return state
 
 
-def checkpoint_folder(run: SupervisedRun, step: int) -> Path:
+def refuse_attention_dropout(model: torch.nn.Module) -> None:
+    """Raise ValueError where the language model drops attention weights: packed attention does not."""
+    rate = getattr(model.config.get_text_config(), "attention_dropout", 0.0)
+    if rate:
+        raise ValueError(f"{model.config.name_or_path}: expected attention_dropout 0, got {rate}")
+
+
+def checkpoint_folder(run: TrainingRun, step: int) -> Path:
     return run.out / f"checkpoint-{step}"
 
 
 def save_step(
-    run: SupervisedRun, write_model: Callable[[Path], None], state: dict[str, Any], best: int = 0
+    run: TrainingRun, write_model: Callable[[Path], None], state: dict[str, Any], best: int = 0
 ) -> None:
     """A checkpoint of the last whole step, with `state` in it; that of step `best` is kept."""
     state = {"skipped": run.skipped.state_dict(), "logged_skips": run.logged_skips} | state
@@ -242,7 +258,7 @@ def save_step(
     run.saved = run.step
 
 
-def leave(run: SupervisedRun, save: Callable[[], None]) -> NoReturn:
+def leave(run: TrainingRun, save: Callable[[], None]) -> NoReturn:
     """Save the last whole step, if it is not yet saved, and exit as the signal says."""
     if run.saved != run.step:
         save()
@@ -253,7 +269,7 @@ def leave(run: SupervisedRun, save: Callable[[], None]) -> NoReturn:
     raise SystemExit(run.stop.exit_code)
 
 
-def save_result(run: SupervisedRun, write_model: Callable[[Path], None]) -> Path:
+def save_result(run: TrainingRun, write_model: Callable[[Path], None]) -> Path:
     """The trained model as `final/`; with LoRA the adapters in `adapter/`, and the whole model in `merged/`."""
     if run.config.model.lora:
         with writing_folder(run.out / "adapter") as folder:

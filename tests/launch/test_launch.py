@@ -21,6 +21,7 @@ LAUNCH = Path(__file__).parents[2] / "launch"
 CONFIGS = sorted(LAUNCH.glob("configs/*.yaml"))
 # One for each program of training; configs of other families and recipes refer to them for what they leave out.
 EXPLAINED = [LAUNCH / f"configs/{program}_qwen2_5_vl_7b.yaml" for program in ("sft", "grpo", "reward_model")]
+EXPLAINED.append(LAUNCH / "configs/stage1_projector.yaml")
 SCRIPTS = sorted(path for path in LAUNCH.glob("*.sh") if path.name != "common.sh")
 
 
