@@ -93,7 +93,7 @@ class Documents:
     def document(self, row: Row) -> list[Segment]:
         """A document's sequences. Raises ValueError for special tokens in its text and for media larger than the window."""
         images, videos = load_media(row, max_frames=self.max_frames)
-        media = {"image": images, "video": videos}
+        media: dict[str, list[Any]] = {"image": images, "video": videos}
         segments = []
         for units in split(list(self._units(row, media)), self.window):
             chosen: dict[str, list[Any]] = {"image": [], "video": []}

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from core.rows import RowError, read_rows, write_rows
+from core.rows import RowError, check_document, read_rows, write_rows
 from vlm.media import load_media
 
 TRACE = {"summary": "count", "caption": "two", "reasoning": "1 + 1", "conclusion": "2"}
@@ -261,3 +261,37 @@ def test_a_message_never_holds_a_whole_encoded_image(tmp_path, fields):
     with pytest.raises(RowError) as caught:
         read_rows(tmp_path / "rows.jsonl")
     assert len(str(caught.value)) < 1000 and "rows.jsonl:1: field '" in str(caught.value)
+
+
+def document_row(**changes) -> dict:
+    parts = [{"type": "text", "text": "Before."}, {"type": "image"}, {"type": "text", "text": "Behind."}]
+    return a_row(task="document", document=parts, prompt=..., answer=..., trace=..., **changes)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_documents_are_read_where_they_are_asked_for(tmp_path, form):
+    """In one file with rows that have a prompt, too: in Parquet each then has an empty column."""
+    image_file(tmp_path)
+    records = [document_row(), text_row(id="r1")]
+    path = tmp_path / f"rows.{form}"
+    if form == "jsonl":
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    else:
+        names = records[0] | records[1]
+        pq.write_table(pa.Table.from_pylist([{n: r.get(n) for n in names} for r in records]), path)
+    document, prompt = read_rows(path, check=check_document)
+    assert document["document"] == document_row()["document"]
+    assert document["images"] == [str(tmp_path / "a.png")]
+    assert prompt["prompt"][0]["content"] == "1 + 1?" and prompt["images"] == []
+    with pytest.raises(
+        RowError, match=":1: field 'prompt': expected chat messages, got a 'document', which pretrain.py"
+    ):
+        read_rows(path)
+
+
+def test_a_document_may_be_a_text(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(
+        json.dumps(document_row(images=[]) | {"document": "All of it."}) + "\n"
+    )
+    (row,) = read_rows(tmp_path / "rows.jsonl", check=check_document)
+    assert row["document"] == [{"type": "text", "text": "All of it."}]
