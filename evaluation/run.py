@@ -30,6 +30,7 @@ from environments.build import with_tools
 from environments.episodes import Episodes
 from evaluation.attention import write_maps
 from evaluation.benchmarks.answering import Asked
+from evaluation.benchmarks.tables import benchmark_csv
 from evaluation.boxes import answered_boxes
 from evaluation.config import EvaluationConfig
 from evaluation.data_sets import BOX_TASKS, DataSet, entry, question_of, read_data_sets
@@ -147,6 +148,8 @@ def evaluate(config: EvaluationConfig, *, show: bool = True) -> dict[str, Any]:
     }
     (output / "eval.json").write_text(json.dumps(evaluation, indent=2) + "\n")
     (output / "eval.md").write_text(markdown(evaluation))
+    if benchmarks:
+        (output / "benchmarks.csv").write_text(benchmark_csv(benchmarks))
     if show:
         print_table(evaluation)
     return evaluation

@@ -16,13 +16,14 @@ from tqdm import tqdm
 from core.errors import RowError
 from core.files.jsonl import append
 from core.rows import BrokenRow, Row, check_row
+from core.statistics import RowReward, paired_difference
 from engines.engine import Engine
 from engines.rollout import Request, Rollout, Sampling
 from evaluation.benchmarks.benchmark import Benchmark, BenchmarkError, load
 from evaluation.benchmarks.config import BenchmarkConfig
 from evaluation.benchmarks.judging import judged, read_endpoint
 from evaluation.benchmarks.questions import Question, read_questions
-from evaluation.benchmarks.scoring import Scored, figures, score_one
+from evaluation.benchmarks.scoring import Scored, figures, main_values, score_one
 from inference.conclusions import GRAMMARS, shown
 from rewards.geometry.frames import sizes_of, with_model_limits
 from vlm.inputs import encode_row
@@ -54,6 +55,9 @@ class Asked:
         frame = {} if "frame" in found[0] else {"frame": config.frame}
         self.questions: list[Question] = [{**one, **frame, "unit": UNITS[config.frame]} for one in found]
         self.rows = [_row(self.benchmark, question) for question in self.questions]
+        self._before: tuple[str, list[RowReward]] | None = (
+            None  # the last checkpoint and its main figure's values
+        )
 
     @property
     def title(self) -> str:
@@ -77,7 +81,8 @@ class Asked:
         max_frames: int = 256,
         show: bool = True,
     ) -> dict[str, Any]:
-        """`scoring.figures` of a checkpoint's answers, with `tokens` (mean) and `truncated` (answers cut off at the limit).
+        """`scoring.figures` of a checkpoint's answers, with `tokens` (mean), `truncated` (answers cut off at the limit), and
+        `difference` {"before", "mean", "ci95", "n"}: of the main figure to the checkpoint that answered before, paired.
 
         file: gets the answers, one a line. judge_cache: folder of a judge's replies. grammar: name in `GRAMMARS`.
         """
@@ -110,6 +115,11 @@ class Asked:
             answers, counts = judged(self.benchmark, answers, self.judge, judge_cache)
             found["judge"] = counts
         append(file, map(_record, answers, rollouts))
+        values = main_values(self.benchmark, answers)
+        if self._before is not None:
+            before, others = self._before
+            found["difference"] = {"before": before, **paired_difference(others, values).as_json()}
+        self._before = (file.stem, values)
         tokens = [len(rollout.completion_ids) for rollout in rollouts]
         return {
             **figures(self.benchmark, answers),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.statistics import estimate_mean
+from core.statistics import RowReward, estimate_mean
 from evaluation.benchmarks.benchmark import Benchmark, BenchmarkError, Metric, rule
 from evaluation.benchmarks.questions import Question
 
@@ -90,18 +91,23 @@ def figures(benchmark: Benchmark, answers: Sequence[Scored]) -> dict[str, Any]:
 
 def _metrics(benchmark: Benchmark, answers: Sequence[Scored]) -> dict[str, Any]:
     return {
-        name: estimate_mean(values_of(metric, answers)).as_json()
+        name: estimate_mean(values_of(metric, answers).values()).as_json()
         for name, metric in benchmark.metrics.items()
     }
 
 
-def values_of(metric: Metric, answers: Sequence[Scored]) -> list[float]:
-    """What a metric is the mean of: the scores of answers, or the lowest of each group."""
-    groups: dict[Any, float] = {}
-    for i, one in enumerate(answers):
+def values_of(metric: Metric, answers: Sequence[Scored]) -> dict[str, float]:
+    """What a metric is the mean of, by question: the scores of answers; or by group: its lowest score."""
+    values: dict[str, float] = {}
+    for one in answers:
         question = one.question
         if metric.leave_out and all(str(question.get(k)) == str(v) for k, v in metric.leave_out.items()):
             continue
-        key = tuple(str(question.get(field)) for field in metric.all_of) if metric.all_of else i
-        groups[key] = min(groups.get(key, 1.0), one.scores[metric.score])
-    return list(groups.values())
+        key = json.dumps([str(question.get(field)) for field in metric.all_of or ["id"]])
+        values[key] = min(values.get(key, 1.0), one.scores[metric.score])
+    return values
+
+
+def main_values(benchmark: Benchmark, answers: Sequence[Scored]) -> list[RowReward]:
+    """What the main metric is the mean of, for paired differences between models."""
+    return list(values_of(next(iter(benchmark.metrics.values())), answers).items())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.benchmarks.benchmark import Benchmark
 
 BENCHMARKS_ABOUT = (
-    "Official benchmarks by their official rules, greedy answers, percent [95 % confidence interval]; n: questions, or groups of"
+    "Official benchmarks by their official rules, greedy answers, percent [95 % confidence interval]; difference: paired by question; n: questions, or groups of"
     " them that count once; unread: answers in which the rules find nothing."
 )
 
@@ -16,16 +18,45 @@ BENCHMARKS_ABOUT = (
 def benchmark_cells(
     found: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and body of the table with a line for each benchmark, model and metric, in percent with 95 % intervals.
+    """Header and body of the table with a line for each benchmark, model and metric, in percent with 95 % intervals; the main
+    metric also has the paired difference to the model before.
 
     found: benchmark's title -> model -> `scoring.figures`.
     """
     body = []
     for title, models in found.items():
         for model, one in models.items():
-            for metric, value in one["metrics"].items():
-                body.append([title, model, metric, _percent(value), str(value["n"]), str(one["unread"])])
-    return ["benchmark", "model", "metric", "percent", "n", "unread"], body
+            for i, (metric, value) in enumerate(one["metrics"].items()):
+                change = one.get("difference") if i == 0 else None
+                words = f"{_percent(change, signed=True)} to {change['before']}" if change else ""
+                body.append(
+                    [title, model, metric, _percent(value), words, str(value["n"]), str(one["unread"])]
+                )
+    header = ["benchmark", "model", "metric", "percent", "difference", "n", "unread"]
+    kept = [i for i, name in enumerate(header) if name != "difference" or any(line[i] for line in body)]
+    return [header[i] for i in kept], [[line[i] for i in kept] for line in body]
+
+
+def benchmark_csv(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """One line for each benchmark, model, metric and group (field and value, empty for all questions); shares, not percent."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["benchmark", "model", "metric", "group", "value", "mean", "low", "high", "n", "unread"])
+    for title, models in found.items():
+        for model, one in models.items():
+            parts = [("", "", one["metrics"])]
+            parts += [
+                (f, value, metrics)
+                for f, values in one["groups"].items()
+                for value, metrics in values.items()
+            ]
+            for field, value, metrics in parts:
+                for metric, figure in metrics.items():
+                    numbers = [figure["mean"], *figure["ci95"], figure["n"]]
+                    writer.writerow(
+                        [title, model, metric, field, value, *numbers, "" if field else one["unread"]]
+                    )
+    return file.getvalue()
 
 
 def unmeasured(benchmark: Benchmark, found: Mapping[str, Any], questions: int) -> list[str]:
@@ -62,8 +93,8 @@ def as_markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _percent(value: Mapping[str, Any]) -> str:
+def _percent(value: Mapping[str, Any], *, signed: bool = False) -> str:
     if value["mean"] is None:
         return "–"
-    low, high = value["ci95"]
-    return f"{100 * value['mean']:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
+    (low, high), sign = value["ci95"], "+" if signed else ""
+    return f"{100 * value['mean']:{sign}.2f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"

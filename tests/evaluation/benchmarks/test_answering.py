@@ -68,6 +68,12 @@ def test_checkpoints_answer_benchmarks_alone(bench, tmp_path: Path, capsys) -> N
     table = (output / "eval.md").read_text()
     assert "| MMStar | untrained | accuracy |" in table
     assert "| ScreenSpot | rl | accuracy |" in table
+    assert found["MMStar"]["rl"]["difference"]["before"] == "untrained"
+    assert found["MMStar"]["rl"]["difference"]["n"] == 3
+    assert "to untrained" in table
+    lines = (output / "benchmarks.csv").read_text().splitlines()
+    assert lines[0].startswith("benchmark,model,metric,group,value,mean,low,high,n")
+    assert any(line.startswith("MMStar,rl,accuracy,category,math,") for line in lines)
     assert "by their official rules" in capsys.readouterr().out
 
     answers = [json.loads(line) for line in (output / "predictions/mmstar/rl.jsonl").read_text().splitlines()]
