@@ -23,12 +23,13 @@ PACKAGES := core vlm engines environments sft pretraining rl rewards reward_mode
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml evaluation/lmms/requirements.txt
 	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or name it, make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON): Python 3.11 or later is needed"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check \
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$(EXTRA),dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r evaluation/lmms/requirements.txt
 	@touch $@
 
 install: $(STAMP)
