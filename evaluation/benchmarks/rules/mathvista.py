@@ -42,10 +42,16 @@ def normalise(extraction: str, record: Mapping[str, Any]) -> str | None:
         if record["answer_type"] == "integer":
             return str(int(float(extraction)))
         if record["answer_type"] == "float":
-            return str(round(float(extraction), int(record["precision"])))
+            return str(round(float(extraction), _precision(record)))
     except (ValueError, OverflowError):
         return None
     return extraction
+
+
+def _precision(record: Mapping[str, Any]) -> int:
+    """Decimals that count: the record's, or where a copy of the set has none, those of the answer."""
+    given = record.get("precision")
+    return int(float(given)) if given not in (None, "") else len(str(record["answer"]).partition(".")[2])
 
 
 def _option(extraction: str, choices: Sequence[str]) -> str:

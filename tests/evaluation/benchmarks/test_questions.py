@@ -15,6 +15,7 @@ from PIL import Image
 from evaluation.benchmarks.benchmark import Benchmark, BenchmarkError, load, names
 from evaluation.benchmarks.predictions import read_predictions
 from evaluation.benchmarks.questions import read_questions
+from evaluation.benchmarks.scoring import score_all
 
 
 def picture(colour: str = "red") -> bytes:
@@ -71,9 +72,25 @@ def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
         read_questions(load("mmbench"), tsv(tmp_path / "set.tsv", HEADER, row, row))
 
 
+def test_vlmevalkits_mathvista_has_lists_as_text_and_no_precision(tmp_path: Path) -> None:
+    header = ["index", "question", "choices", "answer", "question_type", "answer_type", "image"]
+    image = base64.b64encode(picture()).decode()
+    path = tsv(
+        tmp_path / "MathVista_MINI.tsv",
+        header,
+        ["1", "Hint: … Question: Which?", "['red', 'green']", "green", "multi_choice", "text", image],
+        ["2", "Hint: … Question: How long?", "", "1.2", "free_form", "float", image],
+    )
+    benchmark = load("mathvista")
+    questions = read_questions(benchmark, path)
+    assert benchmark.ask(questions[0]) == "Hint: … Question: Which?"
+    answers = score_all(benchmark, questions, {"1": {"answer": "green"}, "2": {"answer": "1.23"}})
+    assert [one.scores["correct"] for one in answers] == [1.0, 1.0]
+
+
 def test_a_form_in_which_a_benchmark_is_not_published_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="expected MathVista as json, got a file of the form 'tsv'"):
-        read_questions(load("mathvista"), tsv(tmp_path / "a.tsv", ["index"], ["1"]))
+    with pytest.raises(BenchmarkError, match=r"expected V\*Bench as json, got a file of the form 'tsv'"):
+        read_questions(load("vstar"), tsv(tmp_path / "a.tsv", ["index"], ["1"]))
 
 
 def test_a_name_that_is_nearly_right() -> None:
