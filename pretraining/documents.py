@@ -91,11 +91,16 @@ class Documents:
         return Segment(example.sequence, trained, trained.float())
 
     def document(self, row: Row) -> list[Segment]:
-        """A document's sequences. Raises ValueError for special tokens in its text and for media larger than the window."""
+        """A document's sequences. Raises ValueError for an empty one, special tokens in its text, and media larger than the
+        window."""
         images, videos = load_media(row, max_frames=self.max_frames)
         media: dict[str, list[Any]] = {"image": images, "video": videos}
+        groups = split(list(self._units(row, media)), self.window - 1)
+        if not groups:
+            raise ValueError(f"row {row['id']!r}: field 'document': expected text or media, got none")
+        groups[-1].append(Unit([end_of_document(self.processor.tokenizer)], 1))  # there is room for it
         segments = []
-        for units in split(list(self._units(row, media)), self.window):
+        for units in groups:
             chosen: dict[str, list[Any]] = {"image": [], "video": []}
             for unit in units:
                 if unit.medium is not None:
@@ -108,7 +113,7 @@ class Documents:
         return segments
 
     def _units(self, row: Row, media: dict[str, list[Any]]) -> Iterator[Unit]:
-        """Texts and media in reading order, then the end token; neighbouring texts are one."""
+        """Texts and media in reading order; neighbouring texts are one."""
         numbers = {"image": 0, "video": 0}
         text = ""
         for part in row["document"]:
@@ -121,15 +126,14 @@ class Documents:
             one = media[kind][numbers[kind]]
             alone = ([one], []) if kind == "image" else ([], [one])
             length = expanded_length(self.processor, ids, *alone)
-            if length > self.window:
+            if length >= self.window:
                 raise ValueError(
-                    f"row {row['id']!r}: field '{kind}s[{numbers[kind]}]': expected at most data.window = {self.window}"
+                    f"row {row['id']!r}: field '{kind}s[{numbers[kind]}]': expected fewer than data.window = {self.window}"
                     f" tokens, since media are not cut, got {length}"
                 )
             yield Unit(ids, length, (kind, numbers[kind]))
             numbers[kind] += 1
         yield from self._text(text, row)
-        yield Unit([end_of_document(self.processor.tokenizer)], 1)
 
     def _text(self, text: str, row: Row) -> Iterator[Unit]:
         if special := [token for token in special_tokens(self.processor.tokenizer) if token in text]:

@@ -74,10 +74,12 @@ def test_a_long_document_is_split_and_loses_nothing(processor, picture):
         parts += [text(f"Picture {number}: a red tile. " + "It is red. " * number + "\n\n"), IMAGE]
     record = row(parts, [picture] * 6)
     (whole,) = made(processor, record)
-    for window in (20, 33, 64, len(whole) - 1):
+    assert len(made(processor, record, len(whole))) == 1
+    for window in (20, 33, 64, len(whole) - 2, len(whole) - 1):
         split = made(processor, record, window)
         assert len(split) > 1
-        assert all(len(s) <= window for s in split)
+        assert all(1 < len(s) <= window for s in split)
+        assert split[-1].trained[-1]  # the end token
         joined = [token for s in split for token in s.sequence.input_ids.tolist()]
         assert joined == whole.sequence.input_ids.tolist()
         assert all(visual(processor, s) % 6 == 0 for s in split)
@@ -122,11 +124,12 @@ def test_the_best_boundary_that_leaves_half_is_taken(words, room, first):
 @pytest.mark.parametrize(
     ("record", "options", "expected"),
     [
-        ({"document": [IMAGE]}, {"window": 5}, r"field 'images\[0\]': expected at most data.window = 5 tokens"),
+        ({"document": [IMAGE]}, {"window": 5}, r"field 'images\[0\]': expected fewer than data.window = 5 tokens"),
         ({"document": [IMAGE]}, {"media": ("video",)}, "field 'images': expected none, as data.media does not have image"),
         ({"document": [text("a<|im_end|>"), IMAGE]}, {}, "got the special token <|im_end|>"),
         ({"document": [IMAGE, IMAGE]}, {}, "field 'images': expected 2 image"),
         ({"document": [IMAGE, {"type": "text"}]}, {}, r"field 'document\[1\].text': expected a string"),
+        ({"document": [text("")], "images": []}, {}, "field 'document': expected text or media, got none"),
         ({"document": []}, {}, "field 'document': expected a string or a non-empty list"),
         ({"document": [IMAGE], "prompt": [{"role": "user", "content": "?"}]}, {}, "field 'prompt': expected none beside"),
         ({"document": [IMAGE], "images": ["absent.png"]}, {}, "expected an existing file"),
