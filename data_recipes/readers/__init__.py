@@ -28,6 +28,7 @@ from data_recipes.readers import (
     temporal,
     voc,
     vstar,
+    webdataset,
 )
 from data_recipes.records import Format
 from data_recipes.synthetic import worlds
@@ -60,6 +61,7 @@ MODULES = (
     *_PREFERENCES,
     *_QUESTIONS,
     interleaved,
+    webdataset,
     worlds,
 )
 FORMATS: dict[str, Format] = {f.name: f for module in MODULES for f in module.FORMATS}

@@ -113,11 +113,6 @@ REFUSED = (
         _is_yolo,
         "convert them to COCO (supervision: `DetectionDataset.from_yolo(…).as_coco(…)`) and read that as `coco`",
     ),
-    Refused(
-        "a webdataset",
-        _is_archive(".tar"),
-        "unpack the shards (`for f in *.tar; do tar xf $f -C FOLDER; done`) and read the JSON next to the images",
-    ),
     Refused("an archive", _is_archive(".tar.gz", ".tgz", ".zip", ".7z", ".rar"), "unpack it first"),
 )
 

@@ -407,6 +407,7 @@ GOOD: dict[str, tuple[Any, dict]] = {
         },
         {},
     ),
+    "webdataset": ({"jpg": b"", "txt": b"A red square."}, {}),  # in tar files: test_webdataset.py
     "obelics": (
         {
             "images": [None, "https://example.org/a.png"],
@@ -529,7 +530,7 @@ def check_sums(
 IN_JSON = [
     name for name in GOOD
     if name not in ("coco", "refcoco_mdetr", "voc", "geometry3k", "screenagent", "charades_sta", "timechat_tvg", "tabmwp",
-                    "activitynet_captions", "open_images")
+                    "activitynet_captions", "open_images", "webdataset")
 ]  # fmt: skip
 
 
