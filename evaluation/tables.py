@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core.statistics import interval_text
-from evaluation.benchmarks.tables import BENCHMARKS_ABOUT, benchmark_cells
+from evaluation.benchmarks.tables import benchmark_caption, benchmark_cells
 from evaluation.detection import CUTS
 
 OVERALL = "overall"
@@ -230,7 +230,8 @@ def _below(evaluation: Mapping[str, Any]) -> list[Cells]:
     """What texts have below the table of rewards by task: these tables, and benchmarks."""
     tables = further_tables(evaluation)
     if evaluation.get("benchmarks"):
-        tables.append(Cells("Benchmarks", *benchmark_cells(evaluation["benchmarks"]), BENCHMARKS_ABOUT))
+        found = evaluation["benchmarks"]
+        tables.append(Cells("Benchmarks", *benchmark_cells(found), benchmark_caption(found)))
     return tables
 
 

@@ -24,6 +24,8 @@ from evaluation.benchmarks.config import BenchmarkConfig
 from evaluation.benchmarks.judging import judged, read_endpoint
 from evaluation.benchmarks.questions import Question, read_questions
 from evaluation.benchmarks.scoring import Scored, figures, main_values, score_one
+from evaluation.benchmarks.tables import unmeasured
+from evaluation.measuring import Meter
 from inference.conclusions import GRAMMARS, shown
 from rewards.geometry.frames import sizes_of, with_model_limits
 from vlm.inputs import encode_row
@@ -82,7 +84,8 @@ class Asked:
         show: bool = True,
     ) -> dict[str, Any]:
         """`scoring.figures` of a checkpoint's answers, with `tokens` (mean), `truncated` (answers cut off at the limit), and
-        `difference` {"before", "mean", "ci95", "n"}: of the main figure to the checkpoint that answered before, paired.
+        `difference` {"before", "mean", "ci95", "n"}: of the main figure to the checkpoint that answered before, paired; `seconds`,
+        `tokens_per_s`, `images_per_s`, `peak_memory_gib` of encoding and answering; `notes`: what the figures leave out.
 
         file: gets the answers, one a line. judge_cache: folder of a judge's replies. grammar: name in `GRAMMARS`.
         """
@@ -92,13 +95,15 @@ class Asked:
         file.unlink(missing_ok=True)
         answers: list[Scored] = []
         rollouts: list[Rollout] = []
+        meter = Meter()
         rows = with_model_limits(self.rows, limits)
         bar = tqdm(total=len(rows), desc=f"{file.stem} on {self.title}", unit="question", disable=not show)
         with bar:
             for questions, batch in _batches(self.questions, rows, batch_rows):
-                prompts = [encode_row(processor, row, max_frames=max_frames) for row in batch]
-                requests = [Request(row, prompt) for row, prompt in zip(batch, prompts, strict=True)]
-                done = engine.generate(requests, sampling)
+                with meter:
+                    prompts = [encode_row(processor, row, max_frames=max_frames) for row in batch]
+                    requests = [Request(row, prompt) for row, prompt in zip(batch, prompts, strict=True)]
+                    done = engine.generate(requests, sampling)
                 scored = [
                     score_one(
                         self.benchmark,
@@ -121,9 +126,13 @@ class Asked:
             found["difference"] = {"before": before, **paired_difference(others, values).as_json()}
         self._before = (file.stem, values)
         tokens = [len(rollout.completion_ids) for rollout in rollouts]
+        measured = meter.as_json(sum(len(row["images"]) for row in rows))
+        result = {**figures(self.benchmark, answers), **found}
         return {
-            **figures(self.benchmark, answers),
-            **found,
+            **result,
+            "notes": unmeasured(self.benchmark, result, len(self.questions)),
+            **measured,
+            "tokens_per_s": sum(tokens) / measured["seconds"] if measured["seconds"] else None,
             "tokens": sum(tokens) / len(tokens),
             "truncated": sum(rollout.finish == "length" for rollout in rollouts),
             "version": self.benchmark.version,

@@ -37,6 +37,12 @@ def benchmark_cells(
     return [header[i] for i in kept], [[line[i] for i in kept] for line in body]
 
 
+def benchmark_caption(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """What the figures are, and once each what they leave out."""
+    notes = [note for models in found.values() for one in models.values() for note in one.get("notes", ())]
+    return " ".join([BENCHMARKS_ABOUT, *dict.fromkeys(notes)])
+
+
 def benchmark_csv(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """One line for each benchmark, model, metric and group (field and value, empty for all questions); shares, not percent."""
     file = io.StringIO()
@@ -65,13 +71,13 @@ def unmeasured(benchmark: Benchmark, found: Mapping[str, Any], questions: int) -
     judge = found.get("judge")
     if judge is not None:
         lines.append(
-            f"The judge was asked about {judge.get('asked', 0)} answers ({judge.get('judge/cached', 0)} replies from the cache);"
+            f"{benchmark.title}: the judge was asked about {judge.get('asked', 0)} answers ({judge.get('judge/cached', 0)} replies from the cache);"
             f" {judge.get('unreadable', 0)} verdicts could not be read, where the rules' stand."
         )
     elif benchmark.judge is not None:
         lines.append(
             f"{benchmark.title} officially needs an LLM judge: {benchmark.judge.official}. Measured here:"
-            f" {benchmark.judge.without} ({found['unread']} of {found['n']} answers were not read)."
+            f" {benchmark.judge.without}."
         )
     if questions > found["n"]:
         lines.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.benchmarks.tables import BENCHMARKS_ABOUT, benchmark_cells
+from evaluation.benchmarks.tables import benchmark_caption, benchmark_cells
 from evaluation.page.charts import Series, line_chart
 from evaluation.page.results import CHECKPOINT_COLOUR_COUNT, CHECKPOINT_COLOURS
 from evaluation.pass_at_k.curves import OVERALL
@@ -62,7 +62,7 @@ def benchmarks_part(evaluation: Mapping[str, Any]) -> dict[str, Any] | None:
     if not evaluation.get("benchmarks"):
         return None
     table = _table("Official benchmarks", *benchmark_cells(evaluation["benchmarks"]))
-    return {"charts": [], "sentences": [BENCHMARKS_ABOUT], "tables": [table]}
+    return {"charts": [], "sentences": [benchmark_caption(evaluation["benchmarks"])], "tables": [table]}
 
 
 def _curves(found: Mapping[str, Any], kind: str, labels: Mapping[str, str]) -> list[Series]:

@@ -103,6 +103,21 @@ def test_answers_go_to_the_judge_where_one_is_given(bench, tmp_path: Path) -> No
         found = evaluate(EvaluationConfig.model_validate(settings), show=False)["benchmarks"]["MM-Vet"]["rl"]
     assert found["metrics"]["accuracy"]["mean"] == 0.7
     assert found["judge"]["asked"] == 1
+    assert "MM-Vet: the judge was asked about 1 answers" in (tmp_path / "run" / "eval.md").read_text()
+
+
+def test_without_the_official_judge_the_table_says_so(bench, tmp_path: Path) -> None:
+    item = {"v1_0": {"imagename": None, "question": "?", "answer": "14", "capability": "ocr"}}
+    (tmp_path / "mm-vet.json").write_text(json.dumps(item))
+    settings = {
+        "checkpoints": {"rl": str(bench.one)},
+        "benchmarks": [{"benchmark": "mmvet", "questions": str(tmp_path / "mm-vet.json"), "max_tokens": 4}],
+        "output_dir": str(tmp_path / "run"),
+        "engine": {"kind": "transformers", "max_model_len": 512},
+    }
+    found = evaluate(EvaluationConfig.model_validate(settings), show=False)["benchmarks"]["MM-Vet"]["rl"]
+    assert "MM-Vet officially needs an LLM judge" in (tmp_path / "run" / "eval.md").read_text()
+    assert found["tokens_per_s"] > 0
 
 
 def test_images_stand_where_the_prompt_marks_them(tmp_path: Path) -> None:
