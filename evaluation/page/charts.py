@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 import numpy as np
@@ -30,6 +30,7 @@ class Series:
     values: tuple[float | None, ...]
     colour: int
     peaks: bool = False  # when binned, keep the largest value rather than the mean
+    dots: bool = False  # mark every value, where there are few
 
 
 def line_chart(
@@ -71,6 +72,8 @@ def line_chart(
         if window > 1:
             average = zip(steps, _moving_average(s.values, window, log), strict=True)
             lines += _path([(x_of(x), y_of(v)) if v is not None else None for x, v in average], "mean")
+        if s.dots:
+            lines += _dots(points)
         parts.append(Markup('<g class="c{}" data-series="{}">{}</g>').format(s.colour, i, lines))
     parts += [_limit_line(name, y_of(value), left=j % 2 == 1) for j, (name, value) in enumerate(limits)]
     return _figure(title, note, steps, kept, parts, log, x_label)
@@ -236,9 +239,7 @@ def _binned(steps: Sequence[float], series: Sequence[Series]) -> tuple[list[floa
         present = [[v for v in values[a:b] if v is not None] for a, b in bins]
         return tuple((max(vs) if peaks else float(np.mean(vs))) if vs else None for vs in present)
 
-    return [steps[a] for a, _ in bins], [
-        Series(s.name, reduce(s.values, s.peaks), s.colour, s.peaks) for s in series
-    ]
+    return [steps[a] for a, _ in bins], [replace(s, values=reduce(s.values, s.peaks)) for s in series]
 
 
 def _path(points: Sequence[tuple[float, float] | None], name: str) -> Markup:
@@ -247,6 +248,11 @@ def _path(points: Sequence[tuple[float, float] | None], name: str) -> Markup:
     return Markup('<path class="{}" d="M{}"/>').format(
         name, "L".join(present if len(present) > 1 else present * 2)
     )
+
+
+def _dots(points: Sequence[tuple[float, float] | None]) -> Markup:
+    dot = Markup('<circle class="point" cx="{}" cy="{}" r="3"/>')
+    return Markup("").join(dot.format(_r(x), _r(y)) for x, y in (p for p in points if p is not None))
 
 
 def _grid(axis: _Axis) -> Markup:

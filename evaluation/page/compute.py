@@ -85,7 +85,7 @@ def _families(result: Mapping[str, Any], spent: Sequence[float]) -> list[Series]
         name = f"{words}, {method['judge'] or 'mean_logprob'}" if judged else words
         families.setdefault(name, {})[_tokens(one)] = one["reward"]["mean"]
     return [
-        Series(name, tuple(points.get(at) for at in spent), i % TASK_COLOURS)
+        Series(name, tuple(points.get(at) for at in spent), i % TASK_COLOURS, dots=True)
         for i, (name, points) in enumerate(families.items())
     ]
 

@@ -92,6 +92,7 @@ def test_reward_against_tokens_has_a_curve_for_each_method_over_its_candidates(p
     curves = {one["name"]: one["values"] for one in chart["series"]}
     assert curves == {"greedy": [0.25, None, None], "stage beam, verifier": [None, 0.5, 0.75]}
     assert "stage beam 4, verifier" in page
+    assert page.count('class="point"') == 3  # a method with one budget has no line
 
 
 def test_benchmarks_are_a_table_and_names_are_escaped(page: str) -> None:
