@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from core.rows import FRAME_COLUMNS, Row
 from core.score import Score
 from engines.rollout import Request, Rollout, Turn
@@ -29,16 +31,21 @@ class Group:
 
     advantages: one for each sample (`rl.advantages`). None for a sample that is not trained on: it has no reward, its group
         has no signal or is not in the step's batch, or (the default) advantages have not been computed.
+    coefficients: one for each sample (`rl.coefficients`): what the log-probs of its tokens are multiplied by in the objective,
+        (completion tokens,) float32; None for a sample that adds nothing. Empty: each token's is the sample's advantage.
     """
 
     samples: tuple[Sample, ...]
     advantages: tuple[float | None, ...] = ()
+    coefficients: tuple[Tensor | None, ...] = ()
 
     def __post_init__(self):
         if not self.advantages:
             object.__setattr__(self, "advantages", (None,) * len(self.samples))
         if len(self.advantages) != len(self.samples):
             raise ValueError(f"{len(self.samples)} samples, but {len(self.advantages)} advantages")
+        if self.coefficients and len(self.coefficients) != len(self.samples):
+            raise ValueError(f"{len(self.samples)} samples, but coefficients of {len(self.coefficients)}")
 
     @property
     def row(self) -> Row:

@@ -35,6 +35,8 @@ from rewards.config import check_pixel_limits
 from rewards.errors import PluginError, RewardDataError
 from rewards.router import Router
 from rl.config import GRPOConfig
+from rl.distillation.config import DistillationConfig, ServerTeacherConfig
+from rl.interference.gradients import ZERO_STAGE
 from sft.config import SFTConfig
 from vlm.checkpoint import CheckpointError, resolve_checkpoint
 from vlm.families import FAMILIES, family_of_checkpoint
@@ -142,6 +144,16 @@ def plan_grpo(config: GRPOConfig, processes: int) -> Plan:
     family = _model(plan, config.model)
     with_rows = _rows(plan, "rows", config.prompts.rows, need="answer")
     _rewards(plan, config, with_rows)
+    if config.distillation is not None:
+        _teacher(plan, config.distillation)
+    if len(config.rewards.tasks) > 1:
+        interference = config.interference
+        compared = (
+            f"gradients compared every {interference.every} steps"
+            if interference.every
+            else "gradients not compared"
+        )
+        plan.say("tasks", f"{compared}; remedies: {', '.join(interference.remedies) or 'none'}")
     prompts, group = rollout.prompts_per_step, rollout.completions_per_prompt
     if prompts % processes:
         plan.wrong.append(
@@ -229,14 +241,18 @@ def _model(plan: Plan, model: ModelConfig, *, multimodal: bool = True) -> Family
     plan.say("model", f"{model.path}, trained: {model.trainable}{' through LoRA' if model.lora else ''}")
     if _to_download(plan, "model.path", model.path, "model"):
         return None
+    return _check_family(plan, "model.path", model.path, multimodal=multimodal)
+
+
+def _check_family(plan: Plan, name: str, path: str, *, multimodal: bool = True) -> Family | None:
     try:
         if not multimodal:
-            resolve_checkpoint(model.path)
+            resolve_checkpoint(path)
             return None
-        return family_of_checkpoint(check_checkpoint(model.path))
+        return family_of_checkpoint(check_checkpoint(path))
     except CheckpointError as error:
-        absent = not Path(model.path).expanduser().exists()
-        (plan.missing if absent else plan.wrong).append(f"model.path: {error}")
+        absent = not Path(path).expanduser().exists()
+        (plan.missing if absent else plan.wrong).append(f"{name}: {error}")
         return None
 
 
@@ -303,6 +319,17 @@ def _rewards(plan: Plan, config: GRPOConfig, rows: list[Row]) -> None:
         plan.wrong.append(str(error))
 
 
+def _teacher(plan: Plan, config: DistillationConfig) -> None:
+    teacher = config.teacher
+    weights = f"weight {config.weight:g}, rewards {config.reward_weight:g}"
+    if isinstance(teacher, ServerTeacherConfig):
+        plan.say("teacher", f"{teacher.model} at {teacher.url}; {weights}")
+        return
+    plan.say("teacher", f"{teacher.path}, a copy in every process as {teacher.dtype}; {weights}")
+    if not _to_download(plan, "distillation.teacher.path", teacher.path, "model"):
+        _check_family(plan, "distillation.teacher.path", teacher.path)
+
+
 def _image_fits(plan: Plan, config: GRPOConfig, family: Family | None) -> None:
     """Check that the largest image fits beside a completion in the context, and into one pass of the vision encoder.
 
@@ -351,6 +378,8 @@ def _precision(
         plan.say("precision", f"computes in {values.precision}")
         return
     zero = settings["zero_optimization"]
+    if isinstance(config, GRPOConfig) and config.interference.by_task and zero["stage"] != 3:
+        plan.wrong.append(ZERO_STAGE.format(zero["stage"]))
     plan.say("precision", f"computes in {values.precision}; master weights and sums of gradients in float32")
     offloaded = [part.split("_")[1] for part in ("offload_param", "offload_optimizer") if part in zero]
     plan.say("sharding", f"ZeRO-{zero['stage']}, offloaded to the CPU: {', '.join(offloaded) or 'nothing'}")

@@ -8,6 +8,12 @@ A group is the G samples of one prompt. Its mean reward is the baseline; what di
 | `no_std` | r_i - mean r | Dr.GRPO (arXiv 2503.20783) |
 | `task_std` | (r_i - mean r) / sigma_task, within [-5, 5] | EMA-GRPO, OneThinker, §3.3 (arXiv 2512.03043) |
 
+The baseline need not be the mean. `length` is the mean weighed by lengths, b = sum_i |o_i| r_i / sum_i |o_i| (OPO,
+arXiv 2505.23585: the baseline of least variance where the squared norm of a rollout's gradient grows with its length); it
+takes the place of mean r, and what divides stays. Then sum_i |o_i| A_i = 0: over the tokens of a group, pushes up and down
+cancel exactly. With the plain mean, long wrong answers push down more tokens than short right ones push up, and a group
+shortens, or lengthens, answers for that alone.
+
 Zero-signal groups (all rewards exactly equal, or fewer than two rewards) have advantages of exactly zero under every
 estimator, so they are left out of the update. Their tokens still count in the normaliser of the loss: the
 gradient is the same with and without them.
@@ -36,6 +42,7 @@ from typing import Literal, get_args
 from engines.samples import Group
 
 Estimator = Literal["group_std", "no_std", "task_std"]
+Baseline = Literal["mean", "length"]
 OverTurnMask = Literal["completed", "loss_only", "none"]
 """What becomes of episodes that went over a budget (see above)."""
 
@@ -93,6 +100,7 @@ def group_advantages(
     groups: Sequence[Group],
     *,
     estimator: Estimator = "group_std",
+    baseline: Baseline = "mean",
     task_std: TaskStd | None = None,
     over_turn: OverTurnMask = "completed",
 ) -> list[Group]:
@@ -116,13 +124,17 @@ def group_advantages(
         if not has_signal(scored):
             result.append(replace(group, advantages=()))
             continue
+        counts = [
+            sum(r.loss_mask) for r, reward in zip(group.rollouts, rewards, strict=True) if reward is not None
+        ]
+        lengths = counts if baseline == "length" else None
         if estimator == "group_std":
-            advantages = iter(group_std(scored))
+            advantages = iter(group_std(scored, lengths))
         elif estimator == "no_std":
-            advantages = iter(no_std(scored))
+            advantages = iter(no_std(scored, lengths))
         else:
             assert task_std is not None
-            advantages = iter(by_task_std(scored, task_std[group.row["task"]]))
+            advantages = iter(by_task_std(scored, task_std[group.row["task"]], lengths))
         by_sample = [None if r is None else next(advantages) for r in rewards]
         if over_turn == "loss_only":
             by_sample = [
@@ -152,27 +164,31 @@ def has_signal(rewards: Sequence[float | None]) -> bool:
     return len({r for r in rewards if r is not None}) > 1
 
 
-def group_std(rewards: Sequence[float]) -> list[float]:
-    """A_i = (r_i - mean r) / std r, std with G - 1 (MiMo-VL, eq. 2). The rewards must differ."""
+def group_std(rewards: Sequence[float], lengths: Sequence[int] | None = None) -> list[float]:
+    """A_i = (r_i - mean r) / std r, std with G - 1 (MiMo-VL, eq. 2). The rewards must differ. lengths: as in `no_std`."""
     differences = no_std(rewards)
     largest = max(map(abs, differences))  # first scaled by this: squares of tiny differences would underflow
-    scaled = [d / largest for d in differences]
-    std = math.sqrt(math.fsum(s * s for s in scaled) / (len(scaled) - 1))
-    return [s / std for s in scaled]
+    std = math.sqrt(math.fsum((d / largest) ** 2 for d in differences) / (len(differences) - 1))
+    return [d / largest / std for d in (differences if lengths is None else no_std(rewards, lengths))]
 
 
-def no_std(rewards: Sequence[float]) -> list[float]:
-    """A_i = r_i - mean r (Dr.GRPO, eq. 3).
+def no_std(rewards: Sequence[float], lengths: Sequence[int] | None = None) -> list[float]:
+    """A_i = r_i - mean r (Dr.GRPO, eq. 3). lengths: trained tokens of each rollout, by which the mean is weighed (OPO);
+    None, or no token at all: the plain mean.
 
     The mean contains r_i itself, so over a group of G independent rollouts the expected gradient is (G - 1)/G of the
     true one: the same direction. With the group's std the direction is biased too: prompts are weighted by 1/std.
     """
-    mean = math.fsum(rewards) / len(rewards)
+    weights = lengths if lengths is not None and any(lengths) else [1] * len(rewards)
+    mean = math.fsum(w * r for w, r in zip(weights, rewards, strict=True)) / sum(weights)
     return [r - mean for r in rewards]
 
 
-def by_task_std(rewards: Sequence[float], std: float, *, limit: float = 5.0) -> list[float]:
-    """A_i = (r_i - mean r) / sigma_task, clipped to [-limit, limit] (OneThinker, eq. 11), sigma_task from `TaskStd`.
+def by_task_std(
+    rewards: Sequence[float], std: float, lengths: Sequence[int] | None = None, *, limit: float = 5.0
+) -> list[float]:
+    """A_i = (r_i - mean r) / sigma_task, clipped to [-limit, limit] (OneThinker, eq. 11), sigma_task from `TaskStd`. lengths:
+    as in `no_std`.
 
     The paper clips for the first steps, when sigma_task is not stable yet. It also bounds the rare right answer of a task
     that is almost never solved; the advantages of such a group do not sum to 0. (Its code does not clip: it
@@ -182,4 +198,4 @@ def by_task_std(rewards: Sequence[float], std: float, *, limit: float = 5.0) -> 
         raise ValueError(
             f"the task's standard deviation is {std}, though rewards of one group differ: {rewards}"
         )
-    return [max(-limit, min(limit, d / std)) for d in no_std(rewards)]
+    return [max(-limit, min(limit, d / std)) for d in no_std(rewards, lengths)]

@@ -9,6 +9,7 @@ from core.processes.ranks import on_main
 from core.rows import Row
 from core.training.joining import parallel_name
 from rl.config import GRPOConfig
+from rl.distillation.config import CheckpointTeacherConfig
 from vlm.load import check_checkpoint
 
 FREE = (
@@ -26,16 +27,28 @@ FREE = (
     *("engine.max_model_len", "engine.max_num_seqs", "engine.max_num_batched_tokens", "engine.block_size"),
     *("engine.gpu_memory_utilization", "engine.cpu_kvcache_gb", "engine.enforce_eager", "engine.sleep"),
     *("engine.images_per_prompt", "engine.videos_per_prompt", "engine.threads"),
+    *(
+        f"distillation.teacher.{name}"
+        for name in ("url", "api_key_env", "concurrency", "timeout_s", "retry_for_s")
+    ),
 )
 """Settings that may change when a run is resumed: length, bookkeeping, memory, limits. `prompts.limit` shows in the rows."""
 
 
+def teacher_path(config: GRPOConfig) -> dict[str, str]:
+    """{setting: path} of the teacher's checkpoint; empty if it is none."""
+    if config.distillation is None or not isinstance(config.distillation.teacher, CheckpointTeacherConfig):
+        return {}
+    return {"distillation.teacher.path": config.distillation.teacher.path}
+
+
 def record_of(config: GRPOConfig, accelerator: Accelerator, rows: list[Row]) -> Record:
     """The config, and the identity of rows and model. All processes must call it."""
+    models = {"model.path": config.model.path} | teacher_path(config)
     content = on_main(
         lambda: {
             "prompts.rows": rows_identity(rows, config.prompts.rows),
-            "model.path": model_identity(check_checkpoint(config.model.path)),
+            **{name: model_identity(check_checkpoint(path)) for name, path in models.items()},
         }
     )
     return Record(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,8 @@ from environments.config import EnvironmentConfig
 from rewards.config import RewardsConfig
 from rewards.hacking import HackingConfig
 from rl.advantages import Estimator, OverTurnMask
+from rl.distillation.config import DistillationConfig, ServerTeacherConfig
+from rl.interference.config import InterferenceConfig
 from vlm.checkpoint import hidden_size
 from vlm.load import ModelConfig
 
@@ -122,6 +124,12 @@ class GRPOConfig(Section):
     """How the gradient is applied."""
     advantage: Estimator = "group_std"
     """How a reward becomes an advantage: group_std (GRPO, MiMo-VL), no_std (Dr.GRPO), task_std (EMA-GRPO)."""
+    task_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    """Factors of the tasks in the objective; 1 for those that are not named (rl/coefficients.py)."""
+    interference: InterferenceConfig = InterferenceConfig()
+    """How tasks pull against each other is measured, and treated (docs/mixed_tasks.md)."""
+    distillation: DistillationConfig | None = None
+    """A teacher whose log-probs are learned from, alone or beside the rewards (docs/distillation.md); null: none."""
     over_turn: OverTurnMask = "completed"
     """What becomes of episodes that went over a budget of the environment: completed leaves them out of baseline, loss and
     normaliser (Mini-o3), loss_only out of the loss alone (its released code), none treats them as any other
@@ -166,7 +174,25 @@ class GRPOConfig(Section):
             self.environment.check_engine(self.engine.images_per_prompt)
         if self.checks.hacking is not None:
             self.checks.hacking.check(self.rewards)
+        if unknown := sorted(set(self.task_weights) - set(self.rewards.tasks)):
+            raise ValueError(
+                f"task_weights: expected tasks of rewards.tasks ({', '.join(self.rewards.tasks)}), got {', '.join(unknown)}"
+            )
+        if self.distillation is not None:
+            self._check_distillation(self.distillation)
         return self
+
+    def _check_distillation(self, distillation: DistillationConfig) -> None:
+        if self.sampling.dynamic and not distillation.reward_weight:
+            raise ValueError(
+                "sampling.dynamic chooses prompts by their rewards, which distillation.reward_weight: 0 leaves out of the"
+                " objective; give them a weight, or switch it off"
+            )
+        if isinstance(distillation.teacher, ServerTeacherConfig) and self.rollout.temperature != 1:
+            raise ValueError(
+                f"rollout.temperature: expected 1, at which a vLLM server gives prompt log-probs, got"
+                f" {self.rollout.temperature:g}; distillation.teacher.kind: checkpoint has no such limit"
+            )
 
     def zero_values(self, processes: int) -> ZeroValues:
         """Values for the "auto" entries of DeepSpeed's config."""

@@ -7,6 +7,7 @@ importance ratio, no clipping, no KL term and no second forward (MiMo-VL, arXiv 
     rollouts    from the engine, by weights of version v
     rewards     from the router, by task, as rollouts finish
     groups      the samples of one prompt; those without a signal get no advantages
+    (teacher)   where one is distilled: its log-probs of the sampled tokens
     update      one gradient over all groups, each prompt and its images computed once
     sync        the engine gets version v + 1; its weights are compared with the trainer's
 
@@ -31,7 +32,7 @@ from core.files.hub.paths import PIN, TRAIN, fetch
 from core.files.lock import locked
 from core.files.run_folder import begin
 from core.metrics import Metric, same
-from core.processes.exchange import collected, largest, over_processes, seed_of, summed, timed
+from core.processes.exchange import collected, largest, over_processes, seed_of, timed
 from core.processes.ranks import refuse_different, say
 from core.processes.stop import StopRequested
 from core.processes.watchdog import renew
@@ -42,19 +43,23 @@ from engines.engine import OnRollout
 from engines.rollout import Request, Rollout, Sampling
 from engines.samples import Group, grouped
 from engines.weights import sync_checked
-from rl.advantages import baseline_rewards, group_advantages, scored_tokens
-from rl.checkpoints import record_of
+from rl.advantages import baseline_rewards, group_advantages
+from rl.checkpoints import record_of, teacher_path
 from rl.checks import LogprobGap, check_gap, check_sampled
+from rl.coefficients import added, counted, with_coefficients
 from rl.config import GRPOConfig
+from rl.distillation.teacher import reverse_kl_metrics, teacher_advantages
+from rl.interference.gradients import TaskGradients, zero_stage
+from rl.interference.treatment import batches_by_task, treat
 from rl.metrics import UpdateMetrics, group_metrics
 from rl.prompts.drawing import draw
 from rl.prompts.sampling import Batch, result_of
 from rl.run import Run, finish, leave, phase, read, save, start, state_of, stop_if_asked, stop_if_hacked
 from rl.run_files import log
-from rl.setup import correction, join_processes
+from rl.setup import correction, join_processes, objective
 from rl.step import gap_over_processes, rounding_over_processes, sampled_gap
 from rl.update.packing import PackedBatch, fill, pack
-from rl.update.policy_gradient import policy_gradient
+from rl.update.policy_gradient import UpdateOutput, policy_gradient
 from rl.update.rounding import engine_gap
 from vlm.weights import named_weights
 
@@ -63,7 +68,8 @@ def train(config: GRPOConfig) -> Path:
     """Run to the last step and return the folder of the final checkpoint (model and processor); a run that has nothing
     left to do is left as it is. SIGTERM and Ctrl-C save what is done and end in SystemExit."""
     check_installed(config.report_to)
-    fetch({"model.path": config.model.path}, {"prompts.rows": config.prompts.rows}, TRAIN)
+    models = {"model.path": config.model.path} | teacher_path(config)
+    fetch(models, {"prompts.rows": config.prompts.rows}, TRAIN)
     accelerator = join_processes(config)
     refuse_different(used_commits(), PIN)
     out = Path(config.output_dir)
@@ -134,7 +140,9 @@ def take_step(run: Run, seconds: dict[str, float]) -> tuple[list[Group], dict[st
             run.sampler.accept(collected(results, run.accelerator))
         groups += drawn
     with phase(run, "advantages"):
-        groups, total_tokens, metrics = advantages(run, groups)
+        groups, batch, metrics = advantages(run, groups)
+    groups, total_tokens, of_teacher = weigh(run, groups, batch, seconds)
+    metrics |= of_teacher
     with phase(run, "update", seconds):
         metrics |= update(run, groups, total_tokens)
     with phase(run, "sync", seconds):
@@ -169,8 +177,8 @@ def generate(
     return rollouts
 
 
-def advantages(run: Run, groups: Sequence[Group]) -> tuple[list[Group], int, dict[str, Metric]]:
-    """The groups, those of the step's batch with advantages; trained tokens of the batch, on all processes; metrics."""
+def advantages(run: Run, groups: Sequence[Group]) -> tuple[list[Group], list[int], dict[str, Metric]]:
+    """The groups, those of the step's batch with advantages; places of those of the batch; metrics."""
     batch = run.sampler.finish()
     if run.config.advantage == "task_std":
         samples = [sample for group in groups for sample in group.samples]
@@ -182,15 +190,36 @@ def advantages(run: Run, groups: Sequence[Group]) -> tuple[list[Group], int, dic
     with_advantages = group_advantages(
         [groups[i] for i in chosen],
         estimator=run.config.advantage,
+        baseline="length" if "length_baseline" in run.config.interference.remedies else "mean",
         task_std=run.task_std,
         over_turn=over_turn,
     )
     result = list(groups)
     for i, group in zip(chosen, with_advantages, strict=True):
         result[i] = group
-    total = summed(run.accelerator, [sum(scored_tokens(group, over_turn) for group in with_advantages)])
     metrics = group_metrics(groups, with_advantages, batch.rounds, run.sampler, over_turn)
-    return result, int(total[0]), metrics
+    return result, chosen, metrics
+
+
+def weigh(
+    run: Run, groups: Sequence[Group], batch: Sequence[int], seconds: dict[str, float]
+) -> tuple[list[Group], int, dict[str, Metric]]:
+    """The groups, those of the step's batch with the coefficients of their tokens; the number that the loss is divided by; the
+    teacher's metrics. batch: places of the groups of the batch."""
+    trained, metrics = [groups[i] for i in batch], {}
+    of_teacher = None
+    if run.teacher is not None:
+        with phase(run, "teacher", seconds):
+            run.engine.sleep()  # its memory is the teacher's meanwhile
+            of_teacher = teacher_advantages(trained, run.teacher.logprobs(trained))
+            metrics = reverse_kl_metrics(trained, of_teacher)
+    with phase(run, "coefficients"):
+        counts = added(gather_object([counted(trained, run.config.over_turn)]))
+    weighed, total_tokens = with_coefficients(trained, counts, objective(run.config), of_teacher)
+    result = list(groups)
+    for i, group in zip(batch, weighed, strict=True):
+        result[i] = group
+    return result, total_tokens, metrics
 
 
 def in_batch(run: Run, batch: Batch, count: int) -> list[int]:
@@ -229,7 +258,11 @@ def update(run: Run, groups: Sequence[Group], total_tokens: int) -> dict[str, Me
         check_gap(gap, run.gap.limits)
         return metrics | run.gap.metrics(gap)
 
-    mine, gap, loss = accumulate_gradient(run, batches, total_tokens, rate, options)
+    if by_task(run):
+        mine, gap, loss, found = accumulate_by_task(run, groups, total_tokens, rate, options)
+        metrics |= found
+    else:
+        mine, gap, loss = accumulate_gradient(run, batches, total_tokens, rate, options)
     renew("optimizer step")
     norm = apply_gradient(accelerator, run.optimizer, config.optimizer.max_grad_norm)
 
@@ -260,16 +293,64 @@ def accumulate_gradient(
             mine.add(batch, out)
             loss = out.loss
             if last:
-                step_loss = over_processes(mine.metrics)["loss"].sum
-                gap = gap_over_processes(engine_gap(mine.batches, mine.logprobs))
-                if isfinite(step_loss) and isfinite(rate):
-                    forward = (run.policy, mine.batches, mine.logprobs, options)
-                    run.gap.check(gap, partial(rounding_over_processes, *forward))
-                else:
+                gap, step_loss = checked(run, mine, rate, options)
+                if not isfinite(step_loss) or not isfinite(rate):
                     loss = loss_without_step(loss)
             if loss.requires_grad:  # not if the vision tower trains alone, in one process, on text
                 run.accelerator.backward(loss)
     return mine, gap, step_loss
+
+
+def checked(
+    run: Run, mine: UpdateMetrics, rate: float, options: Mapping[str, Any]
+) -> tuple[LogprobGap, float]:
+    """The gap and the loss over all tokens of the step. The gap is checked, unless the step is to be skipped: its loss or its
+    learning rate is not finite."""
+    step_loss = over_processes(mine.metrics)["loss"].sum
+    gap = gap_over_processes(engine_gap(mine.batches, mine.logprobs))
+    if isfinite(step_loss) and isfinite(rate):
+        forward = (run.policy, mine.batches, mine.logprobs, options)
+        run.gap.check(gap, partial(rounding_over_processes, *forward))
+    return gap, step_loss
+
+
+def by_task(run: Run) -> bool:
+    """Whether this step needs the gradient of each task by itself."""
+    interference = run.config.interference
+    return "pcgrad" in interference.remedies or interference.measured(run.step + 1)
+
+
+def accumulate_by_task(
+    run: Run, groups: Sequence[Group], total_tokens: int, rate: float, options: Mapping[str, Any]
+) -> tuple[UpdateMetrics, LogprobGap, float, dict[str, Metric]]:
+    """As `accumulate_gradient`, one task after the other, so that their gradients can be compared, and projected where they
+    conflict (rl/interference); also returns what was found."""
+    weights, config = correction(run.config), run.config
+    mine = UpdateMetrics(run.ranks, weights)
+
+    def forward(batch: PackedBatch) -> UpdateOutput:
+        return policy_gradient(
+            run.policy, batch, total_tokens=total_tokens, ranks=run.ranks, correction=weights, **options
+        )
+
+    gradients = TaskGradients(run.accelerator, run.accelerator.unwrap_model(run.policy), run.optimizer)
+    for task, batches in batches_by_task(run.accelerator, groups, config.max_tokens_per_microbatch):
+        renew(f"the gradient of {task}")
+        for batch in batches:
+            with accumulating(run.accelerator, run.policy, last=False):
+                out = forward(batch)
+                mine.add(batch, out)
+                if out.loss.requires_grad:
+                    run.accelerator.backward(out.loss)
+        gradients.take(task)
+    gap, step_loss = checked(run, mine, rate, options)
+    skip, seed = not (isfinite(step_loss) and isfinite(rate)), seed_of(config.seed, run.step)
+    found = treat(gradients, config.interference, run.step + 1, seed, skip=skip)
+    run.accelerator.sync_gradients = True  # what follows is the step
+    if zero_stage(run.accelerator):  # DeepSpeed takes it with a last backward pass, here of nothing
+        loss = forward(PackedBatch()).loss
+        run.accelerator.backward(loss_without_step(loss) if skip else loss)
+    return mine, gap, step_loss, found
 
 
 def sync(run: Run) -> None:

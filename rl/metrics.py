@@ -72,12 +72,23 @@ def group_metrics(
     over_turn: OverTurnMask = "completed",
 ) -> dict[str, Metric]:
     """Of the groups of a step. drawn: all of this process; batch: those of them that the gradient is taken over. rounds:
-    times prompts were drawn, on every process."""
+    times prompts were drawn, on every process.
+
+    By task: `groups/zero_signal/…` of the groups drawn; `advantage_scale/…`, the mean |A_i| over the samples of the batch that
+    have an advantage.
+    """
     results = [result_of(baseline_rewards(group, over_turn)) for group in drawn]
     tokens = [scored_tokens(group, over_turn) for group in batch]
     signals = [has_signal(baseline_rewards(group, over_turn)) for group in batch]
     with_signal = [n for n, signal in zip(tokens, signals, strict=True) if signal]
-    return {
+    by_task: dict[str, Metric] = {}
+    for task in dict.fromkeys(group.row["task"] for group in drawn):
+        of_task = [r for r, group in zip(results, drawn, strict=True) if group.row["task"] == task]
+        by_task[f"groups/zero_signal/{task}"] = mean(result != "signal" for result in of_task)
+    for task in dict.fromkeys(group.row["task"] for group in batch):
+        advantages = [a for group in batch if group.row["task"] == task for a in group.advantages]
+        by_task[f"advantage_scale/{task}"] = mean(None if a is None else abs(a) for a in advantages)
+    return by_task | {
         "groups/drawn": total(len(drawn)),
         "groups/rounds": same(rounds),
         "groups/zero_signal": mean(result != "signal" for result in results),
@@ -109,13 +120,18 @@ class UpdateMetrics:
             "loss": total(out.loss.item() / self._ranks),  # its share of the loss of the step
             "entropy": Metric("mean", out.entropy * out.tokens, out.tokens),
         }
+        for task in dict.fromkeys(batch.tasks):
+            chosen = [i for i, other in enumerate(batch.tasks) if other == task]
+            total_entropy = sum(float(out.entropies[i].double().sum()) for i in chosen)
+            tokens = sum(sum(batch.rollouts[i].loss_mask) for i in chosen)
+            part[f"entropy/{task}"] = Metric("mean", total_entropy, tokens)
         if self._correction is not None:
             part |= correction_metrics(self._correction, batch.rollouts, out.logprobs)
         self._parts.append(part)
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """`loss`, `entropy`, and with a correction `correction/…`."""
+        """`loss`, `entropy`, also by task, and with a correction `correction/…`."""
         return joined(self._parts)
 
 

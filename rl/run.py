@@ -39,6 +39,9 @@ from rewards.router import Router
 from rl.advantages import TaskStd
 from rl.checks import GapCheck
 from rl.config import GRPOConfig
+from rl.distillation.config import CheckpointTeacherConfig
+from rl.distillation.teacher import Teacher, build_teacher
+from rl.interference.gradients import refuse_stage, zero_stage
 from rl.prompts.drawing import look_before
 from rl.prompts.sampling import PromptSampler
 from rl.scoring import Scorer
@@ -56,7 +59,7 @@ class Run:
         `state_of` it. saved: step of the newest checkpoint.
     suppressed: ids of tokens that are never sampled. media: kinds whose encoder runs in every micro-batch
         (`policy_gradient`).
-    episodes: plays episodes where the config has an environment.
+    episodes: plays episodes where the config has an environment. teacher: whose log-probs are distilled, if any.
     """
 
     config: GRPOConfig
@@ -74,6 +77,7 @@ class Run:
     record: Record
     hacking: HackingWatch
     episodes: Episodes | None = None
+    teacher: Teacher | None = None
     task_std: TaskStd = field(default_factory=TaskStd)
     step: int = 0
     version: int = 0
@@ -95,6 +99,8 @@ class Run:
             self.scorer.close()
             if self.episodes is not None:
                 self.episodes.close()
+            if self.teacher is not None:
+                self.teacher.close()
 
 
 def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[str], Router]:
@@ -105,6 +111,8 @@ def read(config: GRPOConfig, accelerator: Accelerator) -> tuple[list[Row], set[s
             f"rollout.prompts_per_step ({config.rollout.prompts_per_step}) must be a multiple of the number of"
             f" processes ({accelerator.num_processes})"
         )
+    if config.interference.by_task:
+        refuse_stage(zero_stage(accelerator))
     processor = load_processor(config.model)
     limits = pixel_limits(processor)
     check_pixel_limits(config.rewards, limits)
@@ -132,6 +140,8 @@ def start(
         model, processor = build_policy(config.model)
         policy, optimizer = prepare(accelerator, model, optimizer_for(model, config.optimizer))
     episodes = None if config.environment is None else Episodes.of(config.environment, processor)
+    with operation("load the teacher", config.timeouts.exchange_s):
+        teacher = build_teacher(config, rows, processor, accelerator.device)
     say(f"starting the rollout engine ({config.engine.kind})")
     with operation("start the rollout engine", config.timeouts.engine_s):
         engine = build_engine(
@@ -157,6 +167,7 @@ def start(
             max_resampling=config.sampling.max_resampling,
             multiple_of=accelerator.num_processes,
             alpha=config.sampling.easy_pool,
+            one_task="task_steps" in config.interference.remedies,
             seed=config.seed,
         ),
         suppressed=suppressed_token_ids(processor, model.config.text_config.vocab_size),
@@ -166,6 +177,7 @@ def start(
         hacking=HackingWatch(config.checks.hacking),
         record=record,
         episodes=episodes,
+        teacher=teacher,
     )
     if checkpoint is not None:
         with phase(run, "restore a checkpoint"):
@@ -181,7 +193,7 @@ def start(
 def phase(run: Run, name: str, seconds: dict[str, float] | None = None) -> Iterator[None]:
     """A phase of the step: its time is added to `seconds`; past the configured time-out the watchdog ends the run."""
     limits = run.config.timeouts
-    limit_s = limits.engine_s if name in ("generate", "reward", "sync") else limits.exchange_s
+    limit_s = limits.engine_s if name in ("generate", "reward", "teacher", "sync") else limits.exchange_s
     with operation(name, limit_s), timed({} if seconds is None else seconds, name):
         yield
 
@@ -268,6 +280,7 @@ def training(run: Run) -> Training:
             "longest completion, tokens": config.rollout.max_tokens,
             "learning rate": config.optimizer.learning_rate,
             "advantage": config.advantage,
+            **_settings_of_tasks(config),
             "grammar of completions": config.rewards.grammar,
             "trained parts": f"{config.model.trainable}{', by LoRA' if config.model.lora else ''}",
             "dtype": config.model.dtype,
@@ -279,6 +292,20 @@ def training(run: Run) -> Training:
             for task, functions in config.rewards.tasks.items()
         },
     )
+
+
+def _settings_of_tasks(config: GRPOConfig) -> dict[str, Any]:
+    """What is said of weights, remedies and teacher where there are any."""
+    said: dict[str, Any] = {}
+    if config.task_weights:
+        said["weights of tasks"] = ", ".join(f"{task} {w:g}" for task, w in config.task_weights.items())
+    if config.interference.remedies:
+        said["remedies against interference"] = ", ".join(config.interference.remedies)
+    if config.distillation is not None:
+        teacher, parts = config.distillation.teacher, config.distillation
+        name = teacher.path if isinstance(teacher, CheckpointTeacherConfig) else teacher.model
+        said["teacher"] = f"{name} (weight {parts.weight:g}, rewards {parts.reward_weight:g})"
+    return said
 
 
 def finish(run: Run) -> Path:

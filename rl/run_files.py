@@ -31,6 +31,7 @@ def log(
     record: dict[str, Any] = {"step": run.step, **gathered(mine)}
     record |= {
         "tokens_per_second": record["tokens/sampled"] / record["seconds/generate"],
+        **_share_of_step(record, "interference"),
         "policy_version": run.version,
         "processes": run.ranks,
         "parallel": run.accelerator.distributed_type.value,
@@ -62,3 +63,9 @@ def rollout_lines(step: int, group: Group) -> list[dict[str, Any]]:
         }
         for sample, advantage in zip(group.samples, group.advantages, strict=True)
     ]
+
+
+def _share_of_step(record: Mapping[str, Any], what: str) -> dict[str, float]:
+    """`<what>/percent` of the step's time, where `<what>/seconds` was measured."""
+    seconds = record.get(f"{what}/seconds")
+    return {} if seconds is None else {f"{what}/percent": 100 * seconds / record["seconds/step"]}

@@ -11,6 +11,7 @@ from torch import nn
 
 from core.training import joining
 from rl.checks import GapLimits
+from rl.coefficients import Objective
 from rl.config import GRPOConfig
 from rl.update.correction import Correction
 from vlm.load import ModelConfig, load_processor, load_trainable
@@ -56,6 +57,17 @@ def gap_limits(config: GRPOConfig) -> GapLimits:
     }
     default = GapLimits.for_dtype(getattr(torch, config.model.dtype))
     return replace(default, **{name: value for name, value in given.items() if value is not None})
+
+
+def objective(config: GRPOConfig) -> Objective:
+    """The configured weights of tasks, rewards and teacher."""
+    distillation = config.distillation
+    return Objective(
+        rewards=1.0 if distillation is None else distillation.reward_weight,
+        teacher=0.0 if distillation is None else distillation.weight,
+        weights=config.task_weights,
+        per_task="task_tokens" in config.interference.remedies,
+    )
 
 
 def correction(config: GRPOConfig) -> Correction | None:

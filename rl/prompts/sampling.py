@@ -34,7 +34,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core.rows import Row, RowError
-from rl.prompts.stream import PromptStream, packed, unpacked
+from rl.prompts.stream import PromptStream, TaskStreams, packed, unpacked
 
 POOL_TRIES = 64  # picks from the pool before those that the step has already are sorted out
 
@@ -75,6 +75,8 @@ class PromptSampler:
     multiple_of: every round draws a multiple of this number of prompts (of processes, so that each gets as many).
     alpha: probability that a draw comes from the easy pool; 0 switches the pool off (solved prompts then stay in the
         ordinary stream).
+    one_task: every step draws its prompts from one task, tasks in turn at random by their numbers of rows (task-homogeneous
+        steps).
     seed: of every choice; the same on all processes, so that all draw the same prompts and can share out the work.
     """
 
@@ -87,6 +89,7 @@ class PromptSampler:
         max_resampling: int = 3,
         multiple_of: int = 1,
         alpha: float = 0.1,
+        one_task: bool = False,
         seed: int = 0,
     ):
         if batch_size < 1 or batch_size % multiple_of or max_resampling < 0 or not 0 <= alpha < 1:
@@ -94,7 +97,9 @@ class PromptSampler:
                 f"expected batch_size >= 1 and a multiple of {multiple_of}, max_resampling >= 0 and 0 <= alpha < 1,"
                 f" got {batch_size}, {max_resampling}, {alpha}"
             )
-        self.stream = PromptStream(len(rows), seed)
+        self.stream: PromptStream | TaskStreams = (
+            TaskStreams([row["task"] for row in rows], seed) if one_task else PromptStream(len(rows), seed)
+        )
         self.batch_size = batch_size
         self.dynamic = dynamic
         self.max_resampling = max_resampling
@@ -161,6 +166,9 @@ class PromptSampler:
         wanted = self.wanted
         if not wanted:
             raise RuntimeError("the batch is full, or its rounds are over: call finish()")
+        if self._rounds == 0 and isinstance(self.stream, TaskStreams):
+            self.stream.choose(~self._left_out, self._next_random())
+            self._pool = None
         for _ in range(wanted):
             self._drawn.append(self._draw())
             self._taken.add(self._drawn[-1])
@@ -238,7 +246,8 @@ class PromptSampler:
             self._taken.clear()
             self.stream.rewind()
             row = self._first_of_stream_and_pool()
-        assert row is not None  # some row is usable, and none is taken
+        if row is None:  # some row is usable, and none is taken: but all of the step's task may have gone
+            raise RowError("every row of the step's task has turned out to be unusable")
         return row
 
     def _first_of_stream_and_pool(self) -> int | None:
@@ -248,7 +257,10 @@ class PromptSampler:
     def _from_pool(self) -> int | None:
         """A solved row that the step does not have yet, each with equal probability."""
         if self._pool is None:
-            self._pool = np.flatnonzero(self._easy)
+            of_step = (
+                self.stream.task_of == self.stream.task if isinstance(self.stream, TaskStreams) else True
+            )
+            self._pool = np.flatnonzero(self._easy & of_step)
         if not len(self._pool):
             return None
         random = self._next_random()

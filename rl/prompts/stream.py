@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,59 @@ class PromptStream:
         self._open &= ~self._visited
         self._left = int(np.count_nonzero(self._open))
         self.rewind()
+
+
+class TaskStreams:
+    """As `PromptStream`, with passes of its own for each task; a draw comes from the task that was chosen last.
+
+    tasks: of each row.
+    """
+
+    def __init__(self, tasks: Sequence[str], seed: int):
+        numbers = {task: number for number, task in enumerate(dict.fromkeys(tasks))}
+        self.task_of = np.array([numbers[task] for task in tasks])
+        self._rows = [np.flatnonzero(self.task_of == number) for number in range(len(numbers))]
+        self._place = np.empty(len(tasks), int)  # of each row in its task
+        for of_task in self._rows:
+            self._place[of_task] = np.arange(len(of_task))
+        self._streams = [PromptStream(len(rows), seed + number) for number, rows in enumerate(self._rows)]
+        self.task = 0
+
+    def choose(self, usable: np.ndarray, random: np.random.Generator) -> None:
+        """Draw the task that follows, each with the probability of its share of the usable rows, so that in the long run all
+        rows are drawn equally often. usable: (size,) bool by row, not all of them False."""
+        counts = np.bincount(self.task_of[usable], minlength=len(self._rows))
+        self.task = int(random.choice(len(counts), p=counts / counts.sum()))
+
+    def rewind(self) -> None:
+        for stream in self._streams:
+            stream.rewind()
+
+    def take(self, taken: Container[int]) -> int | None:
+        rows = self._rows[self.task]
+        place = self._streams[self.task].take(_Taken(taken, rows))
+        return None if place is None else int(rows[place])
+
+    def exclude(self, row: int, excluded: bool = True) -> None:
+        self._streams[self.task_of[row]].exclude(int(self._place[row]), excluded)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"tasks": [stream.state_dict() for stream in self._streams]}
+
+    def load_state_dict(self, state: dict[str, Any], excluded: np.ndarray) -> None:
+        for stream, one, rows in zip(self._streams, state["tasks"], self._rows, strict=True):
+            stream.load_state_dict(one, excluded[rows])
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Which places of a task's rows are taken."""
+
+    taken: Container[int]
+    rows: np.ndarray
+
+    def __contains__(self, place: object) -> bool:
+        return isinstance(place, int) and int(self.rows[place]) in self.taken
 
 
 def packed(mask: np.ndarray) -> str:

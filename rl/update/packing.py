@@ -7,7 +7,7 @@ the loss is a plain sum over tokens divided by one global number.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,10 +21,14 @@ from vlm.packed.packing import PrefixTree, Segment
 
 @dataclass(frozen=True)
 class Part:
-    """A prompt with some completions of its group; advantages one per rollout."""
+    """A prompt with some completions of its group.
+
+    coefficients: one per rollout, of all its tokens or (completion tokens,) one for each (`Group`). task: of the row.
+    """
 
     rollouts: tuple[Rollout, ...]
-    advantages: tuple[float, ...]
+    coefficients: tuple[float | Tensor, ...]
+    task: str = ""
 
     @property
     def prompt(self) -> Encoded:
@@ -47,6 +51,11 @@ class PackedBatch:
         return tuple(r for part in self.parts for r in part.rollouts)
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """Of each of the rollouts."""
+        return tuple(part.task for part in self.parts for _ in part.rollouts)
+
+    @property
     def tokens(self) -> int:
         """Tokens that go through the language model."""
         return sum(part.tokens for part in self.parts)
@@ -59,15 +68,14 @@ class PackedBatch:
 def pack(groups: Sequence[Group], *, max_tokens: int, count: int | None = None) -> list[PackedBatch]:
     """Micro-batches of at most `max_tokens` tokens (prompts and completions), the largest first.
 
-    Rollouts whose advantage is None or exactly zero, or that have no trained token, add nothing to the gradient and are
+    Rollouts whose coefficients are None or exactly zero, or that have no trained token, add nothing to the gradient and are
     left out. A single sequence longer than the budget is a micro-batch by itself: it cannot be split.
     count: fill up with empty batches to this number (the largest over all processes).
     """
-    trained = [_with_signal(group) for group in groups]
-    trained = [members for members in trained if members]
-    lengths = [(len(m[0][0].prompt), [len(r.completion_ids) for r, _ in m]) for m in trained]
+    trained = [part for group in groups if (part := _with_signal(group)).rollouts]
+    lengths = [(len(part.prompt), [len(r.completion_ids) for r in part.rollouts]) for part in trained]
     packed = [
-        PackedBatch(tuple(_part([trained[g][i] for i in chosen]) for g, chosen in batch))
+        PackedBatch(tuple(_some(trained[g], chosen) for g, chosen in batch))
         for batch in filling.fill(lengths, max_tokens)
     ]
     return packed if count is None else fill(packed, count)
@@ -80,20 +88,32 @@ def fill(batches: Sequence[PackedBatch], count: int) -> list[PackedBatch]:
     return [*batches, *[PackedBatch()] * (count - len(batches))]
 
 
-def _with_signal(group: Group) -> list[tuple[Rollout, float]]:
-    """The rollouts that add to the gradient, with their advantages."""
+def _with_signal(group: Group) -> Part:
+    """The rollouts that add to the gradient, with their coefficients."""
+    given: Sequence[float | Tensor | None] = group.coefficients or group.advantages
     members = [
-        (rollout, advantage)
-        for rollout, advantage in zip(group.rollouts, group.advantages, strict=True)
-        if advantage and any(rollout.loss_mask)
+        (rollout, coefficients)
+        for rollout, coefficients in zip(group.rollouts, given, strict=True)
+        if coefficients is not None and _adds(rollout, coefficients)
     ]
     for rollout, _ in members:
         _check_same_prompt(members[0][0], rollout)
-    return members
+    return Part(tuple(r for r, _ in members), tuple(c for _, c in members), group.row["task"])
 
 
-def _part(members: Sequence[tuple[Rollout, float]]) -> Part:
-    return Part(tuple(r for r, _ in members), tuple(a for _, a in members))
+def _adds(rollout: Rollout, coefficients: float | Tensor) -> bool:
+    """Whether a trained token has a coefficient that is not zero."""
+    if isinstance(coefficients, Tensor):
+        return bool(coefficients[torch.tensor(rollout.loss_mask, dtype=torch.bool)].any())
+    return bool(coefficients) and any(rollout.loss_mask)
+
+
+def _some(part: Part, chosen: Sequence[int]) -> Part:
+    return replace(
+        part,
+        rollouts=tuple(part.rollouts[i] for i in chosen),
+        coefficients=tuple(part.coefficients[i] for i in chosen),
+    )
 
 
 def _check_same_prompt(first: Rollout, other: Rollout) -> None:
@@ -127,7 +147,7 @@ def completion(rollout: Rollout) -> Encoded:
 
 
 def trees(batch: PackedBatch) -> list[PrefixTree]:
-    """The micro-batch for `vlm.packed.packing.pack`; the coefficients of a rollout's tokens are its advantage."""
+    """The micro-batch for `vlm.packed.packing.pack`."""
     return [
         PrefixTree(
             Segment.untrained(part.prompt),
@@ -135,9 +155,11 @@ def trees(batch: PackedBatch) -> list[PrefixTree]:
                 Segment(
                     completion(rollout),
                     trained=torch.tensor(rollout.loss_mask, dtype=torch.bool),
-                    coefficients=torch.full((len(rollout.loss_mask),), advantage, dtype=torch.float32),
+                    coefficients=torch.as_tensor(coefficients, dtype=torch.float32).expand(
+                        len(rollout.loss_mask)
+                    ),
                 )
-                for rollout, advantage in zip(part.rollouts, part.advantages, strict=True)
+                for rollout, coefficients in zip(part.rollouts, part.coefficients, strict=True)
             ),
         )
         for part in batch.parts

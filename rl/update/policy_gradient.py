@@ -37,12 +37,14 @@ class UpdateOutput:
 
     logprobs: per rollout of `batch.rollouts`, (completion tokens,) float32 on the CPU, at the sampling temperature; 0.0
         where loss_mask is 0, as in `Rollout.logprobs`.
-    entropy: mean entropy of the policy over the trained tokens, nats (0 if there are none).
+    entropies: of the policy at each trained token, nats, laid out as logprobs.
+    entropy: their mean (0 if there are none).
     tokens: number of trained tokens.
     """
 
     loss: Tensor
     logprobs: tuple[Tensor, ...]
+    entropies: tuple[Tensor, ...]
     entropy: float
     tokens: int
 
@@ -95,15 +97,16 @@ def policy_gradient(
     return UpdateOutput(
         loss=losses.loss * (ranks / total_tokens),
         logprobs=_per_rollout(batch, losses.logprobs.cpu(), counts),
+        entropies=_per_rollout(batch, losses.entropies.cpu(), counts),
         entropy=float(losses.entropies.mean()) if len(losses.entropies) else 0.0,
         tokens=len(packed.targets),
     )
 
 
-def _per_rollout(batch: PackedBatch, log_probs: Tensor, counts: Sequence[int]) -> tuple[Tensor, ...]:
-    """Log-probs of trained tokens laid out over each completion, zero elsewhere."""
+def _per_rollout(batch: PackedBatch, numbers: Tensor, counts: Sequence[int]) -> tuple[Tensor, ...]:
+    """Numbers of trained tokens laid out over each completion, zero elsewhere."""
     result = []
-    for rollout, values in zip(batch.rollouts, log_probs.split(list(counts)), strict=True):
+    for rollout, values in zip(batch.rollouts, numbers.split(list(counts)), strict=True):
         whole = torch.zeros(len(rollout.loss_mask))
         whole[torch.tensor(rollout.loss_mask, dtype=torch.bool)] = values
         result.append(whole)

@@ -136,6 +136,32 @@ def test_a_plan_tells_what_is_wrong(grpo_config, overrides, changes, expected):
     assert any(expected in line for line in made.wrong), made.wrong
 
 
+def test_a_plan_names_the_teacher_and_misses_its_checkpoint(grpo_config, tmp_path):
+    made = plan.plan_grpo(grpo_config("distillation={teacher: {path: runs/teacher}, reward_weight: 0.5}"), 8)
+    assert "runs/teacher, a copy in every process as bfloat16; weight 1, rewards 0.5" in str(made)
+    assert any(line.startswith("distillation.teacher.path: ") for line in made.missing)
+    server = "{kind: vllm_server, url: http://10.0.0.7:8000, model: big}"
+    made = plan.plan_grpo(grpo_config(f"distillation={{teacher: {server}, reward_weight: 1}}"), 8)
+    assert "big at http://10.0.0.7:8000; weight 1, rewards 1" in str(made)
+
+
+def test_gradients_of_tasks_are_refused_with_zero_2(tmp_path, capsys):
+    config, zero3 = (
+        str(LAUNCH / path) for path in ("configs/grpo_qwen2_5_vl_7b.yaml", "deepspeed/zero3.json")
+    )
+    settings, zero2 = json.loads(Path(zero3).read_text()), str(tmp_path / "zero2.json")
+    Path(zero2).write_text(json.dumps(settings | {"zero_optimization": {"stage": 2}}))
+    for setting in ("interference.every=10", "interference.remedies=[pcgrad]"):
+        assert plan.main(["grpo", "--config", config, "--deepspeed", zero2, setting]) == 2
+        assert "interference: expected ZeRO-3 or a launch without DeepSpeed" in capsys.readouterr().err
+        assert plan.main(["grpo", "--config", config, "--deepspeed", zero3, setting]) == 0
+    assert (
+        plan.main(["grpo", "--config", config, "--deepspeed", zero2, "interference.remedies=[task_tokens]"])
+        == 0
+    )
+    assert "gradients not compared; remedies: task_tokens" in capsys.readouterr().out
+
+
 def test_a_broken_checkpoint_is_wrong_and_an_absent_one_is_missing(grpo_config, tmp_path):
     (tmp_path / "model").mkdir()
     made = plan.plan_grpo(grpo_config(f"model.path={tmp_path / 'model'}"), 8)

@@ -48,6 +48,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "vision": {"trainable": "vision+projector"},
     "lora": {"trainable": "language", "lora": {"r": 4}},
     "lora_all": {"trainable": "all", "lora": {"r": 4, "targets": "all"}},
+    "tasks": {"trainable": "all"},  # groups of two tasks in turn, whose gradients are compared and projected
 }
 MEDIA: dict[str, list[list[str]]] = {
     # for each step the groups, dealt out to the processes in turn
@@ -81,6 +82,8 @@ def configured(folder: Path, parts: str, dtype: str) -> GRPOConfig:
         "steps": STEPS,
         "output_dir": "unused",
     }
+    if parts == "tasks":
+        values["interference"] = {"every": 1, "remedies": ["pcgrad"]}
     return GRPOConfig.model_validate(values)
 
 
@@ -96,7 +99,8 @@ def groups_of_step(lab: Any, run: Run, media: str, step: int) -> tuple[list[Grou
         mine = [
             replace(r, logprobs=engine_logprobs(run, r), policy_version=run.version) for r in fresh.rollouts
         ]
-        groups.append(group_of(mine, fresh.advantages if kind is not None else (), rewards=fresh.rewards))
+        given = fresh.advantages if kind is not None else ()
+        groups.append(group_of(mine, given, rewards=fresh.rewards, task=f"task{number % 2}"))
         if kind is not None:
             tokens += sum(len(r.completion_ids) for r in mine)
     return groups, int(summed(run.accelerator, [tokens])[0])

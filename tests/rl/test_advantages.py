@@ -94,6 +94,33 @@ def test_no_std_only_centres():
     assert one.advantages == (0.25, -0.25)
 
 
+def test_the_length_baseline_weighs_rewards_by_tokens():
+    """b = (3 x 1 + 1 x 0) / 4 = 3/4, and the sum of |o_i| A_i over the group is 0, whatever divides."""
+    made = group([1.0, 0.0], [3, 1])
+    (one,) = group_advantages([made], estimator="no_std", baseline="length")
+    assert one.advantages == pytest.approx((0.25, -0.75))
+    (one,) = group_advantages([made], baseline="length")
+    assert one.advantages == pytest.approx((0.25 / 0.5**0.5, -0.75 / 0.5**0.5))
+    task_std = TaskStd()
+    task_std.update(["t", "t"], [1.0, 0.0])
+    (one,) = group_advantages([made], estimator="task_std", baseline="length", task_std=task_std)
+    assert one.advantages == pytest.approx((0.5, -1.5))
+    for estimator in ("no_std", "group_std"):
+        drawn = group([0.2, None, 0.9, 0.4], [5, 9, 2, 11])
+        (one,) = group_advantages([drawn], estimator=estimator, baseline="length")
+        assert one.advantages[1] is None
+        tokens = [sum(r.loss_mask) for r in drawn.rollouts]
+        pushes = [n * a for n, a in zip(tokens, one.advantages, strict=True) if a is not None]
+        assert sum(pushes) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_length_baseline_of_equal_lengths_is_the_mean():
+    made = group([0.3, 0.8, 0.1], [4, 4, 4])
+    plain, by_length = (group_advantages([made], baseline=b)[0].advantages for b in ("mean", "length"))
+    assert by_length == pytest.approx(plain)
+    assert no_std([1.0, 0.0], [0, 0]) == no_std([1.0, 0.0])
+
+
 def test_task_std_divides_each_task_by_its_own_spread():
     rewards, tasks = [0.0, 1.0, 0.50, 0.54], ["math", "math", "grounding", "grounding"]
     task_std = TaskStd()

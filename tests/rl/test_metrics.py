@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from core.metrics import joined, values
 from core.score import Score
 from engines.rollout import Rollout
 from engines.samples import Group, Sample
-from rl.metrics import sample_metrics, seconds_metrics
+from rl.advantages import group_advantages
+from rl.metrics import group_metrics, sample_metrics, seconds_metrics
+from tests.groups import group_of
 from tests.two_processes import run
 from vlm.inputs import Encoded
 from vlm.tiny import build_tiny_vlm
@@ -54,6 +57,28 @@ def test_metrics_over_processes_are_those_of_one(shares):
     assert together["reward/mean"] == pytest.approx(sum(rewards) / len(rewards))
     assert together["rollouts/unscored"] == 24 - len(rewards) > 0
     assert together["tokens/sampled"] == sum(len(s.rollout.completion_ids) for s in samples)
+
+
+def test_groups_and_advantages_are_also_told_by_task():
+    """Of four groups of math one has equal rewards; of three of grounding none, and one is not in the batch."""
+
+    def group(task, rewards):
+        prompt = Encoded(torch.zeros(1, dtype=torch.long), torch.zeros(3, 1, dtype=torch.long), (0,))
+        rollouts = [Rollout("r", prompt, (7,), (1,), (0.0,), "", 0, "stop") for _ in rewards]
+        return group_of(rollouts, rewards=rewards, task=task)
+
+    drawn = [group("math", [1.0, 0.0])] * 3 + [group("math", [0.0, 0.0])]
+    drawn += [
+        group("grounding", [0.5, 0.1]),
+        group("grounding", [0.2, None, 0.4]),
+        group("grounding", [0.0, 1.0]),
+    ]
+    batch = group_advantages(drawn[:-1], estimator="no_std")
+    found = values(group_metrics(drawn, batch, 1, SimpleNamespace(easy_count=0, left_out_count=0)))
+    assert found["groups/zero_signal/math"] == 0.25 and found["groups/zero_signal/grounding"] == 0
+    assert found["groups/zero_signal"] == pytest.approx(1 / 7)
+    assert found["advantage_scale/math"] == 0.5
+    assert found["advantage_scale/grounding"] == pytest.approx((0.2 + 0.2 + 0.1 + 0.1) / 4)
 
 
 def test_the_slowest_process_decides_how_long_a_phase_took():

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from core.rows import RowError
 from rl.prompts.sampling import PromptSampler, result_of
 from rl.prompts.stream import PromptStream
 
@@ -201,3 +202,60 @@ def test_misuse_is_an_error():
         sampler.accept(["signal"])
     with pytest.raises(RuntimeError, match="between steps"):
         sampler.state_dict()
+
+
+MIXED = [
+    {"id": f"{task}{i}", "task": task}
+    for task, n in (("math", 24), ("box", 12), ("chat", 4))
+    for i in range(n)
+]
+
+
+def task_steps(**options) -> PromptSampler:
+    return PromptSampler(MIXED, 4, one_task=True, **options)
+
+
+def test_task_steps_have_one_task_each_in_proportion_to_its_rows():
+    sampler = task_steps(alpha=0.0)
+    tasks, seen = Counter(), Counter()
+    for _ in range(300):
+        drawn, _ = run_step(sampler, lambda _: "zero_signal")
+        (task,) = {name.rstrip("0123456789") for name in drawn}
+        assert len(set(drawn)) == 4
+        tasks[task] += 1
+        seen.update(drawn)
+    assert tasks["math"] / 300 == pytest.approx(0.6, abs=0.1)
+    assert tasks["chat"] / 300 == pytest.approx(0.1, abs=0.06)
+    for task in tasks:  # a pass gives every row once
+        counts = [seen[row["id"]] for row in MIXED if row["task"] == task]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_task_steps_stay_with_their_task_through_all_rounds_and_the_easy_pool():
+    sampler = task_steps(dynamic=True, alpha=0.5)
+    for step in range(40):
+        solved = "1" if step < 10 else "none"
+        drawn, _ = run_step(sampler, lambda i, end=solved: "solved" if i.endswith(end) else "signal")
+        assert len({name.rstrip("0123456789") for name in drawn}) == 1
+
+
+def test_task_steps_are_resumed_exactly():
+    whole, first = task_steps(alpha=0.3), task_steps(alpha=0.3)
+    for sampler in (whole, first):
+        for _ in range(7):
+            run_step(sampler, lambda i: "solved" if i.endswith("3") else "signal")
+    resumed = task_steps(alpha=0.3)
+    resumed.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    steps = [[run_step(s, lambda _: "signal")[0] for _ in range(12)] for s in (whole, resumed)]
+    assert steps[0] == steps[1]
+
+
+def test_a_task_whose_rows_are_all_unusable_is_not_chosen():
+    sampler = task_steps(alpha=0.0)
+    sampler.leave_out([row["id"] for row in MIXED if row["task"] != "chat"])
+    for _ in range(5):
+        drawn, _ = run_step(sampler, lambda _: "signal")
+        assert {name.rstrip("0123456789") for name in drawn} == {"chat"}
+    sampler.next_rows()
+    with pytest.raises(RowError, match="unusable"):
+        sampler.replace([row["id"] for row in MIXED if row["task"] == "chat"])

@@ -51,7 +51,7 @@ def test_every_rollout_is_packed_once_with_its_advantage_within_the_budget(shape
         (id(r), a)
         for b in batches
         for part in b.parts
-        for r, a in zip(part.rollouts, part.advantages, strict=True)
+        for r, a in zip(part.rollouts, part.coefficients, strict=True)
     ]
     assert len(seen) == len(expected) and dict(seen) == expected
     for batch in batches:
