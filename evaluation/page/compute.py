@@ -12,7 +12,7 @@ from evaluation.pass_at_k.curves import OVERALL
 from evaluation.pass_at_k.tables import crossings, curve_cells, statistics_cells
 from inference.table import HEADER, cells, notes
 
-TASK_COLOURS = 8
+PALETTE = CHECKPOINT_COLOURS + CHECKPOINT_COLOUR_COUNT  # all colours of the style sheet
 KINDS = {
     "pass": ("pass@k", "Probability that at least one of k sampled answers is correct: what a model can do."),
     "maj": ("maj@k", "Probability that the most frequent conclusion of k sampled answers is correct."),
@@ -85,7 +85,7 @@ def _families(result: Mapping[str, Any], spent: Sequence[float]) -> list[Series]
         name = f"{words}, {method['judge'] or 'mean_logprob'}" if judged else words
         families.setdefault(name, {})[_tokens(one)] = one["reward"]["mean"]
     return [
-        Series(name, tuple(points.get(at) for at in spent), i % TASK_COLOURS, dots=True)
+        Series(name, tuple(points.get(at) for at in spent), i % PALETTE, dots=True)
         for i, (name, points) in enumerate(families.items())
     ]
 
