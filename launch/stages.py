@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -80,7 +81,9 @@ def main() -> None:
         "--tiny", action="store_true", help="a tiny model on drawn shapes, in minutes on two cores"
     )
     parser.add_argument(
-        "--compare", action="store_true", help="also train on all stages' tokens in one stage"
+        "--compare",
+        action="store_true",
+        help="also train on all stages' tokens in one stage of as many steps",
     )
     parser.add_argument(
         "--launch", help="command that starts pretrain.py; default: the script for 8 GPUs, or one process"
@@ -163,14 +166,20 @@ def changed(stage: Stage, number: int, settings: Sequence[str]) -> Stage:
 
 
 def in_one_stage(stages: Sequence[Stage], output: Path) -> Stage:
-    """All tokens of all stages at once, with every part trained and the other settings of the last stage."""
+    """All tokens of all stages at once, in as many steps, with the other settings of the last stage."""
     sources: dict[str, dict[str, Any]] = {}
+    steps = 0
     for stage in stages:
-        for kind, source in config_of(stage)["data"]["sources"].items():
+        data = config_of(stage)["data"]
+        steps += math.ceil(
+            sum(source["tokens"] for source in data["sources"].values()) / data["tokens_per_step"]
+        )
+        for kind, source in data["sources"].items():
             before = sources.get(kind, {"tokens": 0})["tokens"]
             sources[kind] = source | {"tokens": before + source["tokens"]}
-    last = stages[-1]
-    return Stage(output.name, last.config, output, (*last.settings, f"data.sources={json.dumps(sources)}"))
+    tokens = sum(source["tokens"] for source in sources.values())
+    own = (f"data.sources={json.dumps(sources)}", f"data.tokens_per_step={math.ceil(tokens / steps)}")
+    return Stage(output.name, stages[-1].config, output, (*stages[-1].settings, *own))
 
 
 def config_of(stage: Stage) -> dict[str, Any]:

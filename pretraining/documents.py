@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class UnusableRow(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Unit:
-    """Of a document: a text (starts: where each of its tokens begins in `text`), a medium with its marks, or the end.
+    """Of a document: a text (starts: where each of its tokens begins in `text`), a medium between its marks, or the end.
 
     ids: before expansion, one placeholder per medium. length: tokens after it. medium: kind and number in the row.
     """
@@ -183,13 +184,14 @@ def split(units: Sequence[Unit], window: int) -> list[list[Unit]]:
     return [group for group in groups if group]
 
 
-def medium_ids(processor: Any, kind: str) -> list[int]:
+@lru_cache(maxsize=8)
+def medium_ids(processor: Any, kind: str) -> tuple[int, ...]:
     """A medium's placeholder between the marks that the chat template puts around it, as ids before expansion."""
     before, after = "mark-before", "mark-behind"
     content = [{"type": "text", "text": before}, {"type": kind}, {"type": "text", "text": after}]
     text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
     between = text.partition(before)[2].partition(after)[0].strip()
-    return processor.tokenizer(between, add_special_tokens=False)["input_ids"]
+    return tuple(processor.tokenizer(between, add_special_tokens=False)["input_ids"])
 
 
 def end_of_document(tokenizer: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -70,7 +71,9 @@ def test_the_losses_are_drawn_by_stage_and_kind(four):
 @pytest.mark.slow
 def test_one_stage_with_the_same_tokens_can_be_compared(four):
     one = stages.in_one_stage(four[1], four[0] / "one")
-    sources = stages.config_of(one)["data"]["sources"]
+    data = stages.config_of(one)["data"]
+    sources, steps = data["sources"], [1, 2, 4, 2]
+    assert data["tokens_per_step"] == math.ceil(7700 / sum(steps))
     assert {kind: s["tokens"] for kind, s in sources.items()} == {
         "captions": 2100, "interleaved": 2100, "text": 1400, "instruction": 1400, "long": 700}  # fmt: skip
 

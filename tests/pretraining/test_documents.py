@@ -60,6 +60,17 @@ def test_all_text_and_the_end_are_targets_and_nothing_else(processor, picture):
     assert visual(processor, segment) == 2 * (84 // 28) * (56 // 28)
 
 
+@pytest.mark.parametrize("family", ["internvl"], indirect=True, scope="session")
+def test_tiles_of_an_image_stay_together(processor, picture):
+    """InternVL's marks and tiles are other tokens than those of the Qwen models."""
+    (segment,) = made(processor, row([text("Picture 1:"), IMAGE, text("It is red.")], [picture]))
+    end = processor.tokenizer.decode([end_of_document(processor.tokenizer)])
+    assert texts(processor, [segment]).endswith(f"It is red.{end}")
+    untrained = segment.sequence.input_ids[~segment.trained]
+    assert visual(processor, segment) > 0
+    assert len(untrained) == visual(processor, segment) + 3  # the first token, and the marks
+
+
 def test_the_first_token_of_a_text_has_nothing_to_predict_it(processor):
     (segment,) = made(processor, row("One two three.", []))
     ids = processor.tokenizer("One two three.")["input_ids"]
