@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 
 from core.errors import RunError
+from core.files.hub.paths import TRAIN
 from core.files.model_card import Training, write_card
 from core.files.pieces import all_shards
 from core.files.record import Record, model_identity
@@ -87,7 +88,7 @@ def record_of(config: PretrainConfig, accelerator: Accelerator) -> Record:
 def files_identity(path: str) -> str:
     """Number, bytes, and a hash of the names and sizes of the files that hold rows."""
     digest, files, size = xxhash.xxh3_128(), 0, 0
-    for shard in all_shards(path):
+    for shard in all_shards(path, TRAIN):
         for file in sorted(shard.iterdir()) if shard.is_dir() else [shard]:
             files, size = files + 1, size + file.stat().st_size
             digest.update(f"{file.name} {file.stat().st_size}\n".encode())

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import RowError
+from core.files.hub.paths import TRAIN
 from core.files.pieces import Piece, pieces_of, read_piece
 
 Record = tuple[str, Any, Path]
@@ -104,9 +105,9 @@ class Stream:
 
 def stream_of(path: str | Path, *, seed: int, rank: int = 0, ranks: int = 1, buffer: int = 10_000) -> Stream:
     """Of the rows of a file, folder or data set of the Hub, in pieces small enough for all processes."""
-    total = sum(piece.end for piece in pieces_of(path, 1 << 62) if piece.file.endswith(".jsonl"))
+    total = sum(piece.end for piece in pieces_of(path, 1 << 62, TRAIN) if piece.file.endswith(".jsonl"))
     size = min(LARGEST_PIECE, max(1, total // (ranks * PIECES_PER_RANK))) if total else LARGEST_PIECE
-    return Stream(pieces_of(path, size), seed=seed, rank=rank, ranks=ranks, buffer=buffer)
+    return Stream(pieces_of(path, size, TRAIN), seed=seed, rank=rank, ranks=ranks, buffer=buffer)
 
 
 def _records(pieces: list[Piece]) -> Iterator[dict[str, Any]]:
