@@ -42,7 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, required=True, help="SFT checkpoint of the demo")
     parser.add_argument("--out", type=Path, default=Path("runs/reward_model"))
-    parser.add_argument("--train", type=int, default=1500, help="scenes to train on, three pairs each")
+    parser.add_argument("--train", type=int, default=4000, help="scenes to train on, three pairs each")
     parser.add_argument("--test", type=int, default=150, help="held-out scenes")
     parser.add_argument("--candidates", type=int, default=32, help="captions of a scene to choose from")
     parser.add_argument("--seed", type=int, default=0)
