@@ -108,7 +108,7 @@ def write_maps(
 ) -> None:
     """Add a line for each episode to a file: {"checkpoint", "row_id", "turns": [`Look.as_json` or null, …]}. folder: of the weights,
     which are loaded for it, onto a GPU if there is one."""
-    model = load_model(folder, dtype=loading.dtype).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    model = load_model(folder, dtype=loading.dtype).to("cuda" if torch.cuda.is_available() else "cpu")
     processor = load_processor(folder, **loading.limits)
     for sample in samples:
         found = [None if look is None else look.as_json() for look in looks(model, processor, sample.rollout)]

@@ -60,9 +60,10 @@ def turn_views(
     views: dict[str, Picture | str] = {}
     images: dict[str, Image.Image] = {}
     paths = record.get("images") or ()
+    seen: str | None = None  # the image shown last
     for number, source in enumerate(paths, start=1):
         name = "original_image" if len(paths) == 1 else f"original_image_{number}"
-        views[name] = media.image(source)
+        views[name], seen = media.image(source), name
         try:
             images[name] = load_image(source)
         except (MediaError, ValueError) as error:
@@ -70,7 +71,6 @@ def turn_views(
     if len(paths) > 1:
         views["original_image"] = views["original_image_1"]
         images |= {"original_image": images["original_image_1"]} if "original_image_1" in images else {}
-    seen = list(views)[-1] if views else None
     found = []
     for number, turn in enumerate(record.get("turns") or (), start=1):
         if number > MAX_TURNS:
@@ -78,8 +78,8 @@ def turn_views(
         heat = maps[number - 1] if number <= len(maps) else None
         details = turn.get("details") or {}
         named = next((v for v in details.values() if isinstance(v, str) and v in views), None)
-        name = (heat or {}).get("image") or named or seen
-        found.append(_turn(number, turn, heat, name, views.get(str(name))))
+        looked_at = (heat or {}).get("image") or named or seen
+        found.append(_turn(number, turn, heat, looked_at, views.get(str(looked_at))))
         for picture, image in _observed(record, turn, images, media, number):
             seen = f"observation_{sum(key.startswith('observation_') for key in views) + 1}"
             views[seen] = picture
@@ -124,7 +124,7 @@ def _facts(turn: Mapping[str, Any], heat: Mapping[str, Any] | None) -> list[str]
     if so_far:
         reward, logprob = so_far.get("reward"), so_far.get("logprob")
         scored = "not scored" if reward is None else f"reward {reward:.2f}"
-        sure = f", mean log-prob {_signed(logprob)}" if is_number(logprob) else ""
+        sure = f", mean log-prob {_signed(logprob)}" if logprob is not None and is_number(logprob) else ""
         facts.append(f"answer if it had to stop here: {str(so_far.get('answer'))[:200]} ({scored}{sure})")
     return facts
 

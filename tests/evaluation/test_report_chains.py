@@ -91,6 +91,15 @@ def test_a_failed_call_shows_nothing_and_shifts_nothing(folder):
     assert views[0]["error"] == "no such image"
 
 
+def test_of_several_images_calls_name_each_and_a_turn_without_one_looks_at_the_last(folder):
+    two = {"images": [str(folder / "picture.png")] * 2}
+    turns = [turn("first", [0, 0, 9, 9]), turn("second", [0, 0, 9, 9], "original_image_2"), turn("end")]
+    views = turn_views(record(folder, "a", turns, **two), (), MediaStore(10**6))
+    assert [one["image"] for one in views] == ["original_image", "original_image_2", "observation_2"]
+    (only,) = turn_views(record(folder, "a", [turn("at once")], **two), (), MediaStore(10**6))
+    assert only["image"] == "original_image_2" and only["figure"]
+
+
 def test_images_of_other_tools_are_numbered_and_said_not_to_be_kept(folder):
     turns = [
         turn("map", [0, 0, 9, 9], tool="radar"),
