@@ -6,6 +6,8 @@ import itertools
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -17,8 +19,11 @@ from rl.checks import OffPolicyError
 from rl.loop import train
 from tests.rl.search_world import search_config, write_search_world
 from tests.rl.small_run import metrics, rollouts
+from tests.two_processes import run
 from vlm.inputs import encode_ids
 from vlm.load import load_processor
+
+WORKER = Path(__file__).with_name("episodes_worker.py")
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +139,37 @@ def test_a_stale_image_in_vllms_cache_stops_the_run(world, tmp_path, monkeypatch
     engine = {"kind": "vllm", "max_model_len": 900, "max_num_seqs": 16}
     with pytest.raises(OffPolicyError, match="between the log-probs of engine and trainer"):
         train(search_config(world, tmp_path, engine=engine))
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_log_of_whole_groups_whose_metrics_are_those_of_the_rollouts(world, tmp_path):
+    """Two groups of six episodes, one on each process."""
+    out = tmp_path / "out"
+    run(WORKER, [str(world), str(out)], tmp_path / "log", {"ACCELERATE_USE_CPU": "true"}, timeout_s=900)
+    steps, lines = metrics(out), rollouts(out)
+    assert [step["step"] for step in steps] == [1, 2] and len(lines) == 2 * 2 * 6
+    for step in steps:
+        mine = [line for line in lines if line["step"] == step["step"]]
+        assert step["processes"] == 2 and step["parallel"] == "MULTI_CPU"
+        trained = any(line["advantage"] is not None for line in mine)
+        assert {line["policy_version"] for line in mine} == {step["policy_version"] - trained}
+        groups = mine[:6], mine[6:]
+        assert all(len({line["row_id"] for line in group}) == 1 for group in groups)
+        calls = [turn for line in mine for turn in line["turns"] if turn["call"] or turn["error"]]
+        over = [line["finish"] == "over_turn" for line in mine]
+        expected = {
+            "reward/mean": fmean(line["reward"] for line in mine),
+            "turns/mean": fmean(len(line["turns"]) for line in mine),
+            "turns/most": max(len(line["turns"]) for line in mine),
+            "over_turn/share": fmean(over),
+            "tokens/sampled": sum(line["tokens"] for line in mine),
+            "groups/drawn": 2,
+        }
+        assert {name: step[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+        assert calls and step["turns/images"] > 0
+        assert not trained or (step["logprob_gap/mean"] < 1e-5 and step["logprob_gap/max"] < 1e-4)
+        assert all(line["advantage"] is None for line, o in zip(mine, over, strict=True) if o)
+    assert any(line["advantage"] for line in lines)
 
 
 def test_what_a_seed_writes_does_not_depend_on_when_tools_answer(world, tmp_path, monkeypatch):
