@@ -57,9 +57,13 @@ class SearchOptions(WorldOptions):
     """Number of signs; 12 to 120 by difficulty."""
     sign_px: int | None = Field(None, ge=24)
     """Side of a sign in pixels of the file; 84 to 44 by difficulty, or larger if the detail needs it."""
+    roughness: float | None = Field(None, ge=0.0, le=1.0)
+    """How strong the background's texture is; 0.3 to 1 by difficulty. 0: one colour, which is drawn much faster."""
     zooms: int | None = Field(None, ge=0, le=2)
     """Number of zooms in the trace: 1, directly to the sign, or 2, first to its surroundings; 2 from difficulty 0.5 on. 0: the image
     is the region around the sign, where it is legible, and the trace answers in one turn: rows to begin a cold start with."""
+    instructions: bool = True
+    """Whether a system message says how to zoom; false: for a policy that has it from its cold start alone, with shorter prompts."""
     box_digits: int = Field(4, ge=2, le=4)
     """Decimals of the fractions in the trace's calls."""
     trace: bool = True
@@ -153,7 +157,7 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
         crop = image.crop(region)
         image = shown(crop)
         box, detail_box = (_within(b, region, image.width / crop.width) for b in (box, detail_box))
-    trace: list[dict[str, str]] | None = None
+    trace: list[dict[str, Any]] | None = None
     crops: list[Image.Image] = []
     if options.trace:
         trace, crops = _dialogue(rng, image, target, planned.kind, detail, given, zooms, options)
@@ -164,13 +168,14 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
         "max_pixels": options.max_pixels,
         "turns": zooms + 1 if options.trace else None,
     }
-    return DraftRow("search", question, answer, trace, (image, *crops), system=SYSTEM, columns=columns)
+    system = SYSTEM if options.instructions else None
+    return DraftRow("search", question, answer, trace, (image, *crops), system=system, columns=columns)
 
 
 def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tuple[Image.Image, Box]:
     """(image, box of the target's detail)."""
     hard = options.difficulty
-    image = background(rng, options.width, options.height, knob(None, 0.3, 1.0, hard))
+    image = background(rng, options.width, options.height, knob(options.roughness, 0.3, 1.0, hard))
     boxes = []
     for sign, detail in zip(planned.signs, planned.details, strict=True):
         paint(image, sign)
