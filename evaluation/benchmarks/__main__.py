@@ -77,7 +77,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _score(arguments: argparse.Namespace) -> int:
     benchmark = load(arguments.name)
-    questions = read_questions(benchmark, arguments.questions)
+    questions = read_questions(benchmark, arguments.questions, need_images=False)
     if arguments.frame:
         questions = [{**question, "frame": arguments.frame} for question in questions]
     predictions = read_predictions(benchmark, arguments.predictions)

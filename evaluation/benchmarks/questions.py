@@ -33,11 +33,17 @@ _SHORT = 64  # VLMEvalKit: a shorter text in place of an image is the index of t
 
 
 def read_questions(
-    benchmark: Benchmark, path: Path, *, media: Path | None = None, limit: int | None = None
+    benchmark: Benchmark,
+    path: Path,
+    *,
+    media: Path | None = None,
+    limit: int | None = None,
+    need_images: bool = True,
 ) -> list[Question]:
     """The questions of a file or folder in order.
 
-    media: folder that relative image and video paths start from, in place of the file's own.
+    media: folder that relative image and video paths start from, in place of the file's own. need_images: False for scoring, which
+    looks at no image: they are not kept in memory then.
 
     Raises BenchmarkError with one line per broken record (file, row and column), or if there is no question.
     """
@@ -53,7 +59,7 @@ def read_questions(
             try:
                 if record.problem is not None:
                     raise Rejected(record.problem)
-                for question in _questions(record, form, media, images):
+                for question in _questions(record, form, media, images, need_images):
                     if question["id"] in first:
                         raise Rejected(
                             f"field 'id': expected a unique id, got {question['id']!r} again (first at {first[question['id']]})"
@@ -120,15 +126,21 @@ def _lines(path: Path, form: Form) -> Iterator[Record]:
 # ------------------------------------------------------------------------------------------------------------ questions
 
 
-def _questions(record: Record, form: Form, media: Path | None, images: dict[str, Any]) -> Iterator[Question]:
+def _questions(
+    record: Record, form: Form, media: Path | None, images: dict[str, Any], need_images: bool
+) -> Iterator[Question]:
     data = record.data
     if not isinstance(data, Mapping):
         raise Rejected(f"expected an object with columns, got {show(data)}")
     folder = (media or record.file.parent / form.image_folder).absolute()
     for part, at in _spread(data, form, record):
-        question = _fields(part, at, form)
+        columns = _image_columns(part, form)
+        # once decoded, the text of an image is not kept
+        question = {name: v for name, v in _fields(part, at, form).items() if name not in columns}
         question["id"] = _id(question)
-        question["images"] = _images(part, form, folder, images, question["id"])
+        found = _images(part, columns, folder, images) if need_images else []
+        images[question["id"]] = found[0] if len(found) == 1 else None
+        question["images"] = found
         question["videos"] = _videos(question, form, folder)
         yield question
 
@@ -257,23 +269,29 @@ def _videos(question: Question, form: Form, folder: Path) -> list[str]:
 # --------------------------------------------------------------------------------------------------------------- images
 
 
-def _images(data: Mapping[str, Any], form: Form, folder: Path, known: dict[str, Any], own: str) -> list[Any]:
-    """Images of the columns. Base64 text in a TSV is decoded; a short text there is the index of the row whose image it is."""
-    found: list[Any] = []
+def _image_columns(data: Mapping[str, Any], form: Form) -> list[str]:
+    """The columns of a record that hold images. Raises Rejected where one is missing."""
+    columns: list[str] = []
     for pattern in [form.images] if isinstance(form.images, str) else form.images:
         if "*" in pattern:
-            columns = sorted(fnmatch.filter(map(str, data), pattern), key=lambda c: (len(c), c))
+            columns += sorted(fnmatch.filter(map(str, data), pattern), key=lambda c: (len(c), c))
         else:
             _column(data, pattern)
-            columns = [next(name for name in pattern.split("|") if name in data)]
-        for column in columns:
-            value = data[column]
-            items = _list(data, column) if isinstance(value, str) and value.startswith("[") else value
-            for item in items if isinstance(items, list) else [items]:
-                if item is None or item == "":
-                    continue
-                found.append(_image(item, column, folder, known))
-    known[own] = found[0] if len(found) == 1 else None
+            columns.append(next(name for name in pattern.split("|") if name in data))
+    return columns
+
+
+def _images(data: Mapping[str, Any], columns: list[str], folder: Path, known: Mapping[str, Any]) -> list[Any]:
+    """Images of the columns. Base64 text in a TSV is decoded; a short text there is the index of the row whose image it is."""
+    found: list[Any] = []
+    for column in columns:
+        value = data[column]
+        items = _list(data, column) if isinstance(value, str) and value.startswith("[") else value
+        found += [
+            _image(item, column, folder, known)
+            for item in (items if isinstance(items, list) else [items])
+            if item not in (None, "")
+        ]
     return found
 
 

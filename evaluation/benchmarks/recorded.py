@@ -95,7 +95,7 @@ def compare(entry: Recorded, folder: Path) -> Line:
     for path in (questions_file, predictions_file):
         if not path.exists():
             return Line(entry, benchmark, missing=path)
-    questions = read_questions(benchmark, questions_file)
+    questions = read_questions(benchmark, questions_file, need_images=False)
     predictions = read_predictions(benchmark, predictions_file)
     answers = score_all(benchmark, questions, predictions, partial=entry.partial)
     metrics = figures(benchmark, answers)["metrics"]

@@ -44,6 +44,8 @@ def test_vlmevalkit_tables_with_images_in_base64(tmp_path: Path) -> None:
     assert (first["id"], first["options"], first["g_index"]) == ("7", ["one", "two"], "7")
     assert (second["id"], second["g_index"]) == ("1000007", "7")
     assert first["images"] == second["images"] == [{"bytes": picture()}]
+    assert "image" not in first  # the text of an image is not kept beside the image
+    assert read_questions(load("mmbench"), path, need_images=False)[0]["images"] == []
     assert load("mmbench").ask(second) == (
         "Question: What?\nOptions:\nA. two\nB. one\nPlease select the correct answer from the options above."
     )
