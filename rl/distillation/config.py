@@ -26,8 +26,8 @@ class CheckpointTeacherConfig(Section):
 
 
 class ServerTeacherConfig(Section):
-    """A vLLM server (0.31 or later) of a model with the policy's tokenizer, started with the policy's limits on pixels. For
-    text and images, at a temperature of 1."""
+    """A vLLM server (0.31 or later) of a model with the policy's tokenizer, started with --enable-scale-out and the
+    policy's limits on pixels. For text and images, at a temperature of 1."""
 
     kind: Literal["vllm_server"] = Field(default="vllm_server", description=_KIND)
     url: str

@@ -161,7 +161,8 @@ class ServerTeacher:
         if answer.status_code in BUSY:
             raise _Busy(f"status {answer.status_code}")
         if answer.status_code != 200:
-            raise TeacherError(f"{self._where}: {answer.status_code} from {path}: {answer.text[:300]}")
+            hint = " (start the server with --enable-scale-out)" if answer.status_code == 404 else ""
+            raise TeacherError(f"{self._where}: {answer.status_code} from {path}{hint}: {answer.text[:300]}")
         try:
             return dict(answer.json())
         except (ValueError, TypeError) as error:

@@ -145,8 +145,8 @@ class VLLMServer:
 
 
 @contextmanager
-def vllm_server(model_path: Path, log: Path) -> Iterator[VLLMServer]:
-    """vLLM's OpenAI server on the CPU with a tiny model, served as "tiny"."""
+def vllm_server(model_path: Path, log: Path, *arguments: str) -> Iterator[VLLMServer]:
+    """vLLM's OpenAI server on the CPU with a tiny model, served as "tiny". arguments: more of its command's."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -163,6 +163,7 @@ def vllm_server(model_path: Path, log: Path) -> Iterator[VLLMServer]:
             "--limit-mm-per-prompt",
             '{"image": 8, "video": 1}',
         ),
+        *arguments,
     ]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(log.parent), str(REPOSITORY)]),

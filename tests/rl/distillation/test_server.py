@@ -30,7 +30,7 @@ def test_a_server_and_a_plain_forward_agree(lab, teacher_folder, tmp_path):
         group_of([episode(lab, image, turns, seed) for seed, turns in enumerate((1, 3))], [1.0, 0.0]),
     ]
     teacher = lab.processor.family.model_class().from_pretrained(teacher_folder, dtype=torch.float32)
-    with vllm_server(teacher_folder, tmp_path / "log") as server:
+    with vllm_server(teacher_folder, tmp_path / "log", "--enable-scale-out") as server:
         config = ServerTeacherConfig(url=server.url.removesuffix("/v1"), model=server.model)
         found = ServerTeacher(config, [{"videos": []}], lab.processor, longest=1024)
         try:
