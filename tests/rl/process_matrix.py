@@ -139,6 +139,7 @@ def train(lab: Any, cell: str, out: Path) -> None:
             config.engine, config.model.path, processor, getattr(torch, dtype), device=accelerator.device
         ),
         scorer=None,
+        hacking=None,
         sampler=None,
         suppressed=suppressed_token_ids(processor, model.config.text_config.vocab_size),
         record=None,
