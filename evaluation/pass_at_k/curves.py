@@ -104,7 +104,8 @@ def statistics(rows: Iterable[_Answers]) -> dict[str, Any]:
         "truncated": float(np.mean([cut for one in rows for cut in one.cut])),
         "no_conclusion": float(np.mean([form is None for form in forms])),
         "distinct": estimate_mean(
-            [len(set(one.forms) - {None}) for one in rows], bounds=(0.0, math.inf)
+            [len(set(one.forms) - {None}) for one in rows],
+            bounds=(0.0, float(max(len(one.forms) for one in rows))),
         ).as_json(),
         "revised": float(np.mean([count > 0 for count in revised])),
         "revisions": float(np.mean(revised)),

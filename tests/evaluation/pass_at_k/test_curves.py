@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 
 import pytest
 
@@ -85,6 +86,7 @@ def test_statistics_of_the_answers():
     assert found["sft"]["reward_revised"] == pytest.approx(1 / 8)
     assert found["sft"]["reward_unrevised"] is None
     assert found["sft"]["distinct"]["mean"] == 8
+    assert all(math.isfinite(bound) for one in found.values() for bound in one["distinct"]["ci95"])
     assert found["rl"]["distinct"]["mean"] == pytest.approx((1 + 8) / 2)
     other = study(broad_and_sharp(), PassAtKConfig(), "stages", seed=0)["answers"]
     assert other["sft"]["no_conclusion"] == 1.0
