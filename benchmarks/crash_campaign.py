@@ -36,6 +36,7 @@ import rl.loop
 import rl.scoring
 import sft.loading
 import sft.loop
+import sft.supervised.run
 from core.files.jsonl import read
 from core.files.run_folder import checkpoints
 from data_recipes.synthetic.shapes.write import World, write_world
@@ -61,7 +62,7 @@ PHASES: dict[str, dict[str, list[tuple[Any, str]]]] = {
     "sft": {
         "data": [(sft.loading.Steps, "__getitem__")],
         "loss": [(sft.loop, "summed_loss")],
-        "update": [(sft.loop, "apply_gradient")],
+        "update": [(sft.supervised.run, "apply_gradient")],
         "log": [(sft.loop, "log")],
         "save": [(sft.loop, "save")],
         "resume": [(sft.loop, "begin"), (sft.loop, "start")],

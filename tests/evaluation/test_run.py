@@ -265,7 +265,7 @@ def test_results_alone_need_no_images_and_no_rewards(coco_file, tmp_path):
     ("change", "message"),
     [
         ({"checkpoints": {}}, "expected checkpoints or detectors"),
-        ({"rows": None}, "expected rows or data_sets"),
+        ({"rows": None}, "expected rows, data_sets or benchmarks"),
         ({"rewards": None}, "rewards: expected the reward functions"),
         ({"detectors": {"a": {}}}, "either path or results"),
         ({"detectors": {"sft": {"path": "x"}}}, "names other than those of checkpoints"),
