@@ -12,9 +12,8 @@ def main() -> None:
     if dry_run:
         return
     with explained():
-        from pretraining.loop import (
-            train,
-        )  # after the config is known to be right: importing torch takes seconds
+        # after the config is known to be right: importing torch takes seconds
+        from pretraining.loop import train
 
         train(config)
 

@@ -12,9 +12,8 @@ def main() -> None:
     if dry_run:
         return
     with explained():
-        from reward_models.loop import (
-            train,
-        )  # after the config is known to be right: importing torch takes seconds
+        # after the config is known to be right: importing torch takes seconds
+        from reward_models.loop import train
 
         train(config)
 

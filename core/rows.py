@@ -28,6 +28,7 @@ from core.errors import RowError
 from core.files.hub.ids import HubError, hub_id
 from core.files.hub.paths import rows_files
 from core.files.records import Unreadable, read_records
+from core.files.replacing import replacing
 from core.media.tokens import MEDIA_TOKENS
 from core.text import short
 
@@ -133,8 +134,7 @@ def write_rows(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.parent.resolve()
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8") as file:
+    with replacing(path) as file:
         for row in rows:
             record = dict(row)
             for field in ("images", "videos"):
@@ -143,8 +143,7 @@ def write_rows(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
                         _relative(m, folder, f"row {short(row.get('id'))}: field '{field}[{i}]'")
                         for i, m in enumerate(record[field])
                     ]
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+            file.write(f"{json.dumps(record, ensure_ascii=False)}\n".encode())
     return path
 
 

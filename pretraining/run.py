@@ -22,7 +22,7 @@ from core.processes.exchange import alone
 from core.processes.ranks import on_main, say
 from core.processes.watchdog import operation
 from core.training.finite import SkippedSteps
-from core.training.joining import parallel_name
+from core.training.joining import record_of_run
 from core.training.optimizer import optimizer_for, prepare
 from pretraining.config import PretrainConfig
 from pretraining.documents import Documents
@@ -75,14 +75,12 @@ def record_of(config: PretrainConfig, accelerator: Accelerator) -> Record:
     """What the run is, for its folder and its checkpoints; all processes take part. Rows are told apart by the names and sizes of
     their files: they may be too many to be read for that."""
     free = (*FREE, *(f"data.sources.{kind}.eval_rows" for kind in config.data.sources))
-    content = on_main(
-        lambda: {
-            "model.path": model_identity(check_checkpoint(config.model.path)),
-            **{f"data.sources.{k}.rows": files_identity(s.rows) for k, s in config.data.sources.items()},
-        }
-    )
-    processes = f"{accelerator.num_processes}, {parallel_name(accelerator)}"
-    return Record(config, content | {"processes": processes}, free)
+
+    def content() -> dict[str, str]:
+        sources = {f"data.sources.{k}.rows": files_identity(s.rows) for k, s in config.data.sources.items()}
+        return {"model.path": model_identity(check_checkpoint(config.model.path)), **sources}
+
+    return record_of_run(config, accelerator, content, free)
 
 
 def files_identity(path: str) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from accelerate import Accelerator
 
 from core.files.record import Record, model_identity, rows_identity
-from core.processes.ranks import on_main
 from core.rows import Row
-from core.training.joining import parallel_name
+from core.training.joining import record_of_run
 from rl.config import GRPOConfig
 from rl.distillation.config import CheckpointTeacherConfig
 from vlm.load import check_checkpoint
@@ -45,12 +44,9 @@ def teacher_path(config: GRPOConfig) -> dict[str, str]:
 def record_of(config: GRPOConfig, accelerator: Accelerator, rows: list[Row]) -> Record:
     """The config, and the identity of rows and model. All processes must call it."""
     models = {"model.path": config.model.path} | teacher_path(config)
-    content = on_main(
-        lambda: {
-            "prompts.rows": rows_identity(rows, config.prompts.rows),
-            **{name: model_identity(check_checkpoint(path)) for name, path in models.items()},
-        }
-    )
-    return Record(
-        config, content | {"processes": f"{accelerator.num_processes}, {parallel_name(accelerator)}"}, FREE
-    )
+
+    def content() -> dict[str, str]:
+        identities = {name: model_identity(check_checkpoint(path)) for name, path in models.items()}
+        return {"prompts.rows": rows_identity(rows, config.prompts.rows), **identities}
+
+    return record_of_run(config, accelerator, content, FREE)

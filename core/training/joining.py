@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
+from pydantic import BaseModel
 
 from core.errors import LaunchError
+from core.files.record import Record
 from core.processes.build_locks import remove_stale_locks
 from core.processes.launch import refuse_fsdp
+from core.processes.ranks import on_main
 from core.processes.watchdog import operation
 from core.training.precision import Launch, check_launch, deepspeed_plugin, training_precision
 from core.training.zero import ZeroValues
@@ -69,6 +72,18 @@ def join_processes(
             f" {accelerator.distributed_type.value}: each would train alone"
         )
     return accelerator
+
+
+def record_of_run(
+    config: BaseModel, accelerator: Accelerator, content: Callable[[], dict[str, str]], free: Sequence[str]
+) -> Record:
+    """What a run is, for its folder and its checkpoints; all processes take part.
+
+    content: {setting: identity of what it names}, asked of the main process alone. free: settings that may change when the
+    run is resumed.
+    """
+    processes = f"{accelerator.num_processes}, {parallel_name(accelerator)}"
+    return Record(config, on_main(content) | {"processes": processes}, tuple(free))
 
 
 def parallel_name(accelerator: Accelerator) -> str:

@@ -121,11 +121,11 @@ def record_of(
 ) -> Record:
     """What the run is, for its folder and its checkpoints; all processes take part. model: folder of the checkpoint that it
     starts from. free: settings that may change when it is resumed."""
-    content = on_main(
-        lambda: {"data.rows": rows_identity(rows, config.data.rows), "model.path": model_identity(model)}
-    )
-    processes = f"{accelerator.num_processes}, {joining.parallel_name(accelerator)}"
-    return Record(config, content | {"processes": processes}, tuple(free))
+
+    def content() -> dict[str, str]:
+        return {"data.rows": rows_identity(rows, config.data.rows), "model.path": model_identity(model)}
+
+    return joining.record_of_run(config, accelerator, content, free)
 
 
 def count_steps(config: SupervisedConfig, order: Order) -> int:
