@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from statistics import fmean
 from typing import Any
 
@@ -27,8 +28,10 @@ def report(records: Iterable[Mapping[str, Any]], config: HackingConfig) -> Itera
     watch, block = HackingWatch(config), list[tuple[dict[str, float], list[tuple[float, float]]]]()
     verdict = None
     header = f"{'steps':>12} {'rollouts':>9} {'proxy':>8} {'verified':>9} {'rank correlation':>17} {'tokens':>8} {'repetition':>11}"
+    steps = _steps(records)
+    first = list(islice(steps, 1))  # read before anything is printed
     yield header
-    for step in _steps(records):
+    for step in chain(first, steps):
         record = {"step": step.number, **values(hacking_metrics(step.rollouts, config))}
         watch.add(record)
         verdict = verdict or ((step.number, said) if (said := watch.problem()) else None)
