@@ -38,6 +38,7 @@ DEFAULT_REWARDS: dict[str, str | None] = {
     "temporal": "temporal_iou",
     "text": "exact_text",
     "ocr": "exact_text",
+    "regression": "relaxed_numeric",
     "search": "exact_text",
     "chat": None,
 }
@@ -52,8 +53,8 @@ class Validation(Options):
     rewards: dict[str, list[FunctionConfig] | None] = Field(default_factory=dict)
     """The reward (or list of rewards) that will judge a task, as in a run's `rewards.tasks`; null: none, its answers are
     not read. Given tasks replace or join the defaults: math, counting and choice by the rewards of these names, grounding
-    by giou, detection by box_set, pointing by point_in_box, action by action, temporal by temporal_iou, text, ocr and search by
-    exact_text, chat by none."""
+    by giou, detection by box_set, pointing by point_in_box, action by action, temporal by temporal_iou, regression by
+    relaxed_numeric, text, ocr and search by exact_text, chat by none."""
     need_answer: bool = False
     """Refuse rows without an answer, as RL and evaluation do. Else a row needs an answer, a trace, a
     document, or a preference pair (`chosen` and `rejected`)."""

@@ -26,6 +26,7 @@ from data_recipes.readers import (
     sharegpt,
     tabmwp,
     temporal,
+    video_sets,
     voc,
     vstar,
     webdataset,
@@ -35,6 +36,7 @@ from data_recipes.synthetic import worlds
 
 _QUESTIONS = (
     llava_cot,
+    video_sets,
     tabmwp,
     math_sets,
     search,

@@ -53,6 +53,44 @@ GOOD: dict[str, tuple[Any, dict]] = {
         },
         {"gold": "objects", "task": "grounding"},
     ),
+    "llava_video": (
+        {
+            "id": "1",
+            "video": "v.mp4",
+            "data_source": "0_30_s_academic_v0_1",
+            "conversations": [
+                {
+                    "from": "human",
+                    "value": "<image>\nWhich colour?\nA. Grey\nB. Red\nPlease respond with only the letter.",
+                },
+                {"from": "gpt", "value": "A."},
+            ],
+        },
+        {"turns": "rows"},
+    ),
+    "videochat": (
+        {
+            "video": "v.mp4",
+            "start": 0.2,
+            "end": 1.5,
+            "QA": [{"i": "Answer briefly.", "q": "Which colour?", "a": "Grey, and it gets lighter."}],
+        },
+        {},
+    ),
+    "video_r1": (
+        {
+            "problem_id": 2,
+            "problem": "Which colour is it?",
+            "data_type": "video",
+            "problem_type": "multiple choice",
+            "options": ["A. Grey", "B. Red"],
+            "process": "<think>It gets lighter.</think>",
+            "solution": "<answer>A</answer>",
+            "path": "./v.mp4",
+            "data_source": "CLEVRER",
+        },
+        {},
+    ),
     "llava_cot": (
         {"id": "1", "image": "a.png", "conversations": [ASKED[0], {"from": "gpt", "value": STAGES}]},
         {},
