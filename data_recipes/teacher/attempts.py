@@ -34,12 +34,14 @@ class Verdict(Generic[Value]):
 
 @dataclass(frozen=True)
 class Attempt(Generic[Value]):
-    """How it ended: the accepted value, or the last rule broken and why. tries: replies asked for."""
+    """How it ended: the accepted value, or the last rule broken and why. tries: replies asked for. broken: the rule that each
+    refused reply broke, in order."""
 
     value: Value | None
     tries: int
     rule: str = ""
     reason: str = ""
+    broken: tuple[str, ...] = ()
 
 
 async def attempt(
@@ -57,11 +59,12 @@ async def attempt(
     """
     verdict: Verdict[Value] = Verdict(rule="failed", reason="nothing was asked")
     conversation = list(messages)
+    broken: tuple[str, ...] = ()
     for number in range(1, max_tries + 1):
         # every try has its own sample number, or a retry after a refusal would find that refusal in the cache
         (reply,) = await client.ask(conversation, [candidate + 1000 * (number - 1)], fields)
         if reply.problem is not None:
-            return Attempt(None, number, "failed", reply.problem)
+            return Attempt(None, number, "failed", reply.problem, (*broken, "failed"))
         if reply.text is None or not reply.text.strip():
             verdict = Verdict(
                 rule="refused",
@@ -71,9 +74,10 @@ async def attempt(
         else:
             verdict = await check(reply.text)
             if verdict.value is not None:
-                return Attempt(verdict.value, number)
-            if verdict.final:
-                return Attempt(None, number, verdict.rule, verdict.reason)
+                return Attempt(verdict.value, number, broken=broken)
+        broken = (*broken, verdict.rule)
+        if verdict.final:
+            break
         cut = " It was also cut off at the length limit: be briefer." if reply.finish == "length" else ""
         shown = (reply.text or "").strip()[:SHOWN_CHARS]
         conversation = [
@@ -81,7 +85,7 @@ async def attempt(
             *([{"role": "assistant", "content": shown}] if shown else []),
             {"role": "user", "content": verdict.feedback + cut},
         ]
-    return Attempt(None, max_tries, verdict.rule, verdict.reason)
+    return Attempt(None, len(broken), verdict.rule, verdict.reason, broken)
 
 
 def control_token(text: str) -> str | None:

@@ -7,7 +7,6 @@ image-text pairs and filters them for language consistency and repetition (arXiv
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -15,25 +14,20 @@ from pydantic import Field, model_validator
 
 from core.rows import Row
 from data_recipes.operations.languages import group, language
-from data_recipes.operations.repetition import repetition
-from data_recipes.operations.slips import denies_media, tells_given_caption
-from data_recipes.operations.text_hashes import words
+from data_recipes.operations.slips import tells_given_caption
 from data_recipes.records import Context, Options, Removed, RowOperation
-from data_recipes.teacher.attempts import Verdict, attempt, control_token, describe
+from data_recipes.teacher.attempts import Verdict, attempt, describe
+from data_recipes.teacher.caption_text import language_fault, repetition_fault, token_fault, unseen_fault
 from data_recipes.teacher.client import Client
 from data_recipes.teacher.endpoint import Endpoint
 from data_recipes.teacher.messages import Message, media_fields, media_parts, plain_answer, text_part
 from data_recipes.teacher.ordered import in_order
-from rewards.stages import STAGES
 
 INSTRUCTION = """Write a new caption for what you see: every object that matters, its look and place, how things relate, and \
 any text, as it is written. Describe only what can be seen. {existing}Write {language}one paragraph of plain text and \
 nothing else."""
 
 EXISTING = """The present caption is below; keep what is right in it, correct what is wrong. """
-
-JUDGED_SENTENCE_CHARS = 40
-_SENTENCE_END = re.compile(r"[.!?]\s+|[。！？\n]")
 
 
 class Recaption(Options):
@@ -128,12 +122,6 @@ class _Captioner:
     def _language(self, text: str) -> str | None:
         return language(text).named(self.options.min_confidence) or None
 
-    def _other_language(self, text: str, wanted: str) -> str | None:
-        """A language that the text, or a long sentence of it, is surely in instead of the wanted one."""
-        sentences = [part for part in _SENTENCE_END.split(text) if len(part) >= JUDGED_SENTENCE_CHARS]
-        found = (self._language(part) for part in [text, *sentences])
-        return next((code for code in found if code is not None and code != wanted), None)
-
     def _check(self, text: str, wanted: str | None) -> Verdict[str]:
         options = self.options
         if not options.min_chars <= len(text) <= options.max_chars:
@@ -142,20 +130,9 @@ class _Captioner:
                 reason=f"expected {options.min_chars} to {options.max_chars} characters, got {len(text)}",
                 feedback=f"The caption must have {options.min_chars} to {options.max_chars} characters.",
             )
-        token = control_token(text) or next((f"<{s}>" for s in STAGES if f"<{s}>" in text), None)
-        if token:
-            return Verdict(
-                rule="control_token",
-                reason=f"the caption holds {token}",
-                feedback="The caption must be plain text without tags.",
-            )
-        said = denies_media(text)
-        if said:
-            return Verdict(
-                rule="unseen_media",
-                reason=f"the caption says that no image was seen or refuses: {describe(said)}",
-                feedback=f"Your caption says {describe(said)}. The image is part of this conversation: describe what it shows.",
-            )
+        fault = token_fault(text) or unseen_fault(text)
+        if fault is not None:
+            return fault
         said = tells_given_caption(text) if options.show_caption else None
         if said:
             return Verdict(
@@ -163,23 +140,10 @@ class _Captioner:
                 reason=f"the caption speaks of the one before it: {describe(said)}",
                 feedback="The caption must stand alone: do not mention the present caption or what was changed in it.",
             )
-        tokens = words(text)
-        if options.repetition and len(tokens) >= options.repetition_min_words:
-            repeated = repetition(text)
-            if repeated:
-                rule, share, limit = repeated
-                return Verdict(
-                    rule="repetition",
-                    reason=f"{share:.0%} of it is repetition ({rule}), at most {limit:.0%} allowed: {describe(text)}",
-                    feedback="The caption repeats itself. Say everything once.",
-                )
-        other = self._other_language(text, wanted) if wanted is not None else None
-        if other is not None:
-            return Verdict(
-                rule="language",
-                reason=f"expected language '{wanted}', got '{other}': {describe(text)}",
-                feedback=f"The caption must be written in the language with the code '{wanted}' throughout.",
-            )
+        fault = repetition_fault(text, options.repetition_min_words) if options.repetition else None
+        fault = fault or language_fault(text, wanted, options.min_confidence)
+        if fault is not None:
+            return fault
         return Verdict(text)
 
 
