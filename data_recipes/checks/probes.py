@@ -7,6 +7,7 @@ the model.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 
 from vlm import media
@@ -34,6 +35,15 @@ def video_length(medium: Source, *, decode: bool = True) -> float:
     if path is None:
         return media.video_length(medium, decode=decode)
     return _video_at(path, *_stamp(path, "a video"), decode)
+
+
+def part_shown(medium: Source) -> tuple[float, float]:
+    """(start, end) in seconds of the part of a video that a row shows: all of it, or from its `start` to its `end`.
+    Raises MediaError."""
+    length = video_length(medium, decode=False)
+    if not isinstance(medium, Mapping):
+        return 0.0, length
+    return float(medium.get("start") or 0.0), min(float(medium.get("end") or length), length)
 
 
 def _path(medium: Source) -> str | None:

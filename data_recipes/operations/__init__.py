@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from data_recipes.operations import balance, decontaminate, dedup, diversify, rlvr, text_filters
+from data_recipes.operations import (
+    balance,
+    balance_moments,
+    decontaminate,
+    dedup,
+    diversify,
+    rlvr,
+    text_filters,
+)
 from data_recipes.records import RowOperation, SetOperation
 from data_recipes.teacher import dense_captions, preferences, recaption, screen, traces, trajectories
 
 OPERATIONS: dict[str, RowOperation | SetOperation] = {
     name: operation
     for module in (
-        *(dedup, decontaminate, text_filters, diversify, balance, rlvr),
+        *(dedup, decontaminate, text_filters, diversify, balance, balance_moments, rlvr),
         *(traces, trajectories, recaption, dense_captions, screen, preferences),
     )
     for name, operation in module.OPERATIONS.items()

@@ -176,26 +176,40 @@ def _value(row: Row, column: str) -> str:
 
 
 def decide_values(signatures: Signatures, options: BalanceOptions, context: Context) -> Iterator[Decision]:
-    """Of each value, the rows with the lowest chances stay.
+    """Of each value, the rows with the lowest chances stay."""
+    by = options.by if isinstance(options.by, str) else ", ".join(options.by)
 
+    def keep(counts: Mapping[str, int]) -> Mapping[str, int]:
+        stay = allowed(counts, options)
+        context.counts.update({f"{by}={value}": n for value, n in stay.items()})
+        return stay
+
+    yield from thinned(signatures, by, keep, context.seed)
+
+
+def thinned(
+    signatures: Signatures, by: str, keep: Callable[[Mapping[str, int]], Mapping[str, int]], seed: int
+) -> Iterator[Decision]:
+    """Of each `value` of the signatures, those rows stay that have the lowest chances; rows without a value all stay.
+
+    by: what the value is called. keep: rows that stay of each value, from the rows that there are.
     Memory: one number per row (8 bytes), to find the chance below which exactly as many rows lie as are to stay.
     """
-    by = options.by if isinstance(options.by, str) else ", ".join(options.by)
     chances: dict[str, array[float]] = {}
     for signature in signatures():
-        value = signature.data["value"]
-        chances.setdefault(value, array("d")).append(uniform(context.seed, signature.id))
-    stay = allowed({value: len(c) for value, c in chances.items()}, options)
+        value = signature.data.get("value")
+        if value is not None:
+            chances.setdefault(value, array("d")).append(uniform(seed, signature.id))
+    counts = {value: len(c) for value, c in chances.items()}
+    stay = keep(counts)
     limits: dict[str, float] = {}
     for value, all_chances in chances.items():
-        keep = stay[value]
-        limits[value] = float(np.partition(np.frombuffer(all_chances), keep - 1)[keep - 1]) if keep else -1.0
-        context.counts[f"{by}={value}"] += stay[value]
-    counts = {value: len(c) for value, c in chances.items()}
+        n = stay[value]
+        limits[value] = float(np.partition(np.frombuffer(all_chances), n - 1)[n - 1]) if n else -1.0
     chances.clear()
     for signature in signatures():
-        value = signature.data["value"]
-        if uniform(context.seed, signature.id) > limits[value]:
+        value = signature.data.get("value")
+        if value is not None and uniform(seed, signature.id) > limits[value]:
             yield Decision(
                 signature.id,
                 f"over_{by}",

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import Field
 
 from core.rows import Row
-from data_recipes.checks.probes import video_length
+from data_recipes.checks.probes import part_shown
 from data_recipes.operations.languages import group
 from data_recipes.records import Context, Options, Removed, RowOperation
 from data_recipes.teacher.attempts import Attempt, Verdict, attempt
@@ -206,8 +206,7 @@ class _Captioner:
 def _clip(medium: Any) -> tuple[dict[str, Any], float]:
     """The row's video with the start of the part that it shows, and that part's length in seconds. Raises MediaError."""
     clip = dict(medium) if isinstance(medium, Mapping) else {"path": medium}
-    length = video_length(medium, decode=False)
-    start, end = float(clip.get("start") or 0.0), min(float(clip.get("end") or length), length)
+    start, end = part_shown(medium)
     return clip | {"start": start}, round(end - start, 3)
 
 
