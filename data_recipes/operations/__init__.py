@@ -12,13 +12,21 @@ from data_recipes.operations import (
     text_filters,
 )
 from data_recipes.records import RowOperation, SetOperation
-from data_recipes.teacher import dense_captions, preferences, recaption, screen, traces, trajectories
+from data_recipes.teacher import (
+    dense_captions,
+    moment_questions,
+    preferences,
+    recaption,
+    screen,
+    traces,
+    trajectories,
+)
 
 OPERATIONS: dict[str, RowOperation | SetOperation] = {
     name: operation
     for module in (
         *(dedup, decontaminate, text_filters, diversify, balance, balance_moments, rlvr),
-        *(traces, trajectories, recaption, dense_captions, screen, preferences),
+        *(traces, trajectories, recaption, dense_captions, moment_questions, screen, preferences),
     )
     for name, operation in module.OPERATIONS.items()
 }

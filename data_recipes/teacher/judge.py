@@ -47,6 +47,17 @@ Problem:
 
 Reply with one word: yes or no."""
 
+UNKNOWN = "unknown"
+_FROM_EVENTS = """Answer a question about a video from the list of its events alone.
+
+Events:
+{events}
+
+Question:
+{question}
+
+Reply with the answer alone: the letter of an option, a number, or a few words. If the list does not say, reply: unknown"""
+
 
 async def is_valid(client: Client, question: str, gold: str, conclusion: str) -> bool:
     """LLaVA-CoT's judgement whether a conclusion means the standard answer. True only if the reply is exactly "valid"."""
@@ -57,6 +68,13 @@ async def is_valid(client: Client, question: str, gold: str, conclusion: str) ->
 async def asks_for_proof(client: Client, question: str) -> bool | None:
     """Whether a problem asks for a proof; None if the reply is neither exactly "yes" nor exactly "no"."""
     return {"yes": True, "no": False}.get(await _word(client, _PROOF.format(question=question)))
+
+
+async def answer_from(client: Client, events: str, question: str) -> str:
+    """The answer to a question about a video from its events; "" where there is no reply, UNKNOWN where they do not say."""
+    prompt = _FROM_EVENTS.format(events=events, question=question)
+    (reply,) = await client.ask([{"role": "user", "content": prompt}])
+    return (reply.text or "").strip()
 
 
 async def rate(client: Client, question: str, solution: str, tries: int = 2) -> dict[str, int] | None:
