@@ -12,7 +12,7 @@ _QUOTED = re.compile(r"\"[^\"\n]{1,500}\"|“[^”\n]{1,500}”|「[^」\n]{1,50
 
 _SENTENCE = re.compile(r"[^.!?\n。！？]+[.!?\n。！？]?|[.!?\n。！？]")
 _ABOUT_ANSWERS = re.compile(
-    r"answer|solution|ground[\s-]truth|\blabel|\bknow|orientation|答案", re.IGNORECASE
+    r"answer|solution|ground[\s-]truth|\blabel|\bknow|orientation|答案|解答|标答", re.IGNORECASE
 )
 _ABOUT_MEDIA = re.compile(
     r"image|pictur|photo|video|clip|figure|diagram|chart|graph|screenshot|attachment|visual|text|model|\bAI\b|sorry|please|apolog|unfortunately"
@@ -62,10 +62,15 @@ _GIVEN_ANSWER = re.compile(
     r"(?:provided|given|supplied|above|stated|shown|key|,|is\b|it\s+(?:is|must|should))"
     rf"|\b(?:pretend|act|reason|as\s+if)\b[^.!?\n]{{0,40}}\b(?:do\s+not|don['’]t|did\s+not|didn['’]t|without)\s+know(?:ing)?\s+(?:the\s+{_KIND}answer|it\b)"
     rf"|\bwithout\s+(?:mentioning|revealing|referring\s+to)\s+(?:that\s+)?the\s+{_KIND}answer\b|\bfor\s+(?:my|your)\s+orientation\b"
+    # it speaks
+    rf"|\bthe\s+answer\s+(?:says|states|claims)\b|\b(?:the|this|that)\s+(?:provided|given|supplied|standard|official)\s+solution\s+(?:says|states|claims|tells)\b"
+    rf"|\bas\s+(?:stated|specified|indicated|shown|given|noted)\s+(?:in|by)\s+the\s+{_KIND}answer\b{_NO_OPTION}|\banswer\s*,\s*as\s+(?:given|provided|stated|told|specified)\b(?!\s+by)"
+    r"|\banswer\s+(?:of\s+)?[^\s.!?]{1,20}\s+(?:that|which)\s+(?:was|is|has\s+been)\s+(?:given|provided|supplied|told)\b(?!\s+by\b)"
+    r"|\b(?:labell?ed|annotated)\s+(?:correct\s+)?answer\b|\bdata\s?set['’]s\s+(?:answer|label)\b|\bsolution\s+is\s+known\s+to\s+be\s+(?:\$?-?\d|\(?[A-E]\b)"
     # Chinese: 正确答案 and 给出答案 are what any solution says
-    r"|标准答案|参考答案|官方答案|(?:给定|已知|预设|既定)的?(?:正确|标准)?答案(?!选项|[中里]|的?格式)"
+    r"|标准答案|参考答案|官方答案|(?:标准|参考|官方)解答|标答(?=[是为给，,：:])|答案告诉我们|(?:根据|对照|参照|按照)(?:正确)?答案(?=[，,可来反倒逆])|(?:给定|已知|预设|既定)的?(?:正确|标准)?答案(?!选项|[中里]|的?格式)"
     r"|(?:给出|提供|所给|已给|告知|告诉我们?|题目给|题给|事先给)(?:出|了)?的(?:正确|标准|最终)?答案(?!选项|[中里]|的?格式)|所给(?:正确|标准)?答案(?!选项|[中里])"
-    r"|(?:告诉|告知)(?:了)?(?:我们?|了)?(?:正确|标准)?答案(?:是|为|就是)|(?:题目|提示|指令)(?:已经?|中)?(?:已经?)?(?:给出|提供|说明|告知|告诉)(?:了)?(?:正确|标准)?答案"
+    r"|(?:告诉|告知)(?:了)?(?:我们?|了)?(?:正确|标准)?答案(?:是|为|就是)|(?:题目|提示|指令|用户|系统)(?:已经?|中)?(?:已经?)?(?:给出|提供|说明|告知|告诉)(?:了)?(?:正确|标准)?答案(?!选项|[中里]|的?格式)"
     r"|答案是已知的|答案(?:给出|提供)的是|答案(?:已经|已|早已)(?:给出|提供|告知|知道?|知晓|给定)|(?:既然|因为|由于)(?:我们?)?(?:已经?)?(?:知道|已知)(?:了)?(?:正确|标准)?答案"
     r"|(?:我|我们)(?:已经|事先|已)知道(?:了)?(?:正确|标准)?答案|(?:由|从|根据)(?:正确)?答案(?:反推|倒推|逆推|可知|来推)|假装不知道(?:正确|标准)?答案",
     re.IGNORECASE,
