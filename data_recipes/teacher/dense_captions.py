@@ -21,12 +21,12 @@ from data_recipes.checks.probes import part_shown
 from data_recipes.operations.languages import group
 from data_recipes.records import Context, Options, Removed, RowOperation
 from data_recipes.teacher.attempts import Attempt, Verdict, attempt
-from data_recipes.teacher.caption_text import language_fault, repetition_fault, token_fault, unseen_fault
 from data_recipes.teacher.client import Client
 from data_recipes.teacher.dense_events import Event, joined, read_events, times_fault
 from data_recipes.teacher.endpoint import Endpoint
 from data_recipes.teacher.messages import Message, media_fields, media_parts, text_part
 from data_recipes.teacher.ordered import in_order
+from data_recipes.teacher.reply_text import language_fault, repetition_fault, token_fault, unseen_fault
 from vlm.media import MediaError
 
 INSTRUCTION = """Describe what happens in this video clip as a list of events, one after the other, that together cover the clip \

@@ -17,11 +17,11 @@ from data_recipes.operations.languages import group, language
 from data_recipes.operations.slips import tells_given_caption
 from data_recipes.records import Context, Options, Removed, RowOperation
 from data_recipes.teacher.attempts import Verdict, attempt, describe
-from data_recipes.teacher.caption_text import language_fault, repetition_fault, token_fault, unseen_fault
 from data_recipes.teacher.client import Client
 from data_recipes.teacher.endpoint import Endpoint
 from data_recipes.teacher.messages import Message, media_fields, media_parts, plain_answer, text_part
 from data_recipes.teacher.ordered import in_order
+from data_recipes.teacher.reply_text import language_fault, repetition_fault, token_fault, unseen_fault
 
 INSTRUCTION = """Write a new caption for what you see: every object that matters, its look and place, how things relate, and \
 any text, as it is written. Describe only what can be seen. {existing}Write {language}one paragraph of plain text and \

@@ -9,6 +9,7 @@ from typing import Any
 
 from core.rows import Row
 from data_recipes.operations.slips import denies_media, tells_given_answer
+from data_recipes.operations.text_hashes import words
 from data_recipes.teacher.attempts import Verdict, control_token, describe
 from data_recipes.teacher.messages import has_media, question_of
 from rewards.stages import STAGES, parse
@@ -55,6 +56,18 @@ def read_trace(text: str, row: Row) -> dict[str, str] | Verdict[Any]:
             " write the whole solution again.",
         )
     return {name.lower(): parsed.stages[name] for name in STAGES}
+
+
+def reasoning_fault(trace: dict[str, str], min_words: int) -> Verdict[Any] | None:
+    """The verdict on a trace whose reasoning has fewer words."""
+    count = len(words(trace["reasoning"]))
+    if count >= min_words:
+        return None
+    return Verdict(
+        rule="short_reasoning",
+        reason=f"expected at least {min_words} words of reasoning, got {count}",
+        feedback=f"The reasoning must have at least {min_words} words: show every step and check it. Write the whole solution again.",
+    )
 
 
 def _explained(broken: str) -> str:

@@ -4,8 +4,10 @@ The teacher gets the question, the media and, if wanted, the true answer. Its re
 (`rewards.stages`), and the conclusion is judged by the row's own reward. Only where no reward applies may a judge endpoint
 decide, by LLaVA-CoT's valid or invalid. A refused reply goes back with what was wrong, `max_tries` times.
 
-With `candidates` above 1, several accepted traces are rated by another model for clarity, redundancy and format and the
-best is kept: the rejection sampling of MiMo-VL's long thoughts (arXiv 2506.03569, section 2.3).
+With `candidates` above 1, several solutions of a question are kept by their answer, then rated by another model for clarity,
+redundancy and format, and the best ones stay: the rejection sampling of MiMo-VL's long thoughts (arXiv 2506.03569, section 2.3). The
+card says what each filter took: `replies` = all `replies_refused/RULE` + `solutions`; `solutions` = all `solutions_removed/RULE` +
+`solutions_kept`.
 
 Differences from the published script (dataset_generation/generate.py): it looks for the CONCLUSION alone, so that a trace
 without SUMMARY passes; it always asks the judge; and a retry is told nothing.
@@ -14,14 +16,13 @@ without SUMMARY passes; it always asks the judge; and a retry is told nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from core.rows import Row
-from data_recipes.records import Context, Options, Removed, RowOperation
+from data_recipes.records import Context, Options, Removed, RowOperation, Several
 from data_recipes.teacher import judge
 from data_recipes.teacher.attempts import Verdict, attempt, describe
 from data_recipes.teacher.client import Client
@@ -36,7 +37,9 @@ from data_recipes.teacher.messages import (
     text_part,
 )
 from data_recipes.teacher.ordered import in_order
-from data_recipes.teacher.trace_form import read_trace
+from data_recipes.teacher.reply_text import repetition_fault
+from data_recipes.teacher.solutions import Accepted, Solution, best_of, different, filtered, rated, why_none
+from data_recipes.teacher.trace_form import read_trace, reasoning_fault
 from rewards.config import RewardsConfig
 from rewards.errors import RewardDataError
 from rewards.stages import render
@@ -89,9 +92,19 @@ class Traces(Options):
     thought: Literal["short", "long"] = "short"
     """How the teacher is asked to reason."""
     candidates: int = Field(default=1, ge=1, le=100)
-    """Accepted traces to choose from; above 1 the judge rates them and the best is kept."""
+    """Solutions to choose from; above 1 the judge rates the right ones, and the best is kept."""
+    keep: int = Field(default=1, ge=1, le=100)
+    """Solutions of a question that are kept at most, the best ones; above 1, each is a row of its own, ID/solution-1 and so on."""
     min_quality: float = Field(default=1.0, ge=1.0, le=5.0)
-    """Mean of the three ratings (1 to 5) below which no candidate is kept."""
+    """Mean of the three ratings (1 to 5) below which a solution leaves."""
+    min_scores: dict[Literal["clarity", "redundancy", "format"], Annotated[int, Field(ge=1, le=5)]] = {}
+    """Ratings below which a solution leaves, as {clarity: 4, redundancy: 3}; the judge then rates single ones, too."""
+    repetition: bool = True
+    """Refuse solutions that loop or say passages again, as the operation `text_filter` measures it."""
+    repetition_min_words: int = Field(default=50, ge=1)
+    """Shorter solutions are not judged for repetition."""
+    min_reasoning_words: int = Field(default=0, ge=0)
+    """Refuse solutions with fewer words of reasoning."""
     hints: dict[str, str] = {}
     """Form of the conclusion by task; replaces or extends the built-in ones (choice, math, counting, grounding, pointing,
     temporal)."""
@@ -106,19 +119,19 @@ class Traces(Options):
 
     @model_validator(mode="after")
     def _check(self) -> Traces:
-        if self.candidates > 1 and self.judge is None:
-            raise ValueError("candidates above 1: expected a 'judge' that rates them, got none")
+        if self.rates and self.judge is None:
+            what = "candidates above 1" if self.candidates > 1 else "min_scores"
+            raise ValueError(f"{what}: expected a 'judge' that rates them, got none")
+        if self.keep > self.candidates:
+            raise ValueError(f"keep: expected at most candidates = {self.candidates}, got {self.keep}")
         if self.candidates > 1 and self.teacher.temperature == 0:
             raise ValueError("candidates above 1: expected a teacher with a temperature above 0, got 0")
         return self
 
-
-@dataclass(frozen=True)
-class _Accepted:
-    """A trace (keys as in a row) and who verified it: "reward" or "judge"."""
-
-    trace: dict[str, str]
-    verified_by: str
+    @property
+    def rates(self) -> bool:
+        """Whether solutions are rated."""
+        return self.candidates > 1 or bool(self.min_scores)
 
 
 class _Writer:
@@ -145,7 +158,7 @@ class _Writer:
         if self.router:
             await asyncio.to_thread(self.router.close)
 
-    async def write(self, row: Row) -> Row | Removed:
+    async def write(self, row: Row) -> Row | Removed | Several:
         options = self.options
         if self._passes(row):
             self.counts["passed"] += 1
@@ -167,7 +180,7 @@ class _Writer:
         messages = await asyncio.to_thread(self._messages, row)
         fields = await asyncio.to_thread(media_fields, row, options.teacher)
 
-        async def check(text: str) -> Verdict[_Accepted]:
+        async def check(text: str) -> Verdict[Accepted]:
             return await self._check(text, row, by_reward)
 
         attempts = await asyncio.gather(
@@ -184,38 +197,39 @@ class _Writer:
             )
         )
         self.counts["replies"] += sum(made.tries for made in attempts)
-        accepted = [made for made in attempts if made.value is not None]
-        if not accepted:
+        for made in attempts:
+            self.counts.update(f"replies_refused/{rule}" for rule in made.broken)
+        solutions = different(attempts, self.counts)
+        if not solutions:
             last = attempts[-1]
             return self._removed(row, last.rule, f"after {last.tries} tries: {last.reason}")
-        best, quality = accepted[0], None
-        if options.candidates > 1:
-            ratings = await asyncio.gather(*(self._quality(row, made.value.trace) for made in accepted))  # type: ignore[union-attr]
-            rated = [(rating, -i) for i, rating in enumerate(ratings) if rating is not None]
-            if not rated:
-                return self._removed(
-                    row, "unrated", f"no rating of {len(accepted)} accepted traces could be read"
-                )
-            quality, at = max(rated)  # the first of equals
-            best = accepted[-at]
-            if quality < options.min_quality:
-                return self._removed(
-                    row,
-                    "quality",
-                    f"the best of {len(accepted)} traces is rated {quality:.2f}, below {options.min_quality:g}",
-                )
+        right = len(solutions)
+        if options.rates:
+            assert self.judge is not None
+            all_rated = await rated(self.judge, row, solutions)
+            limits: Mapping[str, int] = {str(aspect): least for aspect, least in options.min_scores.items()}
+            solutions = filtered(all_rated, limits, options.min_quality, self.counts)
+            if not solutions:
+                return self._removed(row, *why_none(all_rated, limits, options.min_quality))
         self.counts["accepted"] += 1
-        self.counts[f"accepted/try_{best.tries}"] += 1
-        found = best.value
-        assert found is not None
+        kept = best_of(solutions, options.keep, self.counts)
+        self.counts.update(f"accepted/try_{solution.tries}" for solution in kept)
+        rows = [row | self._columns(solution, right) for solution in kept]
+        if options.keep == 1:
+            return rows[0]
+        return Several(tuple(made | {"id": f"{row['id']}/solution-{i}"} for i, made in enumerate(rows, 1)))
+
+    def _columns(self, solution: Solution, right: int) -> Row:
+        """The row's new columns. right: solutions that this one was chosen from."""
         teacher = {
-            "model": options.teacher.model,
-            "tries": best.tries,
-            "verified_by": found.verified_by,
-            "candidates": len(accepted),
-            "quality": quality,
+            "model": self.options.teacher.model,
+            "tries": solution.tries,
+            "verified_by": solution.found.verified_by,
+            "candidates": right,
+            "quality": solution.quality,
         }
-        return row | {"trace": found.trace, "teacher": teacher}
+        scores = {"scores": dict(solution.scores)} if solution.scores else {}
+        return {"trace": solution.found.trace, "teacher": teacher | scores}
 
     def _passes(self, row: Row) -> bool:
         if self.options.tasks is not None and row["task"] not in self.options.tasks:
@@ -242,10 +256,16 @@ class _Writer:
             return [{"role": "user", "content": "\n".join(part["text"] for part in parts)}]
         return [{"role": "user", "content": parts}]
 
-    async def _check(self, text: str, row: Row, by_reward: bool) -> Verdict[_Accepted]:
+    async def _check(self, text: str, row: Row, by_reward: bool) -> Verdict[Accepted]:
         trace = read_trace(text, row)
         if isinstance(trace, Verdict):
             return trace
+        options = self.options
+        fault = reasoning_fault(trace, options.min_reasoning_words)
+        if fault is None and options.repetition:
+            fault = repetition_fault(render(trace), options.repetition_min_words, "solution")
+        if fault is not None:
+            return fault
         if by_reward:
             right, verified_by, why = await asyncio.to_thread(self._reward, row, render(trace))
         else:
@@ -255,7 +275,7 @@ class _Writer:
                 return Verdict(rule="unverifiable", reason=f"{why}, and no judge can decide", final=True)
             right, verified_by, why = await self._judged(row, trace["conclusion"])
         if right:
-            return Verdict(_Accepted(trace, verified_by))
+            return Verdict(Accepted(trace, verified_by))
         gold = gold_text(row) if self.options.show_answer else None
         told = f" The standard answer is: {gold}" if gold is not None else ""
         return Verdict(
@@ -282,16 +302,10 @@ class _Writer:
         valid = await judge.is_valid(self.judge, question_of(row), gold, conclusion)
         return valid, "judge", "the judge did not say valid"
 
-    async def _quality(self, row: Row, trace: dict[str, str]) -> float | None:
-        """Mean rating of a trace, 1 to 5."""
-        assert self.judge is not None
-        scores = await judge.rate(self.judge, question_of(row), render(trace))
-        return None if scores is None else sum(scores.values()) / len(scores)
 
-
-def _apply(rows: Iterator[Row], options: Traces, context: Context) -> Iterator[Row | Removed]:
+def _apply(rows: Iterator[Row], options: Traces, context: Context) -> Iterator[Row | Removed | Several]:
     writer = _Writer(options, context)
     yield from in_order(rows, writer.write, ahead=options.teacher.ahead, close=writer.close)
 
 
-OPERATIONS: dict[str, Any] = {"traces": RowOperation(_apply, Traces)}
+OPERATIONS: dict[str, Any] = {"traces": RowOperation(_apply, Traces, splits=True)}

@@ -338,6 +338,70 @@ def test_candidates_below_the_wanted_quality_leave(tmp_path):
     assert isinstance(out, Removed) and out.rule == "trace_quality" and "2.67" in out.reason
 
 
+def test_the_card_says_what_each_filter_took(tmp_path):
+    """Eight solutions: one wrong, one leaks, one loops, one twice in the same words; the judge takes two; the best two stay."""
+    long = "We look at the dice and add what they show. " * 9
+    ways = [
+        reply("4", "Way 0."),
+        reply("3", "Way 1. 根据标准答案，结果是3。"),
+        reply("3", long),
+        *(reply("3", f"Way {n}.") for n in (3, 3, 5, 6, 7)),
+    ]
+    scores = {3: rated(5, 5, 5), 5: rated(1, 5, 5), 6: rated(4, 4, 2), 7: rated(4, 4, 4)}
+
+    def script(body, number):
+        if body["model"] != "judge":
+            return ways[body["seed"]]
+        text = text_of(body["messages"][0]["content"])
+        return next(score for way, score in scores.items() if f"Way {way}." in text)
+
+    with scripted_teacher(script) as teacher:
+        settings = {"base_url": teacher.url, "model": "big", "seed": 0}
+        options = LONG | {
+            "candidates": 8,
+            "keep": 2,
+            "min_scores": {"clarity": 3, "format": 3},
+            "max_tries": 1,
+        }
+        (out,), counts = traces([row()], teacher.url, tmp_path, teacher=settings, **options)
+    assert [made["id"] for made in out.rows] == ["r0/solution-1", "r0/solution-2"]
+    assert [made["trace"]["reasoning"] for made in out.rows] == ["Way 3.", "Way 7."]
+    assert out.rows[1]["teacher"]["scores"] == {"clarity": 4, "redundancy": 4, "format": 4}
+    figures = {key: n for key, n in counts.items() if key.startswith(("replies", "solutions")) and n}
+    assert figures == {
+        "replies": 8,
+        "replies_refused/wrong": 1,
+        "replies_refused/given_answer": 1,
+        "replies_refused/repetition": 1,
+        "solutions": 5,
+        "solutions_removed/duplicate": 1,
+        "solutions_removed/clarity": 1,
+        "solutions_removed/format": 1,
+        "solutions_kept": 2,
+    }
+    assert counts["judge/requests"] == 4  # for different right ones alone
+
+
+def test_a_single_solution_is_rated_where_a_rating_is_wanted(tmp_path):
+    options = {"candidates": 1, "min_scores": {"redundancy": 4}}
+    out, counts = long_thoughts(candidates([rated(5, 3, 5)]), tmp_path, **options)
+    assert isinstance(out, Removed) and out.rule == "trace_redundancy"
+    assert "rated 3 for redundancy, below 4" in out.reason and counts["solutions_removed/redundancy"] == 1
+    out, _ = long_thoughts(candidates([rated(5, 4, 1)]), tmp_path / "good", **options)
+    assert out["teacher"]["quality"] == pytest.approx(10 / 3)
+
+
+def test_too_little_reasoning_is_told_and_written_again(tmp_path):
+    script = [
+        reply("3"),
+        reply("3", "The first die shows one. The second die shows two. One and two make three."),
+    ]
+    with scripted_teacher(lambda body, number: script[number]) as teacher:
+        (out,), counts = traces([row()], teacher.url, tmp_path, min_reasoning_words=10)
+    assert out["teacher"]["tries"] == 2 and counts["replies_refused/short_reasoning"] == 1
+    assert "at least 10 words" in teacher.text(1)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -382,6 +446,9 @@ def test_a_rating_in_the_asked_form_is_read():
             {"candidates": 2, "judge": "there", "teacher": {"base_url": "u", "model": "m", "temperature": 0}},
             "above 0",
         ),
+        ({"min_scores": {"clarity": 3}}, "min_scores: expected a 'judge'"),
+        ({"candidates": 2, "judge": "there", "keep": 3}, "keep: expected at most candidates = 2"),
+        ({"min_scores": {"beauty": 3}, "judge": "there"}, "beauty"),
         ({"api_key": "sk-1"}, "api_key"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is wrong with the text of a caption, whoever asked for it: control tokens, refusals, repetition, another language."""
+"""What is wrong with a text that a teacher wrote: control tokens, refusals, repetition, another language."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def unseen_fault(text: str, kind: str = "image") -> Verdict[Any] | None:
     )
 
 
-def repetition_fault(text: str, min_words: int) -> Verdict[Any] | None:
-    """The verdict on a text that loops or says passages again; texts of fewer words are not judged."""
+def repetition_fault(text: str, min_words: int, what: str = "caption") -> Verdict[Any] | None:
+    """The verdict on a text that loops or says passages again; texts of fewer words are not judged. what: it is called."""
     repeated = repetition(text) if len(words(text)) >= min_words else None
     if repeated is None:
         return None
@@ -49,7 +49,7 @@ def repetition_fault(text: str, min_words: int) -> Verdict[Any] | None:
     return Verdict(
         rule="repetition",
         reason=f"{share:.0%} of it is repetition ({rule}), at most {limit:.0%} allowed: {describe(text)}",
-        feedback="The caption repeats itself. Say everything once.",
+        feedback=f"The {what} repeats itself. Write it again, and say everything once.",
     )
 
 
