@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from core.errors import RowError
+from core.files.hub.paths import TRAIN
 from core.files.lock import locked
 from core.files.pieces import all_shards
 from core.files.records import read_records
@@ -36,6 +37,7 @@ from core.processes.watchdog import renew
 from pretraining.config import PretrainConfig
 from pretraining.documents import UnusableRow
 from pretraining.run import Run, counts, finish, record_of, save, start
+from pretraining.stream import refuse_other_form
 from pretraining.windows import Sums, Window, empty_window, losses_by_kind, window_metrics, windows_of
 from sft.supervised.run import join, take_gradient, taking_steps, write
 from vlm.packed.forward import packed_forward
@@ -54,6 +56,10 @@ def train(config: PretrainConfig) -> Path:
         {f"data.sources.{kind}.rows": source.rows for kind, source in sources.items()},
         {f"data.sources.{kind}.eval_rows": source.eval_rows for kind, source in sources.items()},
     )
+    for kind, source in sources.items():
+        refuse_other_form(source.rows, f"data.sources.{kind}.rows", TRAIN)
+        if source.eval_rows:
+            refuse_other_form(source.eval_rows, f"data.sources.{kind}.eval_rows")
     out = Path(config.output_dir)
     with locked(out):
         record = record_of(config, accelerator)

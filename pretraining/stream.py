@@ -14,7 +14,7 @@ within windows: a window is read again from its beginning, and its order follows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -23,8 +23,10 @@ from typing import Any
 import numpy as np
 
 from core.errors import RowError
+from core.files.hub.ids import hub_id
 from core.files.hub.paths import TRAIN
-from core.files.pieces import Piece, pieces_of, read_piece
+from core.files.pieces import Piece, all_shards, pieces_of, read_piece
+from core.files.records import read_records
 
 Record = tuple[str, Any, Path]
 """Where the record stands, for messages; the record; the folder that its media paths start from."""
@@ -108,6 +110,23 @@ def stream_of(path: str | Path, *, seed: int, rank: int = 0, ranks: int = 1, buf
     total = sum(piece.end for piece in pieces_of(path, 1 << 62, TRAIN) if piece.file.endswith(".jsonl"))
     size = min(LARGEST_PIECE, max(1, total // (ranks * PIECES_PER_RANK))) if total else LARGEST_PIECE
     return Stream(pieces_of(path, size, TRAIN), seed=seed, rank=rank, ranks=ranks, buffer=buffer)
+
+
+def refuse_other_form(path: str | Path, setting: str, split: str | None = None) -> None:
+    """RowError where the first record of a file, folder or data set of the Hub is no row of `pretrain.py` but something else."""
+    shard = all_shards(path, split)[0]
+    record = next((record for _, record, _ in read_records(shard)), None)
+    if not isinstance(record, Mapping) or "document" in record or isinstance(record.get("prompt"), list):
+        return  # a row, or a broken one, of which its reader says what is wrong
+    hub = hub_id(path, "dataset") is not None
+    convert = (
+        f"`python -m data_recipes rows {path}` makes rows of the forms it knows" if hub
+        else "a recipe (`python -m data_recipes run`) makes rows of the forms that `python -m data_recipes formats` lists"
+    )  # fmt: skip
+    raise RowError(
+        f"{setting}: {path}: expected rows with a document, or with prompt and trace (docs/data_format.md), got the columns"
+        f" {', '.join(map(str, record))}. {convert}; `python -m data_recipes inspect {path}` shows what it is"
+    )
 
 
 def _records(pieces: list[Piece]) -> Iterator[dict[str, Any]]:

@@ -136,6 +136,46 @@ def test_what_does_not_fit_is_refused(tiny, world, tmp_path, changes, error, exp
             "instruction": {"rows": str(world / "instruction.jsonl"), "tokens": 400}})  # fmt: skip
 
 
+def test_a_data_set_in_another_form_is_refused_by_name(tiny, world, tmp_path):
+    (tmp_path / "llava.jsonl").write_text('{"id": "a", "image": "a.png", "conversations": []}\n')
+    sources = {
+        "text": {"rows": str(world / "text.jsonl"), "tokens": 9},
+        "llava": {"rows": str(tmp_path / "llava.jsonl"), "tokens": 9},
+    }
+    with pytest.raises(
+        RowError, match=r"^data\.sources\.llava\.rows: .*got the columns id, image, conversations"
+    ):
+        train(tiny, world, tmp_path / "run", data__sources=sources)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_are_made_of_the_hubs_data_sets_of_every_source(monkeypatch, tiny, world, tmp_path):
+    """Which ones are handed over, to stand-ins; tests/data_recipes/test_hub_rows.py makes rows of one."""
+    import pretrain
+
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "data_recipes.hub_rows.rows_of_hub",
+        lambda rows, split=None: made.update({k: (v, split) for k, v in rows.items()}),
+    )
+    monkeypatch.setattr("pretraining.loop.train", lambda config: made.update(trained=config.output_dir))
+    config = settings(tiny, world, tmp_path / "run")
+    config["data"]["sources"] = {
+        "web": {"rows": "me/web:en", "tokens": 9},
+        "ocr": {"rows": "me/ocr", "eval_rows": "me/held", "tokens": 9},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr("sys.argv", ["pretrain.py", f"--config={tmp_path / 'c.yaml'}"])
+    pretrain.main()
+    assert made == {
+        "data.sources.web.rows": ("me/web:en", "train"),
+        "data.sources.ocr.rows": ("me/ocr", "train"),
+        "data.sources.web.eval_rows": (None, None),
+        "data.sources.ocr.eval_rows": ("me/held", None),
+        "trained": str(tmp_path / "run"),
+    }
+
+
 def test_an_unusable_held_out_row_is_refused(tiny, world, tmp_path):
     (tmp_path / "held.jsonl").write_text('{"id": "a", "task": "document", "document": "x<|im_end|>"}\n')
     with pytest.raises(RowError, match=r"held-out rows: .*held.jsonl:1: .*special token"):

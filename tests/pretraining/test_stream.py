@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from core.errors import RowError
-from pretraining.stream import Place, Stream, stream_of
+from pretraining.stream import Place, Stream, refuse_other_form, stream_of
 
 REPOSITORY = Path(__file__).parents[2]
 ROWS = 200
@@ -88,6 +88,33 @@ def test_a_share_without_rows_is_an_error(tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n" * 50)
     with pytest.raises(RowError, match="expected at least one row"):
         ids(stream_of(tmp_path / "rows.jsonl", seed=0), 1)
+
+
+@pytest.mark.parametrize(
+    ("record", "columns"),
+    [
+        ({"id": "1", "image": "a.png", "conversations": []}, "id, image, conversations"),
+        ({"images": [None], "texts": ["a"], "metadata": "[]"}, "images, texts, metadata"),
+        ({"prompt": "Which?", "chosen": "a", "rejected": "b"}, "prompt, chosen, rejected"),
+    ],
+)
+def test_records_in_another_form_are_refused_with_the_command_that_makes_rows(tmp_path, record, columns):
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(record) + "\n")
+    with pytest.raises(RowError) as raised:
+        refuse_other_form(path, "data.sources.web.rows")
+    said = str(raised.value)
+    assert said.startswith(f"data.sources.web.rows: {path}: expected rows with a document")
+    assert f"got the columns {columns}. a recipe (`python -m data_recipes run`) makes rows" in said
+    assert f"`python -m data_recipes inspect {path}`" in said
+
+
+@pytest.mark.parametrize(
+    "line", ['{"id": "a", "document": "x"}', '{"prompt": [], "trace": null}', "no JSON", "[1]", ""]
+)
+def test_rows_and_broken_ones_are_left_to_the_reader(tmp_path, line):
+    (tmp_path / "rows.jsonl").write_text(line + "\n")
+    refuse_other_form(tmp_path / "rows.jsonl", "data.sources.web.rows")
 
 
 READER = """
