@@ -14,14 +14,19 @@ from PIL import Image
 
 from core.rows import Row
 from data_recipes.contact_sheet import contact_sheet
-from data_recipes.records import Format
+from data_recipes.records import Format, SourceError
 from data_recipes.synthetic.worlds import FORMATS
 
 
 def sheet(difficulty: float, seed: int) -> Image.Image:
-    """One line of cards per world."""
+    """One line of cards per world; one that this machine cannot make is left out with a message."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = [_rows(world, Path(folder), difficulty, seed) for world in FORMATS]
+        rows = []
+        for world in FORMATS:
+            try:
+                rows.append(_rows(world, Path(folder), difficulty, seed))
+            except SourceError as error:
+                print(f"left out: {error}")
         lines = [contact_sheet(examples, columns=len(examples)) for examples in rows if examples]
     image = Image.new("RGB", (max(line.width for line in lines), sum(line.height for line in lines)), "white")
     y = 0

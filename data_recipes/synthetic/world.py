@@ -53,7 +53,7 @@ class DraftRow:
     """A row before its media are written to files.
 
     question: the user's turn, after the media; a system prompt and further turns come from `system` and `trace`.
-    images: those of the prompt, then those of a multi-turn trace. videos: content of encoded files.
+    images: those of the prompt, then those of a multi-turn trace; bytes: the content of an encoded file. videos: content of encoded files.
     columns: additional columns of the row.
     """
 
@@ -61,7 +61,7 @@ class DraftRow:
     question: str
     answer: dict[str, Any]
     trace: dict[str, str] | list[dict[str, Any]] | None
-    images: tuple[Image.Image, ...] = ()
+    images: tuple[Image.Image | bytes, ...] = ()
     videos: tuple[bytes, ...] = ()
     system: str | None = None
     columns: dict[str, Any] = field(default_factory=dict)
@@ -91,7 +91,7 @@ def world(
     kind: one of `options.kinds`, in turn. make(plan, rng, options): the row with its media.
     """
     convert = partial(_convert, name, plan, make)
-    return Format(name, summary, _read, convert, _never, options, generates=True)
+    return Format(name, summary, _read, convert, never, options, generates=True)
 
 
 def knob(given: float | None, easy: float, hard: float, difficulty: float) -> float:
@@ -120,7 +120,8 @@ def _read(path: Path, options: WorldOptions) -> Iterator[Record]:
     return (Record({"index": index}, path, index) for index in range(options.rows))
 
 
-def _never(path: Path, first: Any) -> bool:
+def never(path: Path, first: Any) -> bool:
+    """No file is of a world's format."""
     return False
 
 
@@ -143,13 +144,25 @@ def _convert(
             f"field 'options': expected options that allow for kind {kind!r}, but {ATTEMPTS} draws failed;"
             f" give {name} more room, fewer things or more colours and shapes"
         )
-    sample = make(planned, rng, options)
-    stem = f"{name}-{options.split}-{index:06d}"
-    folder = record.file.absolute()
+    yield row_of(name, make(planned, rng, options), kind, index, options, record.file.absolute())
+
+
+def row_of(
+    name: str,
+    sample: DraftRow,
+    kind: str,
+    index: int,
+    options: WorldOptions,
+    folder: Path,
+    stem_index: int | None = None,
+) -> Row:
+    """Row number `index` of the world `name`, its media written to `folder`. stem_index: in the names of media; rows that share
+    one have the same."""
+    stem = f"{name}-{options.split}-{index if stem_index is None else stem_index:06d}"
     parts = [{"type": "image"}] * _prompt_images(sample) + [{"type": "video"}] * len(sample.videos)
     system = [{"role": "system", "content": sample.system}] if sample.system else []
     user = {"role": "user", "content": [*parts, {"type": "text", "text": sample.question}]}
-    yield {
+    return {
         "id": f"{name}-{options.split}-{options.seed}-{index:06d}",
         "task": sample.task,
         "kind": kind,
@@ -170,7 +183,9 @@ def _prompt_images(sample: DraftRow) -> int:
     return len(sample.images) - later
 
 
-def encoded(image: Image.Image, image_format: str) -> bytes:
+def encoded(image: Image.Image | bytes, image_format: str) -> bytes:
+    if isinstance(image, bytes):
+        return image
     file = io.BytesIO()
     if image_format == "jpeg":
         image.save(file, "JPEG", quality=95, subsampling=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +18,13 @@ from data_recipes.readers import FORMATS
 from data_recipes.records import Rejected
 from data_recipes.synthetic import worlds
 from data_recipes.synthetic.shapes.write import World, write_world
+from environments.gui.chromium import NAMES as BROWSERS
 from rewards.config import RewardsConfig
 from rewards.router import Router
 from rewards.stages import THINK, parse, render
 from vlm.media import load_image, load_video
 
-NAMES = [f.name for f in worlds.FORMATS]
+NAMES = [f.name for f in worlds.FORMATS if f.name != "synthetic_gui" or any(map(shutil.which, BROWSERS))]
 TASKS = {
     "math": "math",
     "counting": "counting",
@@ -33,6 +35,7 @@ TASKS = {
     "temporal": "temporal_iou",
     "ocr": "exact_text",
     "search": "exact_text",
+    "action": "action",
 }
 REWARDS = RewardsConfig.model_validate({"tasks": TASKS})
 PROGRAM = """
@@ -44,6 +47,7 @@ print(json.dumps(test["fingerprint"](Path(sys.argv[2]), backwards=True)))
 # Small media, so that the tests are quick; the knobs of difficulty are left as they are.
 SMALL: dict[str, dict] = {
     "synthetic_search": {"width": 1000, "height": 750, "max_pixels": 28 * 28 * 150, "signs": 24},
+    "synthetic_gui": {"questions": 1, "sizes": [[800, 600], [390, 700]], "scales": [1.0, 1.5]},
     "synthetic_events": {"seconds": 12},
     "synthetic_grounding": {"width": 360, "height": 280, "unit": 12},
     "synthetic_counting": {"width": 256, "height": 256, "unit": 12},
