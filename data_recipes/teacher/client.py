@@ -98,6 +98,8 @@ class Client:
 
     def _keys(self, body: Mapping[str, Any], samples: Sequence[int]) -> list[str]:
         whole = {**body, "revision": self.endpoint.revision, "seed": self.endpoint.seed}
+        if self.endpoint.thoughts == "keep":
+            whole["thoughts"] = "keep"
         start = hashlib.sha256(json.dumps(whole, sort_keys=True).encode())
         keys = []
         for sample in samples:
@@ -147,7 +149,7 @@ class Client:
         cause: Exception
         try:
             raw = await self._openai.chat.completions.with_raw_response.create(**named, extra_body=rest)
-            replies, usage = read_completion(raw.text, count)
+            replies, usage = read_completion(raw.text, count, self.endpoint.thoughts == "keep")
         except openai.APIStatusError as error:
             cause, problem = error, f"status {error.status_code}: {error.message[:300]}"
             if error.status_code in MISCONFIGURED:

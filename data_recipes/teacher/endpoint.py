@@ -73,6 +73,9 @@ class Endpoint(Served):
     """More fields of the request, e.g. `{chat_template_kwargs: {enable_thinking: false}}`."""
     look_ahead: int | None = Field(default=None, ge=1)
     """Rows begun before the first of them is finished; bounds memory. Not given: four times `concurrency`."""
+    thoughts: Literal["drop", "keep"] = "drop"
+    """What reasoning models send apart from their answer (`reasoning_content`, or `reasoning`): dropped, or kept before the
+    answer, between <think> and </think>."""
     max_failures: int = Field(default=3, ge=0)
     """Requests in a row that may fail after all attempts, each costing its row; one more stops the run."""
     max_turned_down: int = Field(default=100, ge=0)
@@ -126,8 +129,9 @@ class MalformedReply(ValueError):
     """A reply with status 200 that is no chat completion."""
 
 
-def read_completion(body: str, count: int) -> tuple[list[Reply], Usage]:
-    """The `count` replies of a chat completion's JSON, ordered by index. Raises MalformedReply for anything else."""
+def read_completion(body: str, count: int, thoughts: bool = False) -> tuple[list[Reply], Usage]:
+    """The `count` replies of a chat completion's JSON, ordered by index. Raises MalformedReply for anything else. thoughts: put what
+    was sent apart from the answer before it."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -142,7 +146,7 @@ def read_completion(body: str, count: int) -> tuple[list[Reply], Usage]:
         choices = [
             choice for _, choice in sorted(zip(indices, choices, strict=True), key=lambda pair: pair[0])
         ]
-    return [_reply(choice) for choice in choices], _usage(found.get("usage"))
+    return [_reply(choice, thoughts) for choice in choices], _usage(found.get("usage"))
 
 
 def clean(text: str) -> str:
@@ -150,7 +154,7 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _reply(choice: Mapping[str, Any]) -> Reply:
+def _reply(choice: Mapping[str, Any], thoughts: bool) -> Reply:
     content = choice["message"].get("content")
     if isinstance(content, list):  # parts, as some endpoints write them
         parts = [part.get("text") for part in content if isinstance(part, dict)]
@@ -159,6 +163,10 @@ def _reply(choice: Mapping[str, Any]) -> Reply:
     finish = clean(finish)[:40] if isinstance(finish, str) else "stop"
     if not isinstance(content, str) or choice["message"].get("refusal"):
         return Reply(None, finish)
+    apart = (choice["message"].get(name) for name in ("reasoning_content", "reasoning"))
+    thought = next((text for text in apart if isinstance(text, str) and text.strip()), None)
+    if thoughts and thought is not None:
+        content = f"<think>{thought}</think>{content}"
     if len(content) > MAX_REPLY_CHARS:
         return Reply(clean(content[:MAX_REPLY_CHARS]), "length")
     return Reply(clean(content), finish)

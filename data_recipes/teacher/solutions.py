@@ -17,15 +17,25 @@ from data_recipes.teacher import judge
 from data_recipes.teacher.attempts import Attempt
 from data_recipes.teacher.client import Client
 from data_recipes.teacher.messages import question_of
-from rewards.stages import render
+from rewards.stages import STAGES, THINK, render
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A trace (keys as in a row) and who verified it: "reward" or "judge"."""
+    """A trace (text by the grammar's block, the answer last), and who verified it: "reward" or "judge"."""
 
     trace: dict[str, str]
     verified_by: str
+
+    @property
+    def text(self) -> str:
+        """As a completion."""
+        return text_of(self.trace)
+
+
+def text_of(trace: Mapping[str, str]) -> str:
+    """A trace as a completion, in the grammar of its blocks."""
+    return render(trace, THINK if set(trace) == set(THINK) else STAGES)
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ def different(attempts: Sequence[Attempt[Accepted]], counts: Counter[str]) -> li
 async def rated(client: Client, row: Row, solutions: Sequence[Solution]) -> list[Solution]:
     """The solutions with a model's scores, or None for those whose rating could not be read."""
     scores = await asyncio.gather(
-        *(judge.rate(client, question_of(row), render(solution.found.trace)) for solution in solutions)
+        *(judge.rate(client, question_of(row), solution.found.text) for solution in solutions)
     )
     return [Solution(s.found, s.tries, found) for s, found in zip(solutions, scores, strict=True)]
 

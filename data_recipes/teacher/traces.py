@@ -27,50 +27,24 @@ from data_recipes.teacher import judge
 from data_recipes.teacher.attempts import Verdict, attempt, describe
 from data_recipes.teacher.client import Client
 from data_recipes.teacher.endpoint import Endpoint
-from data_recipes.teacher.messages import (
-    Message,
-    gold_text,
-    media_fields,
-    plain_answer,
-    prompt_parts,
-    question_of,
-    text_part,
-)
+from data_recipes.teacher.messages import gold_text, media_fields, plain_answer, question_of
 from data_recipes.teacher.ordered import in_order
 from data_recipes.teacher.reply_text import repetition_fault
-from data_recipes.teacher.solutions import Accepted, Solution, best_of, different, filtered, rated, why_none
+from data_recipes.teacher.solutions import (
+    Accepted,
+    Solution,
+    best_of,
+    different,
+    filtered,
+    rated,
+    text_of,
+    why_none,
+)
 from data_recipes.teacher.trace_form import read_trace, reasoning_fault
+from data_recipes.teacher.trace_prompt import trace_messages
 from rewards.config import RewardsConfig
 from rewards.errors import RewardDataError
-from rewards.stages import render
-
-INSTRUCTION = """You write worked solutions that a vision-language model will learn from. Solve the problem below in four \
-parts, each between its tags, with nothing outside them:
-
-<SUMMARY>What the problem asks and how you will go about it, in two or three sentences. No results yet.</SUMMARY>
-<CAPTION>What the image or video shows, as far as it matters to the question. For a problem without media: what is given.</CAPTION>
-<REASONING>The solution, step by step. {reasoning}</REASONING>
-<CONCLUSION>The final answer alone.</CONCLUSION>
-
-Each tag stands exactly once, in this order, and every part has text in it."""
-
-REASONING = {
-    "short": "Every step follows from the image, the question or an earlier step.",
-    "long": "Think at length: consider other ways, check intermediate results against the image, and correct yourself where a"
-    " check fails, but say nothing twice.",
-}
-
-SHOWN_ANSWER = """The standard answer is given for your orientation. Your conclusion must agree with it, but reason as if you \
-did not know it: never mention that it was given."""
-
-HINTS = {
-    "choice": "The conclusion is the letter of the right option alone.",
-    "math": "The conclusion is the result alone: a number, expression or word, without a sentence.",
-    "counting": "The conclusion is one whole number in digits.",
-    "grounding": "The conclusion is the box alone, as [x1, y1, x2, y2].",
-    "pointing": "The conclusion is the point alone, as [x, y].",
-    "temporal": "The conclusion is the span alone, as [mm:ss, mm:ss].",
-}
+from rewards.stages import STAGES, THINK, parse
 
 
 class Traces(Options):
@@ -91,6 +65,9 @@ class Traces(Options):
     """Replies asked for, per candidate, before the row leaves."""
     thought: Literal["short", "long"] = "short"
     """How the teacher is asked to reason."""
+    grammar: Literal["stages", "think"] = "stages"
+    """`think`: <think>…</think><answer>…</answer> in place of the four stages, as one message. With `thoughts: keep` of the teacher these are
+    a reasoning model's own thoughts; `show_answer: false` then, or most speak of the answer that was shown."""
     candidates: int = Field(default=1, ge=1, le=100)
     """Solutions to choose from; above 1 the judge rates the right ones, and the best is kept."""
     keep: int = Field(default=1, ge=1, le=100)
@@ -109,11 +86,11 @@ class Traces(Options):
     """Form of the conclusion by task; replaces or extends the built-in ones (choice, math, counting, grounding, pointing,
     temporal)."""
     instruction: str | None = None
-    """Replaces the whole instruction; it must ask for the four tags."""
+    """Replaces the whole instruction; it must ask for the grammar's tags."""
     tasks: list[str] | None = None
     """Rows of other tasks pass unchanged. Not given: all tasks."""
     replace: bool = False
-    """Write a new trace for rows that have the four stages already; else they pass unchanged. A single plain answer in
+    """Write a new trace for rows that have one in the grammar already; else they pass unchanged. Any other single plain answer in
     place of a trace is always replaced, and counts as the truth where the row has no other; conversations of several
     turns always pass unchanged."""
 
@@ -127,6 +104,11 @@ class Traces(Options):
         if self.candidates > 1 and self.teacher.temperature == 0:
             raise ValueError("candidates above 1: expected a teacher with a temperature above 0, got 0")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the grammar's blocks."""
+        return STAGES if self.grammar == "stages" else THINK
 
     @property
     def rates(self) -> bool:
@@ -148,8 +130,8 @@ class _Writer:
             else None
         )
         rewards = options.rewards
-        # a trace is judged as a completion of the stage grammar, whatever grammar the policy will be trained on
-        self.router = Router(rewards.model_copy(update={"grammar": "stages"})) if rewards else None
+        # a trace is judged as a completion of its own grammar, whatever grammar the policy will be trained on
+        self.router = Router(rewards.model_copy(update={"grammar": options.grammar})) if rewards else None
 
     async def close(self) -> None:
         await self.teacher.close()
@@ -177,7 +159,16 @@ class _Writer:
             return self._removed(
                 row, "unverifiable", f"no reward applies to the row (task '{row['task']}'), and {why}"
             )
-        messages = await asyncio.to_thread(self._messages, row)
+        messages = await asyncio.to_thread(
+            trace_messages,
+            row,
+            options.teacher,
+            grammar=options.grammar,
+            thought=options.thought,
+            instruction=options.instruction,
+            hints=options.hints,
+            show_answer=options.show_answer,
+        )
         fields = await asyncio.to_thread(media_fields, row, options.teacher)
 
         async def check(text: str) -> Verdict[Accepted]:
@@ -229,7 +220,10 @@ class _Writer:
             "quality": solution.quality,
         }
         scores = {"scores": dict(solution.scores)} if solution.scores else {}
-        return {"trace": solution.found.trace, "teacher": teacher | scores}
+        found = solution.found
+        staged = self.options.grammar == "stages"
+        trace = found.trace if staged else [{"role": "assistant", "content": found.text}]
+        return {"trace": trace, "teacher": teacher | scores}
 
     def _passes(self, row: Row) -> bool:
         if self.options.tasks is not None and row["task"] not in self.options.tasks:
@@ -237,50 +231,41 @@ class _Writer:
         trace = row.get("trace")
         if isinstance(trace, dict):
             return not self.options.replace
-        return trace is not None and plain_answer(row) is None
+        plain = plain_answer(row)
+        if plain is not None and self.options.grammar == "think" and parse(plain, THINK).stages:
+            return not self.options.replace
+        return trace is not None and plain is None
 
     def _removed(self, row: Row, rule: str, reason: str) -> Removed:
         self.counts[f"refused/{rule}"] += 1
         return Removed(row, f"trace_{rule}", reason)
 
-    def _messages(self, row: Row) -> list[Message]:
-        options = self.options
-        instruction = options.instruction or INSTRUCTION.format(reasoning=REASONING[options.thought])
-        hint = (HINTS | options.hints).get(row["task"], "")
-        gold = gold_text(row) if options.show_answer else None
-        parts = [text_part("\n\n".join(filter(None, [instruction, hint])) + "\n\nProblem:")]
-        parts += prompt_parts(row, options.teacher)
-        if gold is not None:
-            parts.append(text_part(f"Standard answer: {gold}\n{SHOWN_ANSWER}"))
-        if all(part["type"] == "text" for part in parts):
-            return [{"role": "user", "content": "\n".join(part["text"] for part in parts)}]
-        return [{"role": "user", "content": parts}]
-
     async def _check(self, text: str, row: Row, by_reward: bool) -> Verdict[Accepted]:
-        trace = read_trace(text, row)
+        trace = read_trace(text, row, self.options.names)
         if isinstance(trace, Verdict):
             return trace
         options = self.options
         fault = reasoning_fault(trace, options.min_reasoning_words)
         if fault is None and options.repetition:
-            fault = repetition_fault(render(trace), options.repetition_min_words, "solution")
+            fault = repetition_fault(text_of(trace), options.repetition_min_words, "solution")
         if fault is not None:
             return fault
+        conclusion = list(trace.values())[-1]
         if by_reward:
-            right, verified_by, why = await asyncio.to_thread(self._reward, row, render(trace))
+            right, verified_by, why = await asyncio.to_thread(self._reward, row, text_of(trace))
         else:
             right, verified_by, why = None, "", "no reward applies"
         if right is None:
             if self.judge is None or gold_text(row) is None:
                 return Verdict(rule="unverifiable", reason=f"{why}, and no judge can decide", final=True)
-            right, verified_by, why = await self._judged(row, trace["conclusion"])
+            right, verified_by, why = await self._judged(row, conclusion)
         if right:
             return Verdict(Accepted(trace, verified_by))
         gold = gold_text(row) if self.options.show_answer else None
         told = f" The standard answer is: {gold}" if gold is not None else ""
         return Verdict(
             rule="wrong",
-            reason=f"the conclusion {describe(trace['conclusion'])} does not verify: {why}",
+            reason=f"the conclusion {describe(conclusion)} does not verify: {why}",
             feedback=f"The conclusion of your solution was judged wrong.{told} Look again, and write the whole solution"
             " again in the same form.",
         )

@@ -391,6 +391,62 @@ def test_a_single_solution_is_rated_where_a_rating_is_wanted(tmp_path):
     assert out["teacher"]["quality"] == pytest.approx(10 / 3)
 
 
+REASONED = {"reasoning_content": "One die shows 1, the other 2. Together 3.", "content": "3"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        REASONED,
+        {"reasoning": REASONED["reasoning_content"], "content": "\n\n3"},
+        {"content": f"<think>{REASONED['reasoning_content']}</think><answer>3</answer>"},
+        {"content": f"<think>\n{REASONED['reasoning_content']}\n</think>\n\n3"},
+        {"content": f"{REASONED['reasoning_content']}</think>3"},  # its template has written <think>
+    ],
+)
+def test_a_reasoning_models_own_thoughts_become_the_trace(tmp_path, message):
+    with scripted_teacher(lambda body, number: {"message": {"role": "assistant"} | message}) as teacher:
+        settings = {"base_url": teacher.url, "model": "big", "thoughts": "keep"}
+        options = {"teacher": settings, "grammar": "think", "show_answer": False}
+        (out,), counts = traces([row()], teacher.url, tmp_path, **options)
+        assert out["trace"] == [
+            {
+                "role": "assistant",
+                "content": "<think>One die shows 1, the other 2. Together 3.</think><answer>3</answer>",
+            }
+        ]
+        check_row(out, tmp_path)
+        assert traces([out], teacher.url, tmp_path, **options)[0] == [out]  # has a trace
+    assert counts["accepted"] == 1 and "<CAPTION>" not in teacher.text(0)
+
+
+def test_thoughts_that_leak_loop_or_miss_are_refused(tmp_path):
+    replies = [
+        {"reasoning_content": "The standard answer says 3, so I make it 3.", "content": "3"},
+        {"reasoning_content": "Add the dice. " * 60, "content": "3"},
+        {"content": "3"},
+        {"reasoning_content": "One and three.", "content": "4"},
+        REASONED,
+    ]
+    with scripted_teacher(
+        lambda body, number: {"message": {"role": "assistant"} | replies[number]}
+    ) as teacher:
+        settings = {"base_url": teacher.url, "model": "big", "thoughts": "keep"}
+        (out,), counts = traces(
+            [row()], teacher.url, tmp_path, teacher=settings, grammar="think", max_tries=5
+        )
+    assert out["teacher"]["tries"] == 5
+    refused = {key.partition("/")[2]: n for key, n in counts.items() if key.startswith("replies_refused/")}
+    assert refused == {"given_answer": 1, "repetition": 1, "grammar": 1, "wrong": 1}
+
+
+def test_thoughts_are_dropped_unless_wanted(tmp_path):
+    given = {"message": {"role": "assistant", "reasoning_content": "Hm.", "content": reply("3")}}
+    with scripted_teacher(lambda body, number: given) as teacher:
+        (out,), _ = traces([row()], teacher.url, tmp_path)
+    assert out["trace"]["reasoning"] == "One and two make three."
+
+
 def test_too_little_reasoning_is_told_and_written_again(tmp_path):
     script = [
         reply("3"),
