@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
+import torch
 import yaml
+from PIL import Image
 
 from core.errors import RunError
 from core.files.jsonl import read
+from core.files.records import read_records
 from core.rows import RowError
 from pretraining.config import PretrainConfig
+from pretraining.documents import Documents
 from pretraining.loop import train as run
 from tests import two_processes
 from tests.sft.test_loop import assert_same_weights
@@ -199,3 +205,56 @@ def test_two_processes_take_a_stage_together(tiny, world, unbroken, tmp_path):
     last = two[-2]
     assert abs(sum(last[f"tokens/{kind}"] for kind in TOKENS) - sum(TOKENS.values())) < 2 * 200
     assert all(line["tokens/padding"] < 0.3 for line in two if "loss" in line)
+
+
+@pytest.fixture
+def equal_rows(processor, tmp_path) -> tuple[Path, int]:
+    """Eight documents of as many tokens, each a piece of its own, and how many tokens. A step of all of them is the same whoever
+    reads which."""
+    words = ["red", "blue", "green", "circle", "square", "triangle", "left", "right", "above", "below"]
+    rows = []
+    for i in range(8):
+        Image.new("RGB", (56, 56), (30 * i, 90, 200 - 20 * i)).save(tmp_path / f"{i}.png")
+        text = "It shows " + " ".join(words[i % 10 :] + words[: i % 10]) + "."
+        parts = [{"type": "image", "text": None}, {"type": "text", "text": text}]
+        rows.append({"id": str(i), "task": "document", "document": parts, "images": [f"{i}.png"]})
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=1)
+    make = Documents(processor, 4096)
+    lengths = {len(s) for _, record, folder in read_records(path) for s in make("here", record, folder)}
+    assert len(lengths) == 1
+    return path, lengths.pop()
+
+
+@pytest.mark.slow
+def test_two_processes_under_zero3_in_bfloat16_train_as_one(tiny, equal_rows, tmp_path):
+    """No process has a whole weight, and each trains on half of the documents; losses, gradients and weights are those of one."""
+    rows, length = equal_rows
+    changes = {
+        "data__sources": {"documents": {"rows": str(rows), "tokens": 3 * 8 * length}},
+        "data__tokens_per_step": 8 * length,
+        "data__window": 2 * length,
+        "model__dtype": "bfloat16",
+        "autocast": "bfloat16",
+        "optimizer__epsilon": 1e-3,
+    }
+    train(tiny, rows.parent, tmp_path / "one", **changes)
+    config = settings(tiny, rows.parent, tmp_path / "run", **changes)
+    stage = {"stage": 3, "stage3_param_persistence_threshold": 0, "reduce_bucket_size": "auto"}
+    (tmp_path / "zero.json").write_text(json.dumps({"zero_optimization": stage, "bf16": {"enabled": "auto"}}))
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(config | {"deepspeed": str(tmp_path / "zero.json")}))
+    arguments = ["--config", str(tmp_path / "two.yaml")]
+    two_processes.run(REPOSITORY / "pretrain.py", arguments, tmp_path / "log", {"CUDA_VISIBLE_DEVICES": ""})
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "run")
+    assert [line["step"] for line in one] == [line["step"] for line in two] == [1, 2, 3]
+    for a, b in zip(one, two, strict=True):
+        assert (b["tokens/documents"], b["rows/documents"]) == (a["tokens/documents"], a["rows/documents"])
+        assert b["tokens/padding"] == 0
+        assert b["loss"] == pytest.approx(a["loss"], rel=5e-3)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=5e-2)
+    assert one[-1]["loss"] < 0.9 * one[0]["loss"]
+    before, after, other = (
+        torch.cat([p.detach().float().flatten() for p in load_model(path).parameters()])
+        for path in (tiny, tmp_path / "one/final", tmp_path / "run/final")
+    )
+    assert float((other - after).norm()) < 0.2 * float((after - before).norm())
