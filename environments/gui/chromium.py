@@ -35,13 +35,13 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--no-first-run",
+    "--no-startup-window",  # or a page of the default search engine is opened too
     "--mute-audio",
     "--force-color-profile=srgb",
     # the same pixels for the same page, whatever was shown before
     "--disable-lcd-text",
     "--font-render-hinting=none",
     "--disable-font-subpixel-positioning",
-    "--enable-blink-features=ComputedAccessibilityInfo",  # element.computedRole, element.computedName
     "--host-resolver-rules=MAP * ~NOTFOUND",  # no host is found, addresses included
 )
 START_S, CALL_S = 60.0, 30.0

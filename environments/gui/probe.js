@@ -2,7 +2,12 @@
 "use strict";
 window.onsight = (() => {
   const WANTED = "a[href],button,input,select,textarea,h1,h2,h3,th,td,p,[role],[data-item],[data-role]";
-  const TEXTS = new Set(["heading", "paragraph", "statictext"]);
+  const TEXTS = new Set(["heading", "paragraph"]);
+  const ROLES = {
+    A: "link", BUTTON: "button", SELECT: "combobox", TEXTAREA: "textbox", H1: "heading", H2: "heading", H3: "heading",
+    TH: "columnheader", TD: "cell", P: "paragraph", LI: "listitem", TR: "row", FIELDSET: "group",
+  };
+  const INPUTS = { checkbox: "checkbox", radio: "radio", search: "searchbox", range: "slider", button: "button", submit: "button" };
 
   // What moves by itself would make two screenshots of one state differ: the caret blinks.
   const still = document.head.appendChild(document.createElement("style"));
@@ -24,6 +29,27 @@ window.onsight = (() => {
     }
     const focus = document.querySelector("[data-focus]");
     if (focus) focus.focus({ preventScroll: true });
+  }
+
+  // Role and name by the rules of ARIA (w3.org/TR/accname), for the HTML that our pages are made of. Chromium's own computedRole and
+  // computedName agree (a test compares), but each of their calls takes milliseconds.
+  function role(element) {
+    return element.getAttribute("role") || (element.tagName === "INPUT" ? INPUTS[element.type] || "textbox" : ROLES[element.tagName]) || "";
+  }
+
+  function text(node) {
+    if (node.nodeType === Node.TEXT_NODE) return node.data;
+    if (node.nodeType !== Node.ELEMENT_NODE || /^(INPUT|SELECT|TEXTAREA)$/.test(node.tagName)) return "";
+    return [...node.childNodes].map(text).join("");
+  }
+
+  function name(element, its) {
+    const label = element.getAttribute("aria-label");
+    if (label) return label;
+    if (element.labels && element.labels.length) return [...element.labels].map(text).join(" ");
+    if (its === "group") return element.querySelector("legend")?.textContent || "";
+    if (/^(textbox|searchbox|combobox|slider|checkbox|radio|dialog|menu|listitem|row|status|alert|tablist|menubar|toolbar)$/.test(its)) return element.placeholder || "";
+    return text(element);
   }
 
   const clips = (box) => getComputedStyle(box).overflow !== "visible";
@@ -107,17 +133,16 @@ window.onsight = (() => {
     for (const element of wanted) {
       const own = element.getBoundingClientRect();
       if (!own.width || !own.height || getComputedStyle(element).visibility === "hidden") continue;
-      const role = element.computedRole;
-      const text = TEXTS.has(role);
-      if ((!role || role === "generic" || role === "none" || role === "presentation") && !element.dataset.role) continue;
-      const box = text ? textBox(element) : rect(own);
+      const its = role(element);
+      if (!its && !element.dataset.role) continue;
+      const box = TEXTS.has(its) ? textBox(element) : rect(own);
       const seen = clipped(element, box);
       const group = element.closest("[data-item]");
       const label = element.labels && element.labels.length === 1 && element.labels[0].contains(element) ? element.labels[0] : null;
       const visible = area(seen) / area(box);
       found.push({
-        role: element.dataset.role || role,
-        name: (element.computedName || element.dataset.item || (text ? element.textContent : "")).replace(/\s+/g, " ").trim(),
+        role: element.dataset.role || its,
+        name: (name(element, its) || element.dataset.item || "").replace(/\s+/g, " ").trim(),
         box, seen, inside: visible,
         top: visible > 0 ? onTop(element, seen, above) : 0,
         beyond: visible > 0 ? null : beyond(box, seen),

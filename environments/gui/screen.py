@@ -1,4 +1,4 @@
-"""A page shown in the browser: its screenshot, and its elements with box, role, name and state as the browser computes them."""
+"""A page shown in the browser: its screenshot, and its elements with box, role, name and state from the DOM."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from data_recipes.records import SourceError
 from data_recipes.synthetic.gui import world
 from data_recipes.synthetic.gui.questions import WORDS, Named
 from data_recipes.synthetic.gui.world import GuiOptions
+from environments.gui.screen import Screen
 from tests.environments.chromium import needs_chromium
 
 MARK = """
@@ -61,6 +62,29 @@ def test_boxes_are_what_the_browser_draws(drawn):
 
 def shot(screen) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(screen.screenshot())).convert("RGB")).astype(int)
+
+
+COMPUTED = """
+[...document.body.querySelectorAll("a,button,input,select,textarea,h1,h2,th,p,[role]")]
+  .filter((e) => e.checkVisibility()).map((e) => [e.computedRole, e.computedName])
+"""
+SAME = {"menuitem", "menuitemcheckbox", "link", "button", "textbox", "searchbox", "checkbox", "radio", "switch", "slider", "tab", "heading", "combobox"}  # fmt: skip
+
+
+@needs_chromium
+def test_roles_and_names_are_those_that_chromium_tells_assistive_technology(drawn):
+    screen, compared = Screen(("--enable-blink-features=ComputedAccessibilityInfo",)), Counter()
+    for one in drawn[::2]:
+        if one.content["busy"] or one.content["dialog"]:
+            continue  # what a modal dialog covers is left out of Chromium's tree
+        screen.show(one.page, one.view)
+        theirs = Counter((role, name) for role, name in screen.evaluate(COMPUTED) if role in SAME)
+        ours = Counter((e.role, e.name) for e in one.elements if e.role in SAME)
+        handles = Counter(("button", e.name) for e in one.elements if e.role == "handle")
+        assert theirs == ours + handles
+        compared += Counter(role for role, _ in theirs.elements())
+    screen.close()
+    assert sum(compared.values()) > 60 and len(compared) >= 6, compared
 
 
 @needs_chromium
