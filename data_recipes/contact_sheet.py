@@ -22,6 +22,7 @@ from vlm.media import MediaError, load_image, load_video
 
 WIDTH, HEIGHT, TEXT = 460, 340, 76  # of a picture, and of the text under it, in pixels
 COLUMNS, FRAMES, FRAMES_ACROSS = 4, 12, 4
+OF_ACTIONS = ("start_box", "end_box")
 MARK, GROUND = (230, 0, 230), (225, 225, 225)
 
 
@@ -59,7 +60,7 @@ def card(row: Row, limits: Mapping[str, int] | None = None) -> Image.Image:
 def marks(row: Row, size: tuple[int, int]) -> tuple[list[Box], list[Point]]:
     """Boxes and points of a row's answer, in pixels of its image shown at `size` (width, height)."""
     answer = row.get("answer") or {}
-    if not any(answer.get(name) is not None for name in ("boxes", "box", "point")):
+    if not any(answer.get(name) is not None for name in ("boxes", "box", "point", *OF_ACTIONS)):
         return [], []
     _, frame = frames_of(answer, row)
     original, made_for = sizes_of(answer, row)
@@ -70,6 +71,7 @@ def marks(row: Row, size: tuple[int, int]) -> tuple[list[Box], list[Point]]:
 
     has_box = any(answer.get(name) is not None for name in ("boxes", "box"))
     boxes = [shown(box) for box in gold_boxes(answer)] if has_box else []
+    boxes += [shown(numbers(answer[n], 4, f"answer.{n}")) for n in OF_ACTIONS if answer.get(n) is not None]
     points = [shown(numbers(answer["point"], 2, "answer.point"))] if answer.get("point") is not None else []
     return boxes, points
 

@@ -72,6 +72,13 @@ def test_marks_follow_the_size_that_the_model_sees(tmp_path):
     assert marks(row({"value": 3}), (10, 10)) == ([], [])
 
 
+def test_boxes_of_actions_are_marked_too(tmp_path):
+    path, box = picture(tmp_path / "a.png")
+    drag = {"action": "drag", "start_box": box, "end_box": [0, 0, 10, 20], "frame": "pixel"}
+    assert marks(row(drag, [path]) | {"task": "action"}, SIZE) == ([tuple(box), (0, 0, 10, 20)], [])
+    assert marks(row({"action": "press", "keys": ["enter"]}, [path]), SIZE) == ([], [])
+
+
 def test_frames_in_a_span_are_framed(tmp_path):
     path = tmp_path / "c.mp4"
     with av.open(str(path), "w") as container:
