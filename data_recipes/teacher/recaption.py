@@ -90,6 +90,7 @@ class _Captioner:
 
         made = await attempt(self.client, messages, check, max_tries=options.max_tries, fields=fields)
         self.counts["replies"] += made.tries
+        self.counts.update(f"replies_refused/{rule}" for rule in made.broken)
         if made.value is None:
             self.counts[f"refused/{made.rule}"] += 1
             if options.otherwise == "keep":

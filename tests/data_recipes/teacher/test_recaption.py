@@ -98,6 +98,7 @@ def test_a_bad_caption_is_told_why_and_written_again(image, tmp_path, name):
     assert teacher.requests[1]["messages"][-1]["role"] == "user"
     (out,), counts, _ = recaption([row(image)], [bad], tmp_path / "again")
     assert isinstance(out, Removed) and out.rule == f"caption_{rule}" and counts[f"refused/{rule}"] == 1
+    assert counts[f"replies_refused/{rule}"] == 2
     (out,), _, _ = recaption([row(image)], [bad], tmp_path / "kept", otherwise="keep")
     assert out == row(image)
 
