@@ -39,6 +39,7 @@ from data_recipes.readers.llava_cot import MAX_WORDS, gold
 from data_recipes.records import Format, Record, Rejected
 
 Turn = tuple[str, str]
+_PLACE = re.compile(r"(?<!\\)<(?:image|video)>\n?")
 
 
 class VideoChatOptions(SourceOptions):
@@ -73,7 +74,10 @@ def convert_llava_video(record: Record, options: VideoChatOptions) -> Iterator[R
     videos = media_list(
         need(data, "video", str, "the video's path"), "video", options.media or record.file.parent
     )
-    turns = [(role, re.sub(r"(?<!\\)<(?:image|video)>\n?", "", text)) for role, text in turns]
+    places = sum(len(_PLACE.findall(text)) for _, text in turns)
+    if places > 1:
+        raise Rejected(f"field 'conversations': expected one <image> at most, for the video, got {places}")
+    turns = [(role, _PLACE.sub("", text) if role == "user" else text) for role, text in turns]
     pairs = _pairs(turns, "conversations")
     columns = {"source": source(options, "LLaVA-Video-178K", "unknown")}
     if isinstance(data.get("data_source"), str):

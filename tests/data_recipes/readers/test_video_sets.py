@@ -133,6 +133,8 @@ def test_long_answers_and_thoughts_of_video_r1_are_traces(read_file, tmp_path):
     [
         ("llava_video", LLAVA_VIDEO | {"video": 3}, "field 'video': expected the video's path"),
         ("llava_video", LLAVA_VIDEO | {"conversations": LLAVA_VIDEO["conversations"][:3]}, "got 3 turns"),
+        ("llava_video", LLAVA_VIDEO | {"conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "<image>"}]}, "field 'images': expected 1 image(s)"),
+        ("llava_video", LLAVA_VIDEO | {"conversations": [{"from": "human", "value": "<image><image>What?"}, {"from": "gpt", "value": "A."}]}, "expected one <image> at most"),
         ("videochat", VIDEOCHAT | {"QA": [{"q": "", "a": "A dog."}]}, "field 'QA[0].q': expected a question or"),
         ("videochat", VIDEOCHAT | {"QA": [{"q": "What?", "a": " "}]}, "field 'QA[0].a': expected an answer"),
         ("video_r1", VIDEO_R1 | {"solution": "<answer>D</answer>"}, "expected the letter of one of 3 options"),
