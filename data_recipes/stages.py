@@ -127,6 +127,7 @@ class Stage(PipelineStep):
                         write_line(rejected, reason)
                     else:
                         good += 1
+                        left_out.update(images_left_out(row))
                         yield (s, r, j), row
                 counts[f"{'with' if good else 'without'}_rows/{source.name}"] += 1
             counts.update({f"left_out/{source.name}/{what}": n for what, n in left_out.items()})
@@ -206,6 +207,14 @@ def checked(
         "source": {"name": source.name} | told | licence,
     }
     return accept(row, folder, check, roots=roots, store=media_store(work), left_out=left_out)
+
+
+def images_left_out(row: Row) -> Iterator[str]:
+    """ "image (rule)" for each image that a reader of documents left out, as it stands in the row's column `left_out`."""
+    left = row.get("left_out")
+    for entry in left if isinstance(left, list) and row.get("document") is not None else ():
+        if isinstance(entry, dict) and isinstance(entry.get("rule"), str):
+            yield f"image ({entry['rule']})"
 
 
 def apply(

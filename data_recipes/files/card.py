@@ -152,10 +152,10 @@ def markdown(card: dict[str, Any]) -> str:
         lines += [
             "## Values left out",
             "",
-            "Columns that a row only carries along, of kinds that JSON cannot hold.",
+            "Values of columns that a row only carries along, of kinds that JSON cannot hold; images that readers of documents left out.",
             "",
         ]
-        lines += [*_table(["source", "field", "values"], left_out), ""]
+        lines += [*_table(["source", "what", "values"], left_out), ""]
     if card["removed"]:
         removed = [(op, rule, n) for op, rules in card["removed"].items() for rule, n in rules.items()]
         lines += ["## Removed", "", *_table(["by", "rule", "rows"], removed), ""]

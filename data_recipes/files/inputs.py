@@ -74,9 +74,12 @@ PACKAGES = (
     "datasketch",
     "math-verify",
     "numpy",
+    "pdfplumber",
     "pillow",
     "py3langid",
     "pyarrow",
+    "pypdfium2",
+    "resiliparse",
     "sympy",
     "transformers",
 )

@@ -10,7 +10,8 @@ OBELICS: HuggingFaceM4/OBELICS (CC BY 4.0), Parquet. MMC4: allenai/mmc4 (ODC-BY)
 Neither holds images: they are downloaded first (img2dataset), and looked for in the folder `media`. An image of OBELICS is the
 file that `files` names for its URL (a JSON lines file of {"url", "path"}), or else that of the URL's last part; one of MMC4 is
 `image_name`. Of an image in MMC4, the place is before the sentence that it was matched with. Images that are not there, and
-those of MMC4 below `similarity`, are left out of the document; its column `left_out` names each with the reason.
+those of MMC4 below `similarity`, are left out of the document; its column `left_out` names each with the rule and the reason,
+and the data card counts them by rule.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pydantic import Field
 
 from core.files.jsonl import read as read_jsonl
 from core.rows import Row
+from data_recipes.files.inputs import note
 from data_recipes.readers.chat import SourceOptions, locate, source
 from data_recipes.readers.files import need, show
 from data_recipes.readers.folders import records
@@ -74,10 +76,10 @@ class Document:
         else:
             self.parts.append({"type": "text", "text": text})
 
-    def image(self, name: str, path: str | None, problem: str) -> None:
-        """path: of the file; None, where it is left out because of `problem`."""
+    def image(self, name: str, path: str | None, rule: str, problem: str) -> None:
+        """path: of the file; None, where it is left out by `rule` because of `problem`."""
         if path is None:
-            self.left_out.append({"image": name, "reason": problem})
+            self.left_out.append({"image": name, "rule": rule, "reason": problem})
         else:
             self.parts.append({"type": "image"})
             self.images.append(path)
@@ -113,7 +115,7 @@ def obelics(record: Record, options: ObelicsOptions) -> Iterable[Row]:
         raise Rejected(
             f"fields 'images' and 'texts': expected one length, got {len(images)} and {len(texts)}"
         )
-    folder, known = _folder(record, options), _files(options.files)
+    folder, known = _folder(record, options), read_files(options.files)
     made = Document("\n\n")
     for i, (image, text) in enumerate(zip(images, texts, strict=True)):
         if (image is None) == (text is None):
@@ -127,7 +129,7 @@ def obelics(record: Record, options: ObelicsOptions) -> Iterable[Row]:
         if image is None:
             made.text(text)
         else:
-            made.image(image, *_found(known.get(image) or _last_part(image), folder))
+            made.image(image, *_found(known.get(image) or last_part(image), folder))
     return [made.row(record, options, "OBELICS", "CC BY 4.0", url=_url(record.data.get("general_metadata")))]
 
 
@@ -152,7 +154,9 @@ def mmc4(record: Record, options: MMC4Options) -> Iterable[Row]:
             name = need(info, "image_name", str, "a file's name")
             similarity = need(info, "matched_sim", (int, float), "a number")
             if similarity < options.similarity:
-                made.image(name, None, f"similarity {similarity:.3f} is below {options.similarity:g}")
+                made.image(
+                    name, None, "similarity", f"similarity {similarity:.3f} is below {options.similarity:g}"
+                )
             else:
                 made.image(name, *_found(name, folder))
         made.text(sentence)
@@ -163,22 +167,23 @@ def _folder(record: Record, options: InterleavedOptions) -> Path:
     return options.media or record.file.parent / "images"
 
 
-def _found(name: str, folder: Path) -> tuple[str | None, str]:
-    """The path of an image, or None and why it is left out."""
+def _found(name: str, folder: Path) -> tuple[str | None, str, str]:
+    """The path of an image, or None; the rule by which and the reason why it is left out."""
     try:
         path = locate(name, "images", folder)
     except Rejected as error:
-        return None, str(error)
-    return (path, "") if os.path.isfile(path) else (None, f"no file {path}")
+        return None, "missing", str(error)
+    note(path)
+    return (path, "", "") if os.path.isfile(path) else (None, "missing", f"no file {path}")
 
 
-def _last_part(url: str) -> str:
+def last_part(url: str) -> str:
     parts = urlsplit(url)
     return unquote(parts.path).rpartition("/")[2] if parts.scheme in ("http", "https") else url
 
 
 @lru_cache(maxsize=4)
-def _files(path: Path | None) -> dict[str, str]:
+def read_files(path: Path | None) -> dict[str, str]:
     """{url: file} of the option `files`."""
     try:
         return {} if path is None else {entry["url"]: entry["path"] for entry in read_jsonl(path)}

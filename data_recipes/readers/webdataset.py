@@ -35,7 +35,7 @@ class WebDatasetOptions(SourceOptions):
 
 def read(path: Path, options: WebDatasetOptions) -> Iterator[Record]:
     """Samples in the order of the shards; `at` is the key. A damaged shard's rest is one record that says so."""
-    shards = [path] if path.is_file() else sorted(f for f in path.glob("*") if f.name.endswith(ENDINGS))
+    shards = shards_of(path)
     if not shards:
         raise SourceError(f"{path}: expected a .tar file, or a folder of them, got none")
     for shard in shards:
@@ -52,6 +52,11 @@ def read(path: Path, options: WebDatasetOptions) -> Iterator[Record]:
             yield Record(
                 None, shard, f"behind {key or 'the start'}", f"expected a readable tar file, got: {error}"
             )
+
+
+def shards_of(path: Path) -> list[Path]:
+    """The shard itself, or those of a folder in the order of their names."""
+    return [path] if path.is_file() else sorted(f for f in path.glob("*") if f.name.endswith(ENDINGS))
 
 
 def convert(record: Record, options: WebDatasetOptions) -> Iterable[Row]:

@@ -425,6 +425,8 @@ GOOD: dict[str, tuple[Any, dict]] = {
         {},
     ),
     "webdataset": ({"jpg": b"", "txt": b"A red square."}, {}),  # in tar files: test_webdataset.py
+    "html_pages": (b"<p>A red square.</p>", {}),  # files of their own: test_html_pages.py, test_pdf_pages.py
+    "pdf_pages": (b"", {}),
     "obelics": (
         {
             "images": [None, "https://example.org/a.png"],

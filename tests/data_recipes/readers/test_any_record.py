@@ -26,6 +26,7 @@ from data_recipes.config import Recipe
 from data_recipes.readers import FORMATS
 from data_recipes.runner import run_recipe
 from tests.data_recipes.readers.good_records import GOOD, NAN
+from tests.data_recipes.readers.pdf_writer import Writer
 
 DEEP: Any = 1
 for _ in range(60):
@@ -128,7 +129,7 @@ def check_sums(
 IN_JSON = [
     name for name in GOOD
     if name not in ("coco", "refcoco_mdetr", "voc", "geometry3k", "screenagent", "charades_sta", "timechat_tvg", "tabmwp",
-                    "activitynet_captions", "open_images", "webdataset")
+                    "activitynet_captions", "open_images", "webdataset", "html_pages", "pdf_pages")
 ]  # fmt: skip
 
 
@@ -317,6 +318,28 @@ def test_a_file_for_each_record(media, tmp_path):
     good = [f"{tmp_path}/Annotations/{name}.xml:1" for name in ("good", "zz")]
     entry, rejected = run("voc", tmp_path, {"media": str(folder)}, tmp_path / "out")
     check_sums(entry, rejected, len(contents) + 4, good, tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["html_pages", "pdf_pages"])
+def test_a_page_for_each_record(kind, tmp_path):
+    page = Writer()
+    page.text(40, 400, "A red square.")
+    good = page.content() if kind == "pdf_pages" else GOOD["html_pages"][0]
+    cut = [good[: len(good) * i // 12] for i in range(12)]
+    flipped = [
+        good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :]
+        for at in range(0, len(good), max(1, len(good) // 40))
+    ]
+    ending = "html" if kind == "html_pages" else "pdf"
+    (tmp_path / "pages").mkdir()
+    for i, content in enumerate([*cut, *flipped, *LINES, b"\xff\xfe", b"<", b"%PDF-1.7"]):
+        (tmp_path / "pages" / f"{i:03}.{ending}").write_bytes(content)
+    for name in ("good", "zz"):
+        (tmp_path / "pages" / f"{name}.{ending}").write_bytes(good)
+    count = len(list((tmp_path / "pages").iterdir()))
+    entry, rejected = run(kind, tmp_path / "pages", {}, tmp_path / "out")
+    places = [f"{tmp_path}/pages/{name}.{ending}:1" for name in ("good", "zz")]
+    check_sums(entry, rejected, count, places, tmp_path / "pages", tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", ["geometry3k", "screenagent"])

@@ -68,7 +68,11 @@ def test_a_page_of_obelics_keeps_its_order(media):
     assert row["document"] == [text("Before."), IMAGE, text("Between.\n\nAlso between.\n\nAfter.")]
     assert row["images"] == [str(media / "red tile.png")]
     assert row["left_out"] == [
-        {"image": "https://example.org/gone.png", "reason": f"no file {media / 'gone.png'}"}
+        {
+            "image": "https://example.org/gone.png",
+            "rule": "missing",
+            "reason": f"no file {media / 'gone.png'}",
+        }
     ]
     assert row["url"] == "https://example.org/page"
     assert row["source"] == {"dataset": "OBELICS", "licence": "CC BY 4.0"}
@@ -96,7 +100,8 @@ def test_an_image_of_mmc4_stands_before_its_sentence(media):
 def test_images_that_fit_their_sentence_badly_are_left_out(media):
     row = of_mmc4(SENTENCES, media, similarity=0.25)
     assert row["images"] == [str(media / "tile.png")]
-    assert {"image": "red tile.png", "reason": "similarity 0.200 is below 0.25"} in row["left_out"]
+    reason = "similarity 0.200 is below 0.25"
+    assert {"image": "red tile.png", "rule": "similarity", "reason": reason} in row["left_out"]
 
 
 @pytest.mark.parametrize(
