@@ -8,6 +8,7 @@ from data_recipes.operations import (
     decontaminate,
     dedup,
     diversify,
+    documents,
     rlvr,
     text_filters,
 )
@@ -25,7 +26,7 @@ from data_recipes.teacher import (
 OPERATIONS: dict[str, RowOperation | SetOperation] = {
     name: operation
     for module in (
-        *(dedup, decontaminate, text_filters, diversify, balance, balance_moments, rlvr),
+        *(dedup, decontaminate, text_filters, documents, diversify, balance, balance_moments, rlvr),
         *(traces, trajectories, recaption, dense_captions, moment_questions, screen, preferences),
     )
     for name, operation in module.OPERATIONS.items()

@@ -63,7 +63,7 @@ def hash_row(row: Row, *, media: bool, text: str) -> dict[str, Any]:
                 found.append({"kind": "video", "frames": frames})
     except MediaError as error:
         raise ValueError(f"row {row['id']!r}: expected media that open, got: {error}") from error
-    packed = text_hashes.pack(text_hashes.text_hash(text))
+    packed = text_hashes.pack(text_hashes.text_hash(text, document=row.get("document") is not None))
     return {"media": found, "text": packed, "answer": text_hashes.answer_digest(row)}
 
 

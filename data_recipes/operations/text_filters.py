@@ -114,7 +114,7 @@ def first_broken(row: Row, options: TextFilterOptions) -> Broken | None:
     ):
         for part, limits in limits_of.items():
             text = part_text(row, part)
-            if text is not None and (problem := _outside(count(text), limits, unit)):
+            if text is not None and (problem := outside(count(text), limits, unit)):
                 return f"{unit}_{part}", f"{part} has {problem}"
     for judge in (_languages, _repetition, _slips, _grade, _density):
         broken = judge(row, options)
@@ -138,7 +138,8 @@ def part_text(row: Row, part: str) -> str | None:
     return trace[stage] if isinstance(trace, Mapping) and stage in TRACE_STAGES else None
 
 
-def _outside(value: float, limits: Limits, unit: str) -> str | None:
+def outside(value: float, limits: Limits, unit: str) -> str | None:
+    """What is wrong with a value of this unit; None for one within the limits."""
     shown = f"{value:.3g}" if isinstance(value, float) else str(value)
     if limits.min is not None and value < limits.min:
         return f"{shown} {unit}, expected at least {limits.min:g}"
@@ -197,7 +198,7 @@ def _grade(row: Row, options: TextFilterOptions) -> Broken | None:
             text = part_text(row, part)
             if not text:
                 continue
-            if problem := _outside(school_grade(text), options.grade, "years of school"):
+            if problem := outside(school_grade(text), options.grade, "years of school"):
                 return "grade", f"{part} needs {problem}"
     return None
 
@@ -217,7 +218,7 @@ def _density(row: Row, options: TextFilterOptions) -> Broken | None:
         for part in options.density_parts:
             text = part_text(row, part)
             if text and (
-                problem := _outside(density(text), options.density, "different content words per word")
+                problem := outside(density(text), options.density, "different content words per word")
             ):
                 return "density", f"{part} has {problem}"
     return None

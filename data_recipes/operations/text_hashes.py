@@ -3,7 +3,7 @@
 Two questions are near-duplicates when the estimated Jaccard similarity of their 3-grams reaches a threshold, they contain the
 same numbers, signs, operators and formulas in the same order, and no word stands in the place of another: in sets made from
 templates, "3 apples" and "4 apples", "x - 2" and "x + 2", "the smallest" and "the largest" are different questions. Words may be
-added or left out ("Answer with a number."), but for negations.
+added or left out ("Answer with a number."), but for negations. Documents of some length are compared by their similarity alone.
 
 MinHash (Broder 1997) by `datasketch`, 128 permutations of which 16 bits each are kept: 256 bytes a text, standard error
 of the similarity at most 0.045. Texts are looked up by 25 bands of 5 values: a pair of similarity s is found with
@@ -153,7 +153,12 @@ def _plain_number(word: str) -> str:
     return word.rstrip("0").rstrip(".") if "." in word else word
 
 
-def text_hash(text: str) -> TextHash:
+LONG = 100
+"""Words of a document from which on it may differ from a near-duplicate in a date, a counter or a word."""
+
+
+def text_hash(text: str, *, document: bool = False) -> TextHash:
+    """document: of LONG words and more only the MinHash is compared, as usual for pages of the web."""
     tokens = words(text)
     count = max(1, len(tokens) - SHINGLE + 1)  # a text of one or two words is one shingle
     shingles = {" ".join(tokens[i : i + SHINGLE]).encode() for i in range(count)}
@@ -162,9 +167,10 @@ def text_hash(text: str) -> TextHash:
     minhash = MinHash(PERMUTATIONS, permutations=_permutations(), scheme="affine32")
     minhash.update_batch(sorted(shingles))
     numbers, joined = _digest(" ".join(mathematics(text))), " ".join(tokens)
-    return TextHash(
-        (minhash.hashvalues & 0xFFFF).astype(np.uint16), numbers, joined, _digest(numbers + joined)
-    )
+    digest = _digest(numbers + joined)
+    if document and len(tokens) >= LONG:
+        numbers, joined = "document", "\0document"  # alike for all documents, and no word of a question
+    return TextHash((minhash.hashvalues & 0xFFFF).astype(np.uint16), numbers, joined, digest)
 
 
 def mathematics(text: str) -> list[str]:

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_encoding
-from resiliparse.parse.html import HTMLTree
+from resiliparse.parse.html import HTMLTree, NodeType
 
 from data_recipes.readers.mathml import children, tex
 
@@ -40,8 +40,28 @@ LINKS = 0.8
 """A list with this share of its letters in links is navigation where resiliparse takes it for that."""
 LONGEST_CELL = 1000
 """Characters; a table with a longer cell lays out the page."""
-_TEX_IMAGES = ".formulaInl, .formulaDsp, .latex, .mwe-math-fallback-image-inline, .mwe-math-fallback-image-display, .math, .tex"
-_RENDERED = ".MathJax, .MathJax_Preview, .MathJax_Display, .MathJaxDisplay, .MathJax_SVG, .MathJax_CHTML, .MJX_Assistive_MathML"
+_TEX_IMAGES = frozenset(
+    [
+        "formulaInl",
+        "formulaDsp",
+        "latex",
+        "mwe-math-fallback-image-inline",
+        "mwe-math-fallback-image-display",
+        "math",
+        "tex",
+    ]
+)
+_RENDERED = frozenset(
+    [
+        "MathJax",
+        "MathJax_Preview",
+        "MathJax_Display",
+        "MathJaxDisplay",
+        "MathJax_SVG",
+        "MathJax_CHTML",
+        "MJX_Assistive_MathML",
+    ]
+)
 _CHARSET = re.compile(
     rb"""<(?:meta[^>]{0,200}charset|\?xml[^>]{0,200}encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE
 )
@@ -78,14 +98,14 @@ def read_page(content: bytes) -> Page:
     if tree.body is None:
         return page
     blocks: list[str] = []
-    _formulas(tree, page, blocks)
-    _images(tree, page)
-    _figures_and_lists(tree)
-    _tables(tree, page, blocks)
-    for level in range(1, 7):
-        for heading in _all(tree, f"h{level}"):
-            if heading.text.strip():
-                heading.insert_before(tree.create_text_node("#" * level + " "), heading.first_child)
+    found = list(_within(tree.document))
+    _formulas(tree, found, page, blocks)
+    _images(tree, found, page)
+    _lists(tree, found)
+    _tables(tree, found, page, blocks)
+    for heading in _all(found, names=("h1", "h2", "h3", "h4", "h5", "h6")):
+        if heading.text.strip():
+            heading.insert_before(tree.create_text_node("#" * int(heading.tag[1]) + " "), heading.first_child)
     plain = extract_plain_text(
         tree, main_content=True, preserve_formatting=True, alt_texts=True, skip_elements=list(SKIPPED)
     )
@@ -116,7 +136,7 @@ def decoded(content: bytes) -> str:
 # ------------------------------------------------------------------------------------------------------------- formulas
 
 
-def _formulas(tree: HTMLTree, page: Page, blocks: list[str]) -> None:
+def _formulas(tree: HTMLTree, found: list[Node], page: Page, blocks: list[str]) -> None:
     def put(node: Node, source: str, display: bool) -> None:
         source = clean_tex(source)
         page.formulas += bool(source)
@@ -126,12 +146,12 @@ def _formulas(tree: HTMLTree, page: Page, blocks: list[str]) -> None:
         else:
             _replace(tree, node, None, f"${source}$" if source else "")
 
-    for node in _all(tree, ".katex"):
+    for node in _all(found, classes=("katex",)):
         parent = node.parent
         display = parent is not None and "katex-display" in (parent.getattr("class") or "").split()
         math = node.query_selector("math")
         put(node, _of_math(math) if math is not None else node.text, display)
-    for node in _all(tree, "script"):
+    for node in _all(found, names=("script",)):
         kind = node.getattr("type") or ""
         if kind.startswith("math/tex"):
             for rendered in _rendered_before(node):
@@ -146,20 +166,20 @@ def _formulas(tree: HTMLTree, page: Page, blocks: list[str]) -> None:
                 _of_math(math) if math is not None else "",
                 math is not None and math.getattr("display") == "block",
             )
-    for node in _all(tree, "mjx-container"):
+    for node in _all(found, names=("mjx-container",)):
         math, own = node.query_selector("math"), node.getattr("data-latex")
         if not own and math is None:
             page.lost_formulas += 1
         put(node, own or (_of_math(math) if math is not None else ""), node.getattr("display") == "true")
-    for node in _all(tree, "math"):
+    for node in _all(found, names=("math",)):
         put(node, _of_math(node), node.getattr("display") == "block" or node.getattr("mode") == "display")
-    for node in _all(tree, _RENDERED):
+    for node in _all(found, classes=_RENDERED):
         page.lost_formulas += 1
         _remove(node)
-    for node in _all(tree, "img"):
+    for node in _all(found, names=("img",)):
         alt = (node.getattr("alt") or "").strip()
-        classes = set((node.getattr("class") or "").split())
-        named = classes & {name.strip(" .") for name in _TEX_IMAGES.split(",")}
+        classes = classes_of(node)
+        named = classes & _TEX_IMAGES
         if not alt or not (named or re.match(r"\$|\\\(|\\\[|\\begin\{", alt)):
             continue
         if any(name.startswith("mwe-math-fallback") for name in classes) and _beside_formula(node):
@@ -190,7 +210,7 @@ def clean_tex(source: str) -> str:
 
 def _of_math(math: Node) -> str:
     """TeX of a `<math>`: of its annotation, its `alttext`, else of its elements."""
-    for note in math.query_selector_all("annotation"):
+    for note in _within(math, "annotation"):
         if "tex" in (note.getattr("encoding") or "").lower() and note.text.strip():
             return str(note.text)
     return math.getattr("alttext") or tex(math)
@@ -200,9 +220,7 @@ def _rendered_before(script: Node) -> Iterator[Node]:
     """What MathJax 2 put before its script."""
     node = script.prev
     while node is not None and (
-        not node.tag
-        or node.tag.startswith("#")
-        or set((node.getattr("class") or "").split()) & _RENDERED_NAMES
+        not node.tag or node.tag.startswith("#") or not classes_of(node).isdisjoint(_RENDERED)
     ):
         before = node.prev
         if node.tag and not node.tag.startswith("#"):
@@ -210,9 +228,6 @@ def _rendered_before(script: Node) -> Iterator[Node]:
         elif node.text.strip():
             return
         node = before
-
-
-_RENDERED_NAMES = {name.strip(" .") for name in _RENDERED.split(",")}
 
 
 def _beside_formula(image: Node) -> bool:
@@ -223,8 +238,8 @@ def _beside_formula(image: Node) -> bool:
 # ------------------------------------------------------------------------------------------------------ images and lists
 
 
-def _images(tree: HTMLTree, page: Page) -> None:
-    for node in _all(tree, "img"):
+def _images(tree: HTMLTree, found: list[Node], page: Page) -> None:
+    for node in _all(found, names=("img",)):
         page.images.append(Image(_address(node), (node.getattr("alt") or "").strip()))
         _replace(tree, node, None, f"{_OPEN}i{len(page.images) - 1}{_CLOSE}")
 
@@ -243,10 +258,12 @@ def _address(node: Node) -> str:
     return str(address or "").strip()
 
 
-def _figures_and_lists(tree: HTMLTree) -> None:
+def _lists(tree: HTMLTree, found: list[Node]) -> None:
     """Lists near the page's root count as navigation for resiliparse; those that are not made of links are moved deeper."""
-    for node in _all(tree, "ul"):
-        linked = sum(len(link.text.strip()) for link in node.query_selector_all("a"))
+    for node in _all(found, names=("ul",)):
+        if not _near_root(node):
+            continue
+        linked = sum(len(link.text.strip()) for link in _within(node, "a"))
         if linked < LINKS * len(node.text.strip()):
             outer = inner = tree.create_element("div")
             for _ in range(2):
@@ -255,13 +272,23 @@ def _figures_and_lists(tree: HTMLTree) -> None:
             inner.append_child(node)
 
 
+def _near_root(node: Node) -> bool:
+    """Whether fewer than three elements lie between a node and the body."""
+    for _ in range(3):
+        node = node.parent
+        if node is None or node.tag == "body":
+            return True
+    return False
+
+
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
-def _tables(tree: HTMLTree, page: Page, blocks: list[str]) -> None:
-    for node in _all(tree, _BREAKS):  # "one<br>two" is not "onetwo"
-        node.parent.insert_before(tree.create_text_node(" "), node)
-    for node in _all(tree, "table"):
+def _tables(tree: HTMLTree, found: list[Node], page: Page, blocks: list[str]) -> None:
+    for node in _all(found, names=("table",)):
+        for cell in _within(node, "td", "th"):
+            for block in _within(cell, *_BREAKS):  # "one<br>two" is not "onetwo"
+                block.parent.insert_before(tree.create_text_node(" "), block)
         rows = None if node.query_selector("table") is not None else data_table(node)
         if rows is None:
             continue
@@ -274,9 +301,7 @@ def _tables(tree: HTMLTree, page: Page, blocks: list[str]) -> None:
         _replace(tree, node, "p", f"{_OPEN}t{len(blocks) - 1}{_CLOSE}")
 
 
-_BREAKS = ", ".join(
-    f"{cell} {block}" for cell in ("td", "th") for block in ("br", "p", "li", "div", "dt", "dd")
-)
+_BREAKS = ("br", "p", "li", "div", "dt", "dd")
 
 
 def data_table(node: Node) -> list[list[str]] | None:
@@ -285,7 +310,7 @@ def data_table(node: Node) -> list[list[str]] | None:
         return None
     rows: list[list[str]] = []
     below: dict[int, int] = {}  # column: rows that a cell above still fills
-    for row in node.query_selector_all("tr"):
+    for row in _within(node, "tr"):
         cells: list[str] = []
         for cell in children(row):
             while below.get(len(cells), 0):
@@ -330,11 +355,43 @@ def _inline(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------------- the tree
 
 
-def _all(tree: HTMLTree, selector: str) -> Iterator[Node]:
-    """Elements of the page that are still in it when their turn comes."""
-    for node in list(tree.document.query_selector_all(selector)):
-        if tree.document.contains(node):
+def _within(node: Node, *names: str) -> Iterator[Node]:
+    """Elements under a node, of these names if any are given, in document order.
+
+    Walked by hand: going through what `query_selector_all` returns takes a time that grows with the square of its length.
+    """
+    at = node.first_child
+    while at is not None:
+        if at.type == NodeType.ELEMENT and (not names or at.tag in names):
+            yield at
+        after = at.first_child
+        while after is None and at is not None:
+            after = at.next
+            if after is None:
+                at = at.parent
+                if at is None or at == node:
+                    return
+        at = after
+
+
+def _all(
+    found: Iterable[Node], *, names: Sequence[str] = (), classes: Collection[str] = ()
+) -> Iterator[Node]:
+    """Those of the elements of these names, or with one of these classes, that are still in the page when their turn comes."""
+    for node in found:
+        named = node.tag in names or (classes and not classes_of(node).isdisjoint(classes))
+        if named and _attached(node):
             yield node
+
+
+def classes_of(node: Node) -> set[str]:
+    return set((node.getattr("class") or "").split())
+
+
+def _attached(node: Node) -> bool:
+    while node.parent is not None:  # `contains` walks through the whole page
+        node = node.parent
+    return bool(node.type == NodeType.DOCUMENT)
 
 
 def _replace(tree: HTMLTree, node: Node, tag: str | None, text: str) -> None:
