@@ -331,7 +331,7 @@ class _Tables:
         ):
             return []
         import pdfplumber
-        from pdfminer.pdfexceptions import PDFException
+        from pdfplumber.utils.exceptions import MalformedPDFException, PdfminerException
 
         try:
             if self._document is None:
@@ -339,7 +339,16 @@ class _Tables:
             plumbed = self._document.pages[number]
             tables = _ruled_tables(plumbed)
             plumbed.close()
-        except (PDFException, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        except (
+            MalformedPDFException,
+            PdfminerException,
+            ValueError,
+            TypeError,
+            KeyError,
+            IndexError,
+            AttributeError,
+            RecursionError,
+        ):
             return []  # pdfminer stumbles over files that PDFium reads; the table stays lines of text
         text = page.get_textpage()
         made = []
