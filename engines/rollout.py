@@ -80,6 +80,7 @@ class Rollout:
     turns: of an episode; empty for a single completion.
     sequence: only where the completion carries media (observations of an environment): prompt and completion as one
         Encoded; completion_ids are then the model's, placeholders expanded. None: the completion is text.
+    outcome: what the environment says came of the episode, a JSON value; rewards get it as the row's column `outcome`.
     """
 
     row_id: str
@@ -93,6 +94,7 @@ class Rollout:
     sequence: Encoded | None = None
     over_turn: str | None = None
     turns: tuple[Turn, ...] = ()
+    outcome: Any = None
 
     def __post_init__(self):
         if not len(self.completion_ids) == len(self.loss_mask) == len(self.logprobs):
@@ -100,6 +102,10 @@ class Rollout:
                 f"rollout of row {self.row_id!r}: {len(self.completion_ids)} ids, {len(self.loss_mask)} loss mask, "
                 f"{len(self.logprobs)} log-probs; all three must be equally long"
             )
+
+    def judged(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The row as rewards see it with this rollout."""
+        return row if self.outcome is None else {**row, "outcome": self.outcome}
 
     @property
     def sampled_ids(self) -> list[int]:

@@ -200,6 +200,7 @@ class _Play:
         episode = self.episodes[place]
         prompt = episode.request.prompt
         self._sampled(episode, turn, unseen)
+        says = getattr(self.environment, "outcome", None)
         whole = extend(episode.sequence, turn.completion_ids)
         media = len(whole.images) > len(prompt.images)
         rollout = Rollout(
@@ -214,6 +215,7 @@ class _Play:
             sequence=whole if media else None,
             over_turn=over_turn,
             turns=tuple(episode.turns),
+            outcome=says(episode.state) if says is not None and episode.state is not None else None,
         )
         with self._lock:
             if self._closed:  # the call has failed

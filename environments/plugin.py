@@ -2,7 +2,8 @@
 
 `respond` returns what the policy is shown next (text, image, or a list of both), or None when the episode is over. The state
 is whatever `reset` returns, and `respond` may change it. It is pickled after each call, since calls run in worker processes.
-An attribute `stop`, a tuple of texts, names what ends a turn besides the end token.
+A method `outcome(state)`, if there is one, says in the end what came of the episode, as a JSON value: rewards get it as the column
+`outcome`. An attribute `stop`, a tuple of texts, names what ends a turn besides the end token.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class PluginEnvironment:
     ) -> None:
         load = {"environment": name, "arguments": dict(arguments)}
         self._workers = Workers(load, f"environment '{name}'", size=workers)
-        self.stop: tuple[str, ...] = tuple(self._workers.describe()["stop"])
+        described = self._workers.describe()
+        self.stop: tuple[str, ...] = tuple(described["stop"])
+        self._has_outcome = bool(described["outcome"])
         self._name = name
         self._special, self._pixels = special, pixels
         self._seconds, self._late_call_ends = seconds_per_call, late_call_ends
@@ -91,6 +94,15 @@ class PluginEnvironment:
                 return Done("seconds")
             problem = plain(str(error), self._special)
             return Observation((f"error: {problem}",), error=problem)
+
+    def outcome(self, state: dict[str, Any]) -> Any:
+        """What came of the episode; None without such a method. Raises PluginError if it fails."""
+        if not self._has_outcome:
+            return None
+        try:
+            return self._workers.ask({"outcome": state["state"]}, self._seconds)
+        except CallError as error:
+            raise PluginError(f"environment '{self._name}': outcome {error}") from None
 
     def close(self) -> None:
         self._workers.close()

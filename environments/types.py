@@ -56,6 +56,8 @@ class Environment(Protocol):
 
     def close(self) -> None: ...
 
+    # optional: `outcome(state) -> Any`, what came of an episode that has ended, a JSON value for the rewards
+
 
 class CallError(Exception):
     """A call that cannot be carried out; the message is shown to the policy. late: it exceeded its time limit."""

@@ -2,10 +2,11 @@
 socket. Requests are JSON (`messages.py`), and so are the answers, {"answer": …} or {"error": text}:
 
     {"load": {"tools": [name, …]}}                the tools' signatures
-    {"load": {"environment": name, "arguments"}}  {"stop"}
+    {"load": {"environment": name, "arguments"}}  {"stop", "outcome"}, outcome true where it has the method
     {"call": JSON of the arguments, "tool", "media", "boxes"}   the tool's result
     {"reset": row}                                {"state"}
     {"respond": {"state", "text"}}                {"state", "content"}, content null when the episode is over
+    {"outcome": state}                            what the environment says of the episode, JSON
 
 An environment's state is pickled here and unpickled here; its parent never does.
 """
@@ -46,6 +47,8 @@ def main(socket_fd: int, dump_fd: int) -> None:
                 answer = _called(plugin, request)
             elif "reset" in request:
                 answer = {"state": _pickled(plugin.reset(row_from_json(request["reset"])))}
+            elif "outcome" in request:
+                answer = plugin.outcome(pickle.loads(request["outcome"]))  # noqa: S301  a worker's own bytes
             else:
                 answer = _responded(plugin, request["respond"])
             sent = wire.dumps({"answer": answer})
@@ -64,7 +67,8 @@ def _loaded(request: Mapping[str, Any]) -> tuple[Any, Any]:
         return {tool.signature.name: tool for tool in tools}, [asdict(tool.signature) for tool in tools]
     name = request["environment"]
     environment = load_environment(name, request["arguments"])
-    return environment, {"stop": list(stop_of(environment, name))}
+    has_outcome = callable(getattr(environment, "outcome", None))
+    return environment, {"stop": list(stop_of(environment, name)), "outcome": has_outcome}
 
 
 def _called(tools: Mapping[str, Tool], request: Mapping[str, Any]) -> Any:

@@ -48,6 +48,7 @@ class Scorer:
 
     def run_functions(self, rows: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Results]:
         """The reward functions' results for some rollouts; those of one row are one group. Adds up the time spent."""
+        rows = [rollout.judged(row) for row, rollout in zip(rows, rollouts, strict=True)]
         texts = [rollout.text for rollout in rollouts]
         ids = [rollout.sampled_ids for rollout in rollouts]
         began = time.perf_counter()

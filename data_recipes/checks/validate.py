@@ -35,6 +35,7 @@ DEFAULT_REWARDS: dict[str, str | None] = {
     "detection": "box_set",
     "pointing": "point_in_box",
     "action": "action",
+    "gui": "outcome",
     "temporal": "temporal_iou",
     "text": "exact_text",
     "ocr": "exact_text",
@@ -53,7 +54,7 @@ class Validation(Options):
     rewards: dict[str, list[FunctionConfig] | None] = Field(default_factory=dict)
     """The reward (or list of rewards) that will judge a task, as in a run's `rewards.tasks`; null: none, its answers are
     not read. Given tasks replace or join the defaults: math, counting and choice by the rewards of these names, grounding
-    by giou, detection by box_set, pointing by point_in_box, action by action, temporal by temporal_iou, regression by
+    by giou, detection by box_set, pointing by point_in_box, action by action, gui by outcome, temporal by temporal_iou, regression by
     relaxed_numeric, text, ocr and search by exact_text, chat by none."""
     need_answer: bool = False
     """Refuse rows without an answer, as RL and evaluation do. Else a row needs an answer, a trace, a

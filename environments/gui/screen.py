@@ -90,7 +90,7 @@ class Screen:
             self.browser.call("Page.setDocumentContent", frameId=frame, html=_document())
             still = {"name": "prefers-reduced-motion", "value": "reduce"}
             self.browser.call("Emulation.setEmulatedMedia", features=[still])
-            self.evaluate(_script("probe.js"))
+            self.evaluate(script("probe.js"))
         except BaseException:
             self.close()
             raise
@@ -130,7 +130,8 @@ class Screen:
 
 
 @cache
-def _script(name: str) -> str:
+def script(name: str) -> str:
+    """The text of a script beside this file."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 

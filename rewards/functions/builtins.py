@@ -19,6 +19,7 @@ BUILTINS: dict[str, str] = {
     "action_text": "rewards.functions.actions:action_text_reward",
     "action_direction": "rewards.functions.actions:action_direction_reward",
     "action_keys": "rewards.functions.actions:action_keys_reward",
+    "outcome": "rewards.functions.outcome:outcome_reward",
     "temporal_iou": "rewards.functions.temporal:temporal_iou_reward",
     "anls": "rewards.functions.text:anls_reward",
     "exact_text": "rewards.functions.text:exact_text_reward",

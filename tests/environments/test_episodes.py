@@ -10,12 +10,15 @@ from pydantic import ValidationError
 
 from core.errors import PluginError
 from engines.rollout import Request, Sampling
-from engines.samples import rollout_record
+from engines.samples import rollout_record, scored
 from environments.config import EnvironmentConfig
 from environments.episodes import Episodes
 from environments.plugin import PluginEnvironment
 from environments.types import Done, Observation
+from rewards.config import RewardsConfig
+from rewards.router import Router
 from rl.config import GRPOConfig
+from rl.scoring import Scorer
 from vlm.inputs import encode
 
 from . import tools_of_a_user
@@ -232,3 +235,30 @@ def test_more_images_than_the_engine_takes_are_refused_before_the_run():
     }
     with pytest.raises(ValidationError, match=r"max_images \(12\) is above engine.images_per_prompt \(8\)"):
         GRPOConfig.model_validate(values)
+
+
+def test_what_the_environment_says_in_the_end_reaches_the_rewards(engine, processor):
+    class Counting(Always):
+        def outcome(self, state):
+            return {"state": {"turns": state["turns"]}}
+
+    (told,) = play(engine, processor, Counting("look", most=1))
+    (cut,) = play(engine, processor, Counting("look"), max_turns=1)
+    (silent,) = play(engine, processor, Always("look", most=1))
+    assert (told.outcome, cut.outcome, silent.outcome) == (
+        {"state": {"turns": 2}},
+        {"state": {"turns": 1}},
+        None,
+    )
+    row = {"id": "r", "task": "look", "answer": {"outcome": {"state": {"turns": 2}}}}
+    assert told.judged(row)["outcome"] == told.outcome and silent.judged(row) is row
+    assert rollout_record_of(told)["outcome"] == told.outcome
+    rewards = RewardsConfig.model_validate({"grammar": "none", "tasks": {"look": "outcome"}})
+    with Router(rewards) as router:
+        requests = [Request(row, told.prompt, 3)]
+        (group,) = scored(router.score, requests, [told, cut, silent])
+        assert [sample.score.reward for sample in group.samples] == [1.0, 0.0, 0.0]
+        with Scorer(router).round(requests) as scoring:
+            for place, rollout in enumerate([told, cut, silent]):
+                scoring.add(place, rollout)
+            assert [score.reward for score in scoring.finish()] == [1.0, 0.0, 0.0]

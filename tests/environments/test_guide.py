@@ -44,7 +44,7 @@ def test_the_environment(files):
 
 def test_the_configs():
     configs = [EnvironmentConfig.model_validate(yaml.safe_load(b)["environment"]) for b in blocks("yaml")]
-    assert [bool(config.tools) for config in configs] == [True, False]
+    assert [bool(config.tools) for config in configs] == [True, False, False]
 
 
 def test_the_calls_and_the_table_of_built_ins():

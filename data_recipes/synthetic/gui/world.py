@@ -38,28 +38,9 @@ ASK = (
 )
 
 
-class GuiOptions(WorldOptions):
-    """Options of `synthetic_gui`. Rows are reproducible with the same release of Chromium and the same fonts; a machine makes them
-    only where Chromium is installed (Debian: `apt-get install chromium`)."""
+class ScreenOptions(WorldOptions):
+    """Options of both formats of screens."""
 
-    kinds: tuple[Kind, ...] = (
-        "grounding",
-        "pointing",
-        "click",
-        "input",
-        "select",
-        "scroll",
-        "press",
-        "hover",
-        "drag",
-        "wait",
-        "finished",
-    )
-    """Kinds of question. Each screen is made for one of them, in turn, and its other questions are of any that it allows.
-    `grounding` asks for the box of an element, `pointing` for a point in it; the others ask for the next action, as typed JSON
-    (task `action`)."""
-    questions: int = Field(3, ge=1, le=20)
-    """Rows of one screen."""
     fonts: tuple[str, ...] = ()
     """Families of installed fonts, chosen with equal probability; empty: what the machine has for sans-serif, serif, monospace
     and system-ui."""
@@ -81,6 +62,30 @@ class GuiOptions(WorldOptions):
     """Coordinate frame of boxes and points; `norm1000` is rounded to whole numbers."""
 
 
+class GuiOptions(ScreenOptions):
+    """Options of `synthetic_gui`. Rows are reproducible with the same release of Chromium and the same fonts; a machine makes them
+    only where Chromium is installed (Debian: `apt-get install chromium`)."""
+
+    kinds: tuple[Kind, ...] = (
+        "grounding",
+        "pointing",
+        "click",
+        "input",
+        "select",
+        "scroll",
+        "press",
+        "hover",
+        "drag",
+        "wait",
+        "finished",
+    )
+    """Kinds of question. Each screen is made for one of them, in turn, and its other questions are of any that it allows.
+    `grounding` asks for the box of an element, `pointing` for a point in it; the others ask for the next action, as typed JSON
+    (task `action`)."""
+    questions: int = Field(3, ge=1, le=20)
+    """Rows of one screen."""
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A screen with its elements and the questions that are asked about it."""
@@ -95,12 +100,17 @@ class Drawn:
 
 def read(path: Path, options: GuiOptions) -> Iterator[Record]:
     """One record per screen. Raises SourceError where there is no browser."""
+    need_chromium(NAME)
+    screens = -(-options.rows // options.questions)
+    return (Record({"index": index}, path, index) for index in range(screens))
+
+
+def need_chromium(name: str) -> None:
+    """Raise SourceError, naming what to install, where there is no browser."""
     try:
         find_chromium()
     except BrowserError as error:
-        raise SourceError(f"{NAME}: {error}") from None
-    screens = -(-options.rows // options.questions)
-    return (Record({"index": index}, path, index) for index in range(screens))
+        raise SourceError(f"{name}: {error}") from None
 
 
 def convert_screen(record: Record, options: GuiOptions) -> Iterator[Row]:
@@ -120,14 +130,14 @@ def draw(index: int, options: GuiOptions) -> Drawn:
     lead = options.kinds[index % len(options.kinds)]
     for attempt in range(ATTEMPTS):
         rng = random.Random(f"{NAME}-{options.split}-{options.seed}-{index}-{attempt}")
-        view = _view(rng, options)
+        view = view_of(rng, options, NAME)
         content = page(
             rng, rng.choice(PAGES[lead]), lead, options.difficulty * rng.random(), view.width < NARROW
         )
         if is_held_out(json.dumps(content)) != (options.split == "test"):
             continue
         look = theme(rng, options.difficulty, options.fonts, view.height)
-        shown = _html(content, look)
+        shown = html(content, look)
         elements, image = _shown(shown, view, options.image_format)
         if asked := _asked(rng, lead, elements, content, options):
             return Drawn(content, shown, view, image, elements, asked)
@@ -137,7 +147,8 @@ def draw(index: int, options: GuiOptions) -> Drawn:
     )
 
 
-def _view(rng: random.Random, options: GuiOptions) -> View:
+def view_of(rng: random.Random, options: ScreenOptions, name: str) -> View:
+    """A window that fits. Raises SourceError if none does."""
     fits = [
         View(w, h, scale)
         for w, h in options.sizes
@@ -145,7 +156,7 @@ def _view(rng: random.Random, options: GuiOptions) -> View:
         if w * h * scale * scale <= options.max_pixels
     ]
     if not fits:
-        raise SourceError(f"{NAME}: max_pixels: expected room for one of `sizes`, got {options.max_pixels}")
+        raise SourceError(f"{name}: max_pixels: expected room for one of `sizes`, got {options.max_pixels}")
     return rng.choice(fits)
 
 
@@ -220,7 +231,8 @@ def _templates() -> jinja2.Environment:
     return made
 
 
-def _html(content: Content, look: dict[str, Any]) -> Page:
+def html(content: Content, look: dict[str, Any]) -> Page:
+    """The page of a content and a look."""
     body = _templates().get_template("page.jinja").render(page=content)
     return Page(_templates().get_template("theme.jinja").render(t=look), body)
 
@@ -233,13 +245,9 @@ def _draft(drawn: Drawn, question: Question, options: GuiOptions) -> DraftRow:
     unit = "pixels" if options.frame == "pixel" else "thousandths of the image's width and height"
 
     def framed(box: list[int]) -> list[int]:
-        return (
-            box
-            if options.frame == "pixel"
-            else [round(v) for v in convert(box, "pixel", options.frame, size)]
-        )
+        return in_frame(box, options.frame, size)
 
-    answer = {
+    answer: dict[str, Any] = {
         key: [framed(box) for box in value]
         if key == "boxes"
         else framed(value)
@@ -254,7 +262,7 @@ def _draft(drawn: Drawn, question: Question, options: GuiOptions) -> DraftRow:
         conclusion = numbers(answer["boxes"][0])
     elif question.task == "pointing":
         text = f"{question.text}\nAnswer with the point as (x, y) in {unit}."
-        conclusion = "({}, {})".format(*_middle(answer["box"]))
+        conclusion = "({}, {})".format(*middle(answer["box"]))
     else:
         text = ASK.format(task=question.text, unit=unit)
         conclusion = json.dumps(_as_action(answer), ensure_ascii=False)
@@ -272,14 +280,20 @@ def _draft(drawn: Drawn, question: Question, options: GuiOptions) -> DraftRow:
     return DraftRow(question.task, text, answer, trace, (drawn.image,), columns=columns)
 
 
-def _middle(box: list[int]) -> list[int]:
+def in_frame(box: list[int], frame: str, size: tuple[int, int]) -> list[int]:
+    """A pixel box in the answer's frame."""
+    return box if frame == "pixel" else [round(value) for value in convert(box, "pixel", frame, size)]
+
+
+def middle(box: list[int]) -> list[int]:
+    """A point in the middle of a box."""
     return [(box[0] + box[2]) // 2, (box[1] + box[3]) // 2]
 
 
 def _as_action(answer: dict[str, Any]) -> dict[str, Any]:
     """The true action as the policy should write it: points in the middle of their boxes."""
     written = {
-        BOXES.get(key, key): _middle(value) if key in BOXES else value
+        BOXES.get(key, key): middle(value) if key in BOXES else value
         for key, value in answer.items()
         if key != "frame"
     }
