@@ -109,14 +109,15 @@ def _select(screen: Screen, text: str) -> None:
 def _press(screen: Screen, keys: frozenset[str]) -> None:
     held = sum(MODIFIERS[key] for key in keys if key in MODIFIERS)
     rest = [key for key in keys if key not in MODIFIERS]
+    more: dict[str, Any] = {}
     if keys == SELECT_ALL:
         name, code, more = "a", 65, {"commands": ["selectAll"]}
     elif len(rest) == 1 and rest[0] in KEYS and not held & ~MODIFIERS["shift"]:
-        (name, code), more = KEYS[rest[0]], {}
+        name, code = KEYS[rest[0]]
         if name in ("Enter", " "):
             more = {"text": "\r" if name == "Enter" else " "}
     else:
         raise CallError(f"expected one of {', '.join(KEYS)} or ctrl+a, got {'+'.join(sorted(keys))[:80]}")
-    event = {"key": name, "windowsVirtualKeyCode": code, "modifiers": held}
+    event: dict[str, Any] = {"key": name, "windowsVirtualKeyCode": code, "modifiers": held}
     screen.browser.call("Input.dispatchKeyEvent", type="keyDown", **event, **more)
     screen.browser.call("Input.dispatchKeyEvent", type="keyUp", **event)
