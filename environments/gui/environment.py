@@ -13,13 +13,13 @@ plays the actions again.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from PIL import Image
 
+from core.media.images import load_image
 from core.rows import PIXEL_LIMITS
 from environments.gui.chromium import BrowserError
 from environments.gui.control import Point, perform
@@ -85,7 +85,7 @@ class Screens:
         self._at(state)
         self._shown = None  # until the action is done
         self._do(state, action)
-        image = Image.open(io.BytesIO(self.screen().screenshot())).convert("RGB")
+        image = load_image(self.screen().screenshot())
         now = self._state()
         keys = {"keys": sorted(action.fields["keys"])} if "keys" in action.fields else {}
         points = {key: list(action.fields[key]) for key in POINTS if key in action.fields}
