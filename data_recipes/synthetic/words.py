@@ -32,6 +32,11 @@ def random_token(rng: random.Random, codes: float) -> str:
     return rng.choice((word, word.capitalize(), word.upper()))
 
 
+def random_number(rng: random.Random) -> str:
+    """A number or time of day without letters."""
+    return "".join(_filled(rng, sign) for sign in rng.choice(("9,999", "99999", "9:49", "999")))
+
+
 def _filled(rng: random.Random, sign: str) -> str:
     if sign == "A":
         return rng.choice(_LETTERS)

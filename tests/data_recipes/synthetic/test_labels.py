@@ -199,6 +199,8 @@ STYLES = [
     Style(size=20),
     Style(size=30, spacing=4, turn=12, shear=0.25, tilt=(0.2, -0.2)),
     Style(size=17, turn=-14, shear=-0.3, tilt=(-0.25, 0.25)),
+    Style(size=24, curl=(12, 150, 1.0), sway=(8, 90, 2.0)),
+    Style(size=24, turn=-9, shear=0.2, tilt=(0.2, 0.2), curl=(14, 260, 0.0), sway=(6, 120, 4.0)),
 ]
 PAGE = (("Glyph", "jumping", "$4.99"), ("AV-37", "fog"), ("quartz",))
 
