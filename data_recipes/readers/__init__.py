@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from data_recipes.readers import (
     alpaca,
+    android_control,
     boxes_json,
     coco,
     easyr1,
@@ -18,6 +19,7 @@ from data_recipes.readers import (
     math_sets,
     ms_swift,
     open_images,
+    os_atlas,
     pdf_pages,
     preference_sets,
     preferences,
@@ -61,6 +63,8 @@ MODULES = (
     boxes_json,
     gui,
     gui_actions,
+    android_control,
+    os_atlas,
     temporal,
     *_PREFERENCES,
     *_QUESTIONS,

@@ -424,6 +424,25 @@ GOOD: dict[str, tuple[Any, dict]] = {
         },
         {},
     ),
+    "android_control": (  # in TFRecord files: test_android_control.py
+        {
+            "episode_id": 7,
+            "goal": "Set an alarm.",
+            "screenshots": ["a.png", "a.png", "a.png"],
+            "screenshot_widths": [20, 20, 20],
+            "screenshot_heights": [20, 20, 20],
+            "actions": [
+                '{"action_type": "click", "x": 5, "y": 6}',
+                {"action_type": "open_app", "app_name": "Clock"},
+            ],
+            "step_instructions": ["Tap the clock.", "Open it."],
+        },
+        {},
+    ),
+    "os_atlas": (
+        {"img_filename": "a.png", "elements": [{"instruction": "Save", "bbox": [0.1, 0.2, 0.4, 0.5]}]},
+        {"rows": ["pointing", "grounding"]},
+    ),
     "webdataset": ({"jpg": b"", "txt": b"A red square."}, {}),  # in tar files: test_webdataset.py
     "html_pages": (b"<p>A red square.</p>", {}),  # files of their own: test_html_pages.py, test_pdf_pages.py
     "pdf_pages": (b"", {}),
