@@ -110,7 +110,8 @@ def convert(record: Record, options: AndroidControlOptions) -> Iterator[Row | Re
 def _answer(
     action: dict[str, Any], data: dict[str, Any], i: int, options: AndroidControlOptions
 ) -> dict[str, Any]:
-    name = action.get("action_type")
+    given = action.get("action_type")
+    name = given if isinstance(given, str) else ""
     if name in ("click", "long_press"):
         kind = {"click": "click", "long_press": "longpress"}[name]
         return {"action": kind, "start_box": _target(action, data, i, options), "frame": "pixel"}
@@ -138,7 +139,7 @@ def _answer(
     if name == "wait":
         return {"action": "wait"}
     raise Rejected(
-        f"field 'actions[{i}].action_type': expected one of AndroidControl's actions, got {show(name)}"
+        f"field 'actions[{i}].action_type': expected one of AndroidControl's actions, got {show(given)}"
     )
 
 
