@@ -148,7 +148,8 @@ def _target(
 ) -> list[float]:
     """The box in which the click is right, in pixels."""
     width, height = _size(data, i)
-    x, y = action.get("x"), action.get("y")
+    x: Any = action.get("x")
+    y: Any = action.get("y")
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in (x, y)):
         raise Rejected(f"field 'actions[{i}]': expected x and y in pixels, got {show([x, y])}")
     if not (0 <= x < width and 0 <= y < height):
@@ -193,7 +194,7 @@ def _signed(value: Any) -> int:
 
 
 def _size(data: dict[str, Any], i: int) -> tuple[int, int]:
-    sizes = [
+    sizes: list[Any] = [
         data[key][i] if isinstance(data.get(key), list) and i < len(data[key]) else None for key in NUMBERS
     ]
     if not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in sizes):
