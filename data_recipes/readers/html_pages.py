@@ -134,12 +134,8 @@ def find(address: str, record: Record, options: HtmlOptions, *, noted: bool = Tr
     if parts.scheme not in ("", "http", "https"):
         return None, ("missing", f"expected an address of a file or of http, got the scheme {parts.scheme}:")
     if entry.content is not None:
-        content = entry.files.get(unquote(parts.path).rpartition("/")[2].lower())
-        return (
-            ({"bytes": content}, _digest(content))
-            if content
-            else (None, ("missing", "not in the page's sample"))
-        )
+        own = entry.files.get(unquote(parts.path).rpartition("/")[2].lower())
+        return ({"bytes": own}, _digest(own)) if own else (None, ("missing", "not in the page's sample"))
     path = _path(address, record, options)
     if path is None:
         return None, ("elsewhere", "on another host, and neither `files` nor `media` is given")

@@ -124,7 +124,7 @@ def decoded(content: bytes) -> str:
         if content.startswith(mark):
             return content.decode(name, "replace")
     declared = _CHARSET.search(content[:4096])
-    name = declared[1].decode("ascii") if declared else detect_encoding(content[: 1 << 16])
+    name = declared[1].decode("ascii") if declared else detect_encoding(content[: 1 << 16]) or "utf-8"
     try:
         return content.decode(
             "cp1252" if name.lower() in ("iso-8859-1", "latin1", "ascii", "us-ascii") else name, "replace"
@@ -158,7 +158,7 @@ def _formulas(tree: HTMLTree, found: list[Node], page: Page, blocks: list[str]) 
                 _remove(rendered)
             put(node, node.text, "mode=display" in kind)
         elif kind.startswith("math/mml"):
-            math = HTMLTree.parse(node.text).body.query_selector("math")
+            math = HTMLTree.parse(node.text).document.query_selector("math")
             for rendered in _rendered_before(node):
                 _remove(rendered)
             put(
@@ -265,11 +265,11 @@ def _lists(tree: HTMLTree, found: list[Node]) -> None:
             continue
         linked = sum(len(link.text.strip()) for link in _within(node, "a"))
         if linked < LINKS * len(node.text.strip()):
-            outer = inner = tree.create_element("div")
-            for _ in range(2):
-                inner = inner.append_child(tree.create_element("div"))
-            node.parent.replace_child(outer, node)
-            inner.append_child(node)
+            around: list[Node] = [tree.create_element("div") for _ in range(3)]
+            around[0].append_child(around[1])
+            around[1].append_child(around[2])
+            node.parent.replace_child(around[0], node)
+            around[2].append_child(node)
 
 
 def _near_root(node: Node) -> bool:
@@ -396,9 +396,9 @@ def _attached(node: Node) -> bool:
 
 def _replace(tree: HTMLTree, node: Node, tag: str | None, text: str) -> None:
     """Put a text, or an element with it, in the place of an element."""
-    made = tree.create_text_node(text)
+    made: Node = tree.create_text_node(text)
     if tag is not None:
-        outer = tree.create_element(tag)
+        outer: Node = tree.create_element(tag)
         outer.append_child(made)
         made = outer
     node.parent.replace_child(made, node)

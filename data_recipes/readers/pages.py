@@ -174,7 +174,8 @@ def odd_shape(size: tuple[int, int], options: PageOptions) -> tuple[str, str] | 
 
 def flat(image: Image.Image) -> tuple[str, str] | None:
     """(rule, reason) of an image of one colour."""
-    if all(high - low < FLAT for low, high in image.convert("RGB").getextrema()):
+    ranges: Any = image.convert("RGB").getextrema()
+    if all(high - low < FLAT for low, high in ranges):
         return "flat", "of one colour"
     return None
 

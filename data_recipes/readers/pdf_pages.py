@@ -136,7 +136,9 @@ def _rows(document: pdfium.PdfDocument, content: bytes, record: Record, options:
     size = options.pages or len(document)
     for start in range(0, len(document), size):
         numbers = range(start, min(start + size, len(document)))
-        left, parts, images = Left(), [], []
+        left = Left()
+        parts: list[Part] = []
+        images: list[Any] = []
         heads = made = 0
         for number in numbers:
             height, lines, _ = texts[number]
