@@ -21,6 +21,7 @@ from evaluation.tables import OVERALL, difference_of
 from launch.demo_phases import CONFIGS, CORES, LAUNCH, empty_folder, phase, run, write_report
 
 HELD_OUT_ROWS, TEST_ROWS = 60, 150
+SOURCES = {"1": 2}  # of a recipe: whole images and regions; the others have one
 PHASES = 7
 
 
@@ -47,7 +48,7 @@ def run_search_demo(
     run("-m", "vlm.tiny", untrained, f"--corpus={corpus}", f"--seed={seed}")
 
     before = untrained
-    for number, words in ((1, "regions of images, answered in one turn"), (2, "dialogues that zoom")):
+    for number, words in ((1, "whole images and regions, answered in one turn"), (2, "dialogues that zoom")):
         phase(2 + number, f"SFT, stage {number} of 2: {words}", PHASES)
         run(*LAUNCH, "sft.py", f"--config={CONFIGS / f'sft_search_{number}_demo.yaml'}", f"model.path={before}",
             f"data.rows={data / f'rows_{number}'}", f"data.eval_rows={data / f'held_out_{number}'}",
@@ -86,9 +87,11 @@ def _make_rows(data: Path, seed: int, more: Sequence[str]) -> None:
         for name, (recipe, changes) in sets.items():
             options = {"seed": seed, **changes}
             config = CONFIGS / f"recipe_search_demo_{recipe}.yaml"
-            changed = [f"sources.0.options.{key}={value}" for key, value in options.items()]
-            places = [f"name=search-{name}", f"output_dir={data / name}", f"sources.0.path={data / 'media'}"]
-            running.append(threads.submit(run, "-m", "data_recipes", "run", config, *places, *changed, *more))
+            changed = [f"name=search-{name}", f"output_dir={data / name}"]
+            for source in range(SOURCES.get(recipe, 1)):
+                changed += [f"sources.{source}.options.{key}={value}" for key, value in options.items()]
+                changed.append(f"sources.{source}.path={data / 'media'}")
+            running.append(threads.submit(run, "-m", "data_recipes", "run", config, *changed, *more))
         for one in running:
             one.result()  # ends the demo if it failed
 

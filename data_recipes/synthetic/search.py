@@ -24,7 +24,7 @@ from data_recipes.synthetic.world import DraftRow, WorldOptions, knob, whole_kno
 from environments.dialogue import SYSTEM, pixels_of, shown
 from rewards.geometry.frames import smart_resize
 
-Kind = Literal["number", "letter", "arrow"]
+Kind = Literal["number", "letter", "arrow", "dot"]
 LEGIBLE_PX = 8  # minimum height in the file for a detail to be legible after enlarging
 # shapes with room for text in the middle
 SHAPES = tuple(s for s in ALL_SHAPES if s not in ("star", "cross"))
@@ -33,6 +33,7 @@ DETAILS: dict[str, tuple[str, ...]] = {
     "number": tuple(str(n) for n in range(12, 99) if n % 10 and n % 11),
     "letter": tuple("ABCDEFGHKLMNPRSTUVXYZ"),
     "arrow": ("left", "right", "up", "down"),
+    "dot": ("red", "green", "blue", "yellow", "black", "pink"),
 }
 _ARROW = ((0.0, 0.35), (0.5, 0.35), (0.5, 0.0), (1.0, 0.5), (0.5, 1.0), (0.5, 0.65), (0.0, 0.65))
 _TURNS = {"right": 0, "down": 1, "left": 2, "up": 3}
@@ -44,7 +45,7 @@ class SearchOptions(WorldOptions):
     image_format: Literal["png", "jpeg"] = "jpeg"
     """`png` keeps every pixel; `jpeg` (quality 95, 4:4:4) is smaller where backgrounds are textured."""
     kinds: tuple[Kind, ...] = ("number", "letter", "arrow")
-    """Kinds of question, in turn: the number or the letter on a sign, or the direction of its arrow."""
+    """Kinds of question, in turn: the number or the letter on a sign, the direction of its arrow, or the colour of its dot."""
     width: int = Field(2000, ge=600)
     """Of the image, in pixels."""
     height: int = Field(1500, ge=600)
@@ -61,7 +62,15 @@ class SearchOptions(WorldOptions):
     """How strong the background's texture is; 0.3 to 1 by difficulty. 0: one colour, which is drawn much faster."""
     zooms: int | None = Field(None, ge=0, le=2)
     """Number of zooms in the trace: 1, directly to the sign, or 2, first to its surroundings; 2 from difficulty 0.5 on. 0: the image
-    is the region around the sign, where it is legible, and the trace answers in one turn: rows to begin a cold start with."""
+    is the region around the sign, where it is legible, and the question is about "this sign": rows to begin a cold start with."""
+    alike: float = Field(0.25, ge=0.0, le=1.0)
+    """Probability for each other sign to have the target's colour, and to have its shape. 0: only the target has its colour."""
+    misses: int = Field(0, ge=0, le=4)
+    """Most regions in the trace that show another sign, before the one asked about: 0 to `misses`, all equally often. The trace
+    then sees that it is another sign and looks again, as a policy must whose first region is wrong. With `zooms: 1`."""
+    at_once: bool = False
+    """Whether the trace lists the signs of the whole image and answers in its only turn: rows that teach to see where things are, and
+    for a policy of one turn to compare with."""
     instructions: bool = True
     """Whether a system message says how to zoom; false: for a policy that has it from its cold start alone, with shorter prompts."""
     box_digits: int = Field(4, ge=2, le=4)
@@ -79,6 +88,10 @@ class SearchOptions(WorldOptions):
                 f"seen_px: expected a detail of at least {LEGIBLE_PX} pixels in the file, got {detail_px(self)} for"
                 f" {self.width} x {self.height} pixels reduced to {self.max_pixels}; enlarge the image or lower max_pixels"
             )
+        if self.misses and (self.zooms != 1 or self.at_once):
+            raise ValueError(f"misses: expected 0 without zooms: 1, got {self.misses}")
+        if self.at_once and self.zooms is not None:
+            raise ValueError(f"zooms: expected none where the trace answers at once, got {self.zooms}")
         return self
 
 
@@ -113,9 +126,10 @@ def plan(kind: str, rng: random.Random, options: SearchOptions) -> SearchPlan | 
     half = max(whole_knob(options.sign_px, 84, 44, hard), 3 * detail_px(options)) / 2
     target_look = (rng.choice(list(PALETTE)), rng.choice(SHAPES))
     looks = [target_look]
-    while len(looks) < count:  # half of the others share the target's colour or shape
-        colour = target_look[0] if rng.random() < 0.25 else rng.choice(list(PALETTE))
-        shape = target_look[1] if rng.random() < 0.25 else rng.choice(SHAPES)
+    colours = [colour for colour in PALETTE if options.alike or colour != target_look[0]]
+    while len(looks) < count:
+        colour = target_look[0] if rng.random() < options.alike else rng.choice(colours)
+        shape = target_look[1] if rng.random() < options.alike else rng.choice(SHAPES)
         if (colour, shape) != target_look:
             looks.append((colour, shape))
 
@@ -131,45 +145,81 @@ def plan(kind: str, rng: random.Random, options: SearchOptions) -> SearchPlan | 
     signs = place(rng, count, one, fits)
     if signs is None:
         return None
-    wanted = rng.choice(DETAILS[kind])
-    others = [d for d in DETAILS[kind] if d != wanted]
+    wanted = rng.choice(_details(kind, signs[0]))
     # Other signs never show the target's detail, except for arrows, which have only four directions.
-    details = [wanted] + [rng.choice(others if kind != "arrow" else DETAILS[kind]) for _ in signs[1:]]
+    details = [wanted] + [
+        rng.choice([d for d in _details(kind, sign) if d != wanted or kind == "arrow"]) for sign in signs[1:]
+    ]
     order = rng.sample(range(count), count)
     return SearchPlan(kind, tuple(signs[i] for i in order), tuple(details[i] for i in order), order.index(0))
+
+
+def _details(kind: str, sign: Figure) -> list[str]:
+    """What can be on a sign: no dot in the sign's own colour."""
+    return [detail for detail in DETAILS[kind] if detail != sign.colour]
 
 
 def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> DraftRow:
     image, detail_box = draw(planned, rng, options)
     target, detail = planned.signs[planned.target], planned.details[planned.target]
-    name = f"{target.colour} {target.shape}"
-    what = {
-        "number": f"What number is written on the {name}",
-        "letter": f"What letter is written on the {name}",
-        "arrow": f"Which way does the arrow on the {name} point, left, right, up or down",
-    }[planned.kind]
-    answer, given, question = _answer(planned, detail, f"{what}?", rng, options)
-    hard = options.difficulty
-    zooms = (2 if hard >= 0.5 else 1) if options.zooms is None else options.zooms
+    zooms = (2 if options.difficulty >= 0.5 else 1) if options.zooms is None else options.zooms
     box = target.box
     if zooms == 0:  # as a zoom would show it
-        region = pixels_of(_around(rng, box, (0.3, 0.8), (0, 0), image.size, options), image.size)
+        region = pixels_of(
+            zoom.around(rng, box, zoom.CLOSE, (0, 0), image.size, options.box_digits), image.size
+        )
         crop = image.crop(region)
         image = shown(crop)
         box, detail_box = (_within(b, region, image.width / crop.width) for b in (box, detail_box))
+    name = f"the {target.name}" if zooms else "this sign"
+    what = {
+        "number": f"What number is written on {name}",
+        "letter": f"What letter is written on {name}",
+        "arrow": f"Which way does the arrow on {name} point, left, right, up or down",
+        "dot": f"What colour is the dot on {name}",
+    }[planned.kind]
+    answer, given, question = _answer(planned, detail, f"{what}?", rng, options)
     trace: list[dict[str, Any]] | None = None
     crops: list[Image.Image] = []
     if options.trace:
-        trace, crops = _dialogue(rng, image, target, planned.kind, detail, given, zooms, options)
+        trace, crops = _trace(planned, rng, image, given, 0 if options.at_once else zooms, options)
     columns = {
         "target_box": box,
         "detail_box": detail_box,
         "image_size": list(image.size),
         "max_pixels": options.max_pixels,
-        "turns": zooms + 1 if options.trace else None,
+        "turns": len(crops) + 1 if options.trace else None,
     }
     system = SYSTEM if options.instructions else None
     return DraftRow("search", question, answer, trace, (image, *crops), system=system, columns=columns)
+
+
+def _trace(
+    planned: SearchPlan,
+    rng: random.Random,
+    image: Image.Image,
+    given: str,
+    zooms: int,
+    options: SearchOptions,
+) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+    """(turns after the question, images of the regions they show)."""
+    target, detail = planned.signs[planned.target], planned.details[planned.target]
+    looked_at = [target] if zooms else []
+    if options.misses:
+        others = [sign for sign in planned.signs if sign is not target]
+        looked_at = [*rng.sample(others, min(rng.randint(0, options.misses), len(others))), target]
+    turns, crops = zoom.chain(rng, image, target, looked_at, zooms, options.box_digits)
+    seen = f"This is the {target.name}."
+    if options.at_once:
+        listed = ", ".join(
+            f"the {sign.name} {zoom.place(sign, image.size)}" for sign in zoom.in_order(planned.signs)
+        )
+        seen = f"I see {listed}. I read the {target.name}."
+    says = {"arrow": f"Its arrow points {detail}", "dot": f"Its dot is {detail}"}.get(
+        planned.kind, f"It says {detail}"
+    )
+    option = f", which is option {given}" if given != detail else ""
+    return [*turns, zoom.final_answer(f"{seen} {says}{option}.", given)], crops
 
 
 def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tuple[Image.Image, Box]:
@@ -185,10 +235,11 @@ def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tup
 
 def _draw_detail(image: Image.Image, sign: Figure, detail: str, kind: str, height: int) -> Box:
     """Draw a sign's detail in its middle (lower in a triangle), at most `height` pixels high; return the detail's box."""
-    mask = _arrow(detail, height) if kind == "arrow" else _text(detail, height)
+    mask = {"arrow": _arrow, "dot": _dot}.get(kind, _text)(detail, height)
     x = round(sign.x - mask.width / 2)
     y = round(sign.y - mask.height / 2 + (sign.half * 0.3 if sign.shape == "triangle" else 0))
-    image.paste((20, 20, 20) if sign.colour in LIGHT else (250, 250, 250), (x, y), mask)
+    ink = (20, 20, 20) if sign.colour in LIGHT else (250, 250, 250)
+    image.paste(PALETTE[detail] if kind == "dot" else ink, (x, y), mask)
     return [x, y, x + mask.width, y + mask.height]
 
 
@@ -211,6 +262,12 @@ def _arrow(way: str, side: int) -> Image.Image:
     return mask.rotate(-90 * _TURNS[way]).reduce(4)
 
 
+def _dot(_colour: str, side: int) -> Image.Image:
+    mask = Image.new("L", (side * 4, side * 4))
+    ImageDraw.Draw(mask).ellipse((0, 0, side * 4 - 1, side * 4 - 1), fill=255)
+    return mask.reduce(4)
+
+
 def _answer(
     planned: SearchPlan, detail: str, question: str, rng: random.Random, options: SearchOptions
 ) -> tuple[dict[str, Any], str, str]:
@@ -226,71 +283,9 @@ def _answer(
     return answer, letter, f"{question}\n{lines}\nAnswer with the letter."
 
 
-def _dialogue(
-    rng: random.Random,
-    image: Image.Image,
-    target: Figure,
-    kind: str,
-    detail: str,
-    given: str,
-    zooms: int,
-    options: SearchOptions,
-) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """(turns after the question, images of the regions they show)."""
-    name = f"the {target.colour} {target.shape}"
-    turns: list[dict[str, Any]] = []
-    crops: list[Image.Image] = []
-    seen, origin, source = image, (0, 0), "original_image"
-    for number in range(1, zooms + 1):
-        last = number == zooms
-        # The sign fills a large part of the last region and a small part of the one before.
-        box = _around(rng, target.box, (0.3, 0.8) if last else (2.0, 3.5), origin, seen.size, options)
-        thought = (
-            f"I look for {name}. It is {_place(target, image.size)}, and what is on it is too small to read. I zoom in."
-            if number == 1
-            else f"{name.capitalize()} is in the region. I zoom in further to read what is on it."
-        )
-        region = pixels_of(box, seen.size)
-        seen, origin = seen.crop(region), (origin[0] + region[0], origin[1] + region[1])
-        crops.append(shown(seen))
-        turns += [zoom.zoom_call(thought, box, source), zoom.observation(number, crops[-1])]
-        source = f"observation_{number}"
-    says = f"Its arrow points {detail}" if kind == "arrow" else f"It says {detail}"
-    option = f", which is option {given}" if given != detail else ""
-    read = f"Now {name}" if zooms else name.capitalize()
-    turns.append(zoom.final_answer(f"{read} can be read. {says}{option}.", given))
-    return turns, crops
-
-
-def _around(
-    rng: random.Random,
-    box: Box,
-    margins: tuple[float, float],
-    origin: tuple[int, int],
-    size: tuple[int, int],
-    options: SearchOptions,
-) -> list[float]:
-    """A region around a box, with margins in multiples of its sides, as fractions of the source that starts at `origin`."""
-    side = max(box[2] - box[0], box[3] - box[1])
-    x1, y1 = (box[i] - origin[i] - rng.uniform(*margins) * side for i in (0, 1))
-    x2, y2 = (box[i + 2] - origin[i] + rng.uniform(*margins) * side for i in (0, 1))
-    edges = (max(x1, 0) / size[0], max(y1, 0) / size[1], min(x2 / size[0], 1.0), min(y2 / size[1], 1.0))
-    return [round(v, options.box_digits) for v in edges]
-
-
 def _within(box: Box, region: tuple[int, int, int, int], scale: float) -> Box:
     """A box in pixels of a region that holds it, which is shown `scale` times as large."""
     return [round((box[i] - region[i % 2]) * scale) for i in range(4)]
-
-
-def _place(target: Figure, size: tuple[int, int]) -> str:
-    column = ("left", "middle", "right")[min(2, int(3 * target.x / size[0]))]
-    row = ("top", "middle", "bottom")[min(2, int(3 * target.y / size[1]))]
-    if row == column == "middle":
-        return "in the middle"
-    if column == "middle":
-        return f"in the middle of the {row}"
-    return f"in the {column} middle" if row == "middle" else f"at the {row} {column}"
 
 
 FORMATS = (

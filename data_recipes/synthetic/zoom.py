@@ -8,11 +8,17 @@ with fractions of the source's width and height, or answers, <answer>…</answer
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
-from environments.dialogue import as_message, observed
+from data_recipes.synthetic.figures import Box, Figure
+from environments.dialogue import as_message, observed, pixels_of, shown
+
+CLOSE, WIDE = (0.3, 0.8), (2.0, 3.5)
+"""Margins of a region in multiples of its sign's side: the sign fills a large part of it, or a small one."""
 
 
 def zoom_call(thought: str, box: list[float], source: str) -> dict[str, Any]:
@@ -28,3 +34,73 @@ def observation(number: int, crop: Image.Image) -> dict[str, Any]:
 
 def final_answer(thought: str, answer: str) -> dict[str, Any]:
     return {"role": "assistant", "content": f"<think>{thought}</think><answer>{answer}</answer>"}
+
+
+def chain(
+    rng: random.Random,
+    image: Image.Image,
+    target: Figure,
+    signs: Sequence[Figure],
+    zooms: int,
+    box_digits: int,
+) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+    """(turns after the question up to the last region, images of the regions).
+
+    signs: those looked at one after the other, the target last; none of them gives no turns. zooms: 1, directly to the sign, or
+    2, first to its surroundings.
+    """
+    turns: list[dict[str, Any]] = []
+    crops: list[Image.Image] = []
+    name = f"the {target.name}"
+    for tries, sign in enumerate(signs):
+        seen, origin, source = image, (0, 0), "original_image"
+        for number in range(1, zooms + 1):
+            last = number == zooms
+            box = around(rng, sign.box, CLOSE if last else WIDE, origin, seen.size, box_digits)
+            if number == 2:
+                thought = f"{name.capitalize()} is in the region. I zoom in further to read what is on it."
+            elif tries == 0:
+                thought = f"I look for {name}. It is {place(sign, image.size)}, and what is on it is too small to read. I zoom in."
+            else:
+                other = f"the {signs[tries - 1].name}"
+                thought = (
+                    f"This is {other}. I look for {name} again. It is {place(sign, image.size)}. I zoom in."
+                )
+            region = pixels_of(box, seen.size)
+            seen, origin = seen.crop(region), (origin[0] + region[0], origin[1] + region[1])
+            crops.append(shown(seen))
+            turns += [zoom_call(thought, box, source), observation(len(crops), crops[-1])]
+            source = f"observation_{len(crops)}"
+    return turns, crops
+
+
+def around(
+    rng: random.Random,
+    box: Box,
+    margins: tuple[float, float],
+    origin: tuple[int, int],
+    size: tuple[int, int],
+    box_digits: int,
+) -> list[float]:
+    """A region around a box, with margins in multiples of its sides, as fractions of the source that starts at `origin`."""
+    side = max(box[2] - box[0], box[3] - box[1])
+    x1, y1 = (box[i] - origin[i] - rng.uniform(*margins) * side for i in (0, 1))
+    x2, y2 = (box[i + 2] - origin[i] + rng.uniform(*margins) * side for i in (0, 1))
+    edges = (max(x1, 0) / size[0], max(y1, 0) / size[1], min(x2 / size[0], 1.0), min(y2 / size[1], 1.0))
+    return [round(v, box_digits) for v in edges]
+
+
+def in_order(signs: Sequence[Figure]) -> list[Figure]:
+    """Signs from left to right."""
+    return sorted(signs, key=lambda sign: (sign.x, sign.y))
+
+
+def place(sign: Figure, size: tuple[int, int]) -> str:
+    """Where a sign is in the image, in words."""
+    column = ("left", "middle", "right")[min(2, int(3 * sign.x / size[0]))]
+    row = ("top", "middle", "bottom")[min(2, int(3 * sign.y / size[1]))]
+    if row == column == "middle":
+        return "in the middle"
+    if column == "middle":
+        return f"in the middle of the {row}"
+    return f"in the {column} middle" if row == "middle" else f"at the {row} {column}"

@@ -365,15 +365,65 @@ def test_without_a_zoom_the_image_is_the_region_around_the_sign_and_one_turn_ans
         (region,), (turn,) = [load_image(path) for path in row["images"]], row["trace"]
         assert list(region.size) == row["image_size"] and row["turns"] == 1
         assert turn["content"].endswith(f"<answer>{row['answer']['value']}</answer>")
-        assert "Now" not in turn["content"] and "<grounding>" not in turn["content"]
+        assert (
+            "this sign" in row["prompt"][-1]["content"][-1]["text"] and "<grounding>" not in turn["content"]
+        )
         x1, y1, x2, y2 = row["target_box"]
         assert x1 >= 0 and y1 >= 0 and x2 <= region.width <= 3 * (x2 - x1) and y2 <= region.height
         assert region.width * region.height >= 39_000  # as a zoom shows it
         dx1, dy1, dx2, dy2 = row["detail_box"]
         assert x1 < dx1 and y1 < dy1 and dx2 < x2 and dy2 < y2
-        colour = next(c for c in PALETTE if f" {c} " in row["prompt"][-1]["content"][-1]["text"])
+        colour = re.search(r"This is the (\w+) \w+\.", turn["content"])[1]
         sign = np.asarray(region, float)[y1:y2, x1:x2]
         assert (np.abs(sign - PALETTE[colour]).max(axis=2) < 40).mean() > 0.3
+
+
+def test_a_region_that_misses_shows_another_sign_and_the_next_turn_says_which(tmp_path):
+    misses = Counter()
+    for row in made("synthetic_search", tmp_path, rows=12, zooms=1, misses=2, **LARGE):
+        turns = [turn["content"] for turn in row["trace"] if turn["role"] == "assistant"]
+        asked = re.search(r"on the (\w+ \w+)", row["prompt"][-1]["content"][-1]["text"])[1]
+        seen = [re.search(r"This is the (\w+ \w+)\.", text)[1] for text in turns[1:]]
+        assert asked not in seen[:-1] and seen[-1] == asked and len(set(seen)) == len(seen)
+        assert row["turns"] == len(row["images"]) == len(turns)
+        for name, shown_region in zip(seen, map(load_image, row["images"][1:]), strict=True):
+            colours = np.abs(np.asarray(shown_region, float) - PALETTE[name.split()[0]]).max(axis=2)
+            assert (colours < 40).mean() > 0.05
+        misses[len(seen) - 1] += 1
+    assert set(misses) == {0, 1, 2}
+
+
+def test_signs_are_listed_where_the_whole_image_is_answered_at_once(tmp_path):
+    for row in made("synthetic_search", tmp_path, rows=3, at_once=True, alike=0.0, **LARGE | {"signs": 4}):
+        (turn,), (image,) = row["trace"], row["images"]
+        listed = re.findall(r"the (\w+) \w+ (?:at|in) the", turn["content"])
+        assert len(listed) == 4 and load_image(image).size == (1000, 750) and row["turns"] == 1
+        target = re.search(r"I read the (\w+) \w+\.", turn["content"])[1]
+        assert listed.count(target) == 1  # none is alike
+        assert turn["content"].endswith(f"<answer>{row['answer']['value']}</answer>")
+
+
+def test_a_dot_has_the_answers_colour_and_never_its_signs(tmp_path):
+    for row in made(
+        "synthetic_search", tmp_path, rows=8, kinds=["dot"], roughness=0.0, difficulty=0.0, **LARGE
+    ):
+        x1, y1, x2, y2 = row["detail_box"]
+        middle = np.asarray(load_image(row["images"][0]))[(y1 + y2) // 2, (x1 + x2) // 2]
+        assert np.abs(middle - np.array(PALETTE[row["answer"]["value"]], float)).max() < 8
+        assert f"the {row['answer']['value']} " not in row["prompt"][-1]["content"][-1]["text"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"misses": 1}, "misses: expected 0 without zooms: 1"),
+        ({"misses": 1, "zooms": 2}, "misses: expected 0 without zooms: 1"),
+        ({"at_once": True, "zooms": 1}, "zooms: expected none where the trace answers at once"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, expected):
+    with pytest.raises(ValueError, match=expected):
+        search.SearchOptions(**options)
 
 
 def test_a_question_without_its_dialogue_has_its_image_alone(tmp_path):

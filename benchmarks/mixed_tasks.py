@@ -1,0 +1,209 @@
+"""Single-task against mixed GRPO runs at equal numbers of prompts per task, and the remedies against interference.
+
+    python -m benchmarks.mixed_tasks runs/demo_0 runs/demo_1 runs/demo_2 [--forms single mixed task_std …] [--out runs/mixed]
+
+Every folder is a run of `python -m launch.demo --seed …`: its SFT model is the start, its prompts are trained on. For each of them
+
+* `single`: one run for every task, on that task's prompts alone, `--prompts` of them a step;
+* `mixed`: one run on all tasks, with `--prompts` a step for each of them, so that after `--steps` steps every task has had as many
+  prompts (over whole epochs; the order is random) and as many updates as in its single run;
+* every other form is the mixed run with a remedy of docs/mixed_tasks.md; several are joined by `+` (task_std+task_tokens).
+
+All checkpoints answer the same new held-out rows, `--test-rows` for each task. The table has the mean reward by task over the seeds, and the
+paired difference from the single-task run with its 95 % interval; the unit is the row of a seed. Runs that are finished are not
+run again, and `--parallel` of them run at a time. Figures are also written to `<out>/results.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from core.files.jsonl import read
+from core.rows import read_rows, write_rows
+from core.statistics import RowReward, interval_text, mean_reward, paired_difference
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "launch/configs"
+TASKS = ("math", "counting", "choice", "grounding", "pointing", "temporal")
+FORMS = ("single", "mixed", "task_std", "task_tokens", "length_baseline", "pcgrad", "task_steps")
+SINGLE, START = "single", "sft"
+MATH_TIMES = 2  # the shapes world writes twice as many rows of math as of each other task
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("demos", type=Path, nargs="+", help="folders of demos, one for each seed")
+    parser.add_argument("--forms", nargs="+", default=list(FORMS))
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--prompts", type=int, default=6, help="for each task in a step")
+    parser.add_argument("--test-rows", type=int, default=150, help="held-out rows of each task")
+    parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
+    parser.add_argument("--out", type=Path, default=Path("runs/mixed"))
+    args = parser.parse_args()
+    out = args.out.resolve()
+    with ThreadPoolExecutor(args.parallel) as threads:
+        demos = [demo.resolve() for demo in args.demos]
+        jobs = [(seed, name) for seed in range(len(demos)) for name in _names(args)]
+        for seed, demo in enumerate(demos):
+            _split(demo, out / str(seed), args, seed)
+        list(threads.map(lambda job: _train(job[0], job[1], demos[job[0]], out, args), jobs))
+        rewards = dict(
+            enumerate(threads.map(lambda seed: _evaluate(seed, demos[seed], out, args), range(len(demos))))
+        )
+    results = compare(rewards, args.forms, args.tasks)
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    print("\n" + table(results))
+
+
+def _names(args: argparse.Namespace) -> list[str]:
+    """The runs of a seed."""
+    singles = [f"{SINGLE}-{task}" for task in args.tasks] if SINGLE in args.forms else []
+    return singles + [form for form in args.forms if form != SINGLE]
+
+
+def _split(demo: Path, folder: Path, args: argparse.Namespace, seed: int) -> None:
+    """Prompts by task, as many of each, and new held-out rows."""
+    if not (folder / "test.jsonl").exists():
+        made = folder / "made"
+        amount = [
+            f"--test-rows={args.test_rows * (len(TASKS) + MATH_TIMES - 1)}",
+            "--sft-rows=0",
+            "--rl-rows=0",
+        ]
+        _run(
+            "-m",
+            "data_recipes.synthetic.shapes.write",
+            made,
+            f"--seed={1000 + seed}",
+            *amount,
+            log=folder / "data.log",
+        )
+        write_rows(_equal(read_rows(made / "test.jsonl"), args.tasks), folder / "test.jsonl")
+    rows = _equal(read_rows(demo / "data" / "rl.jsonl"), args.tasks)
+    write_rows(rows, folder / "mixed.jsonl")
+    for task in args.tasks:
+        write_rows((row for row in rows if row["task"] == task), folder / f"{SINGLE}-{task}.jsonl")
+
+
+def _equal(rows: Sequence[Any], tasks: Sequence[str]) -> list[Any]:
+    """The first rows of each task, as many as the rarest of them has, in their order."""
+    by_task = {task: [row for row in rows if row["task"] == task] for task in tasks}
+    count = min(map(len, by_task.values()))
+    kept = {row["id"] for some in by_task.values() for row in some[:count]}
+    return [row for row in rows if row["id"] in kept]
+
+
+def _train(seed: int, name: str, demo: Path, out: Path, args: argparse.Namespace) -> None:
+    folder = out / str(seed)
+    final = folder / name / "final"
+    if final.exists():
+        return
+    alone = name.startswith(SINGLE)
+    settings = [
+        f"model.path={demo / 'sft' / 'final'}",
+        f"prompts.rows={folder / (name if alone else 'mixed')}.jsonl",
+        f"rollout.prompts_per_step={args.prompts * (1 if alone else len(args.tasks))}",
+        f"steps={args.steps}",
+        f"save_every={args.steps}",
+        f"output_dir={folder / name}",
+        f"seed={seed}",
+        *_remedies("" if alone or name == "mixed" else name),
+    ]
+    _run("grpo.py", f"--config={CONFIGS / 'grpo_demo.yaml'}", *settings, log=folder / f"{name}.log")
+    print(f"seed {seed}: {name} is trained", flush=True)
+
+
+def _remedies(form: str) -> list[str]:
+    """Settings of a form: `task_std` is an advantage, the others are remedies."""
+    parts = [part for part in form.split("+") if part]
+    others = [part for part in parts if part != "task_std"]
+    settings = ["advantage=task_std"] if "task_std" in parts else []
+    return settings + ([f"interference.remedies=[{','.join(others)}]"] if others else [])
+
+
+def _evaluate(
+    seed: int, demo: Path, out: Path, args: argparse.Namespace
+) -> dict[str, list[tuple[str, RowReward]]]:
+    """(task, reward of a row) of every checkpoint of a seed; a single-task run answers all tasks, and counts for its own."""
+    folder = out / str(seed)
+    finals = {name: folder / name / "final" for name in _names(args)}
+    checkpoints = [f"checkpoints.{name}={final}" for name, final in finals.items()]
+    place = folder / "eval"
+    if not (place / "eval.json").exists():
+        _run("evaluate.py", f"--config={CONFIGS / 'eval_demo.yaml'}", "checkpoints=null",
+             f"checkpoints.{START}={demo / 'sft' / 'final'}", *checkpoints, f"rows={folder / 'test.jsonl'}",
+             f"output_dir={place}", "samples=0", log=folder / "eval.log")  # fmt: skip
+    found: dict[str, list[tuple[str, RowReward]]] = {}
+    for record in read(place / "eval_rollouts.jsonl"):
+        name, task = record["checkpoint"], record["task"]
+        if name.startswith(SINGLE):
+            if name != f"{SINGLE}-{task}":
+                continue
+            name = SINGLE
+        found.setdefault(name, []).append((task, (f"{seed}/{record['row_id']}", record["reward"])))
+    return found
+
+
+def compare(rewards: Any, forms: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
+    """By form and task: mean reward, its difference from the SFT model and from the single-task run, by seed and over all seeds."""
+
+    def of(name: str, task: str, seeds: Sequence[int]) -> list[RowReward]:
+        return [one for seed in seeds for t, one in rewards[seed].get(name, []) if task in (t, "all")]
+
+    every = sorted(rewards)
+    results: dict[str, Any] = {}
+    for form in (START, *forms):
+        results[form] = {}
+        for task in (*tasks, "all"):
+            found = of(form, task, every)
+            against = {"from_sft": START, "from_single": SINGLE}
+            results[form][task] = {"reward": mean_reward(found).as_json()} | {
+                key: paired_difference(of(other, task, every), found).as_json()
+                | {
+                    "by_seed": [
+                        paired_difference(of(other, task, [s]), of(form, task, [s])).mean for s in every
+                    ]
+                }
+                for key, other in against.items()
+                if other != form and (other in forms or other == START) and form != START
+            }
+    return results
+
+
+def table(results: dict[str, Any]) -> str:
+    """Markdown: a row for each form, a column for each task; below the reward its difference from the single-task runs."""
+    tasks = list(next(iter(results.values())))
+    lines = ["| | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+    for form, by_task in results.items():
+        cells = [interval_text(by_task[task]["reward"], interval=False) for task in tasks]
+        lines.append(f"| {form} | " + " | ".join(cells) + " |")
+        for key, words in (("from_sft", "− SFT"), ("from_single", "− single")):
+            if key in by_task[tasks[0]]:
+                cells = [interval_text(by_task[task][key], signed=True) for task in tasks]
+                lines.append(f"| {form} {words} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _run(*arguments: str | Path, log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        status = subprocess.run(
+            [sys.executable, *map(str, arguments)], cwd=ROOT, stdout=file, stderr=file, env={**os.environ}
+        ).returncode
+    if status:
+        raise SystemExit(f"{arguments[0]} failed (exit code {status}); its output is in {log}")
+
+
+if __name__ == "__main__":
+    main()
