@@ -71,6 +71,10 @@ class SearchOptions(WorldOptions):
     at_once: bool = False
     """Whether the trace lists the signs of the whole image and answers in its only turn: rows that teach to see where things are, and
     for a policy of one turn to compare with."""
+    close: tuple[float, float] = (0.3, 0.8)
+    """Margins of the last region around the sign, in multiples of the sign's side; drawn between these two."""
+    wide: tuple[float, float] = (2.0, 3.5)
+    """Margins of the region before it, with `zooms: 2`."""
     instructions: bool = True
     """Whether a system message says how to zoom; false: for a policy that has it from its cold start alone, with shorter prompts."""
     box_digits: int = Field(4, ge=2, le=4)
@@ -166,7 +170,7 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
     box = target.box
     if zooms == 0:  # as a zoom would show it
         region = pixels_of(
-            zoom.around(rng, box, zoom.CLOSE, (0, 0), image.size, options.box_digits), image.size
+            zoom.around(rng, box, options.close, (0, 0), image.size, options.box_digits), image.size
         )
         crop = image.crop(region)
         image = shown(crop)
@@ -208,7 +212,8 @@ def _trace(
     if options.misses:
         others = [sign for sign in planned.signs if sign is not target]
         looked_at = [*rng.sample(others, min(rng.randint(0, options.misses), len(others))), target]
-    turns, crops = zoom.chain(rng, image, target, looked_at, zooms, options.box_digits)
+    margins = (options.wide, options.close)
+    turns, crops = zoom.chain(rng, image, target, looked_at, margins[2 - zooms :], options.box_digits)
     seen = f"This is the {target.name}."
     if options.at_once:
         listed = ", ".join(

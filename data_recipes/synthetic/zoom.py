@@ -17,8 +17,8 @@ from PIL import Image
 from data_recipes.synthetic.figures import Box, Figure
 from environments.dialogue import as_message, observed, pixels_of, shown
 
-CLOSE, WIDE = (0.3, 0.8), (2.0, 3.5)
-"""Margins of a region in multiples of its sign's side: the sign fills a large part of it, or a small one."""
+Margins = tuple[float, float]
+"""Of a region around a sign, in multiples of the sign's side: the smallest and the largest."""
 
 
 def zoom_call(thought: str, box: list[float], source: str) -> dict[str, Any]:
@@ -41,22 +41,21 @@ def chain(
     image: Image.Image,
     target: Figure,
     signs: Sequence[Figure],
-    zooms: int,
+    margins: Sequence[Margins],
     box_digits: int,
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
     """(turns after the question up to the last region, images of the regions).
 
-    signs: those looked at one after the other, the target last; none of them gives no turns. zooms: 1, directly to the sign, or
-    2, first to its surroundings.
+    signs: those looked at one after the other, the target last; none of them gives no turns. margins: of one region, directly
+    around the sign, or of two, first of its surroundings.
     """
     turns: list[dict[str, Any]] = []
     crops: list[Image.Image] = []
     name = f"the {target.name}"
     for tries, sign in enumerate(signs):
         seen, origin, source = image, (0, 0), "original_image"
-        for number in range(1, zooms + 1):
-            last = number == zooms
-            box = around(rng, sign.box, CLOSE if last else WIDE, origin, seen.size, box_digits)
+        for number, margin in enumerate(margins, 1):
+            box = around(rng, sign.box, margin, origin, seen.size, box_digits)
             if number == 2:
                 thought = f"{name.capitalize()} is in the region. I zoom in further to read what is on it."
             elif tries == 0:
@@ -77,7 +76,7 @@ def chain(
 def around(
     rng: random.Random,
     box: Box,
-    margins: tuple[float, float],
+    margins: Margins,
     origin: tuple[int, int],
     size: tuple[int, int],
     box_digits: int,
