@@ -9,7 +9,7 @@ Every folder is a run of `python -m launch.demo --seed …`: its SFT model is th
   prompts (over whole epochs; the order is random) and as many updates as in its single run;
 * every other form is the mixed run with a remedy of docs/mixed_tasks.md; several are joined by `+` (task_std+task_tokens).
 
-All checkpoints answer the same new held-out rows, `--test-rows` for each task. The table has the mean reward by task over the seeds, and the
+All checkpoints answer the same new held-out rows, `--test-sets` times 70 for each task. The table has the mean reward by task over the seeds, and the
 paired difference from the single-task run with its 95 % interval; the unit is the row of a seed. Runs that are finished are not
 run again, and `--parallel` of them run at a time. Figures are also written to `<out>/results.json`.
 """
@@ -35,7 +35,7 @@ CONFIGS = ROOT / "launch/configs"
 TASKS = ("math", "counting", "choice", "grounding", "pointing", "temporal")
 FORMS = ("single", "mixed", "task_std", "task_tokens", "length_baseline", "pcgrad", "task_steps")
 SINGLE, START = "single", "sft"
-MATH_TIMES = 2  # the shapes world writes twice as many rows of math as of each other task
+KINDS, ROWS_OF_A_SET = 7, 70  # math has two kinds; there are about 77 sums without an image to hold out
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--prompts", type=int, default=6, help="for each task in a step")
-    parser.add_argument("--test-rows", type=int, default=150, help="held-out rows of each task")
+    parser.add_argument("--test-sets", type=int, default=2, help="of 70 held-out rows of each task")
     parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/mixed"))
     args = parser.parse_args()
@@ -75,21 +75,18 @@ def _names(args: argparse.Namespace) -> list[str]:
 def _split(demo: Path, folder: Path, args: argparse.Namespace, seed: int) -> None:
     """Prompts by task, as many of each, and new held-out rows."""
     if not (folder / "test.jsonl").exists():
-        made = folder / "made"
-        amount = [
-            f"--test-rows={args.test_rows * (len(TASKS) + MATH_TIMES - 1)}",
-            "--sft-rows=0",
-            "--rl-rows=0",
-        ]
-        _run(
-            "-m",
-            "data_recipes.synthetic.shapes.write",
-            made,
-            f"--seed={1000 + seed}",
-            *amount,
-            log=folder / "data.log",
-        )
-        write_rows(_equal(read_rows(made / "test.jsonl"), args.tasks), folder / "test.jsonl")
+        held_out = []
+        for number in range(args.test_sets):
+            made = folder / f"made_{number}"
+            amounts = [
+                f"--test-rows={KINDS * ROWS_OF_A_SET}",
+                "--sft-rows=0",
+                "--rl-rows=0",
+                f"--seed={1000 * (number + 1) + seed}",
+            ]
+            _run("-m", "data_recipes.synthetic.shapes.write", made, *amounts, log=folder / "data.log")
+            held_out += [row | {"id": f"{number}-{row['id']}"} for row in read_rows(made / "test.jsonl")]
+        write_rows(_equal(held_out, args.tasks), folder / "test.jsonl")
     rows = _equal(read_rows(demo / "data" / "rl.jsonl"), args.tasks)
     write_rows(rows, folder / "mixed.jsonl")
     for task in args.tasks:

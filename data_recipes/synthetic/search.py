@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from PIL import Image, ImageDraw
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_recipes.synthetic import zoom
 from data_recipes.synthetic.figures import Box, Figure, apart, background, blemish, inside, paint, place
@@ -63,6 +63,8 @@ class SearchOptions(WorldOptions):
     zooms: int | None = Field(None, ge=0, le=2)
     """Number of zooms in the trace: 1, directly to the sign, or 2, first to its surroundings; 2 from difficulty 0.5 on. 0: the image
     is the region around the sign, where it is legible, and the question is about "this sign": rows to begin a cold start with."""
+    colours: tuple[str, ...] = Field(tuple(PALETTE), min_length=2)
+    """Colours of signs; fewer than all leave the others to the dots alone."""
     alike: float = Field(0.25, ge=0.0, le=1.0)
     """Probability for each other sign to have the target's colour, and to have its shape. 0: only the target has its colour."""
     misses: int = Field(0, ge=0, le=4)
@@ -84,6 +86,13 @@ class SearchOptions(WorldOptions):
     answers: Literal["text", "choice"] = "text"
     """`text`: the answer is the text, {"value": "47"}, for the rewards exact_text or anls. `choice`: four options, and
     {"value": "B", "letter": "B", "options": […]}, for the rewards choice or exact_text."""
+
+    @field_validator("colours")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in names if name not in PALETTE]:
+            raise ValueError(f"expected some of {', '.join(PALETTE)}, got {unknown[0]!r}")
+        return names
 
     @model_validator(mode="after")
     def _legible(self) -> SearchOptions:
@@ -128,9 +137,9 @@ def plan(kind: str, rng: random.Random, options: SearchOptions) -> SearchPlan | 
     hard = options.difficulty
     count = whole_knob(options.signs, 12, 120, hard)
     half = max(whole_knob(options.sign_px, 84, 44, hard), 3 * detail_px(options)) / 2
-    target_look = (rng.choice(list(PALETTE)), rng.choice(SHAPES))
+    target_look = (rng.choice(options.colours), rng.choice(SHAPES))
     looks = [target_look]
-    colours = [colour for colour in PALETTE if options.alike or colour != target_look[0]]
+    colours = [colour for colour in options.colours if options.alike or colour != target_look[0]]
     while len(looks) < count:
         colour = target_look[0] if rng.random() < options.alike else rng.choice(colours)
         shape = target_look[1] if rng.random() < options.alike else rng.choice(SHAPES)
