@@ -72,7 +72,8 @@ def run_search_demo(
 
 
 def _make_rows(data: Path, seed: int, more: Sequence[str]) -> None:
-    """The folders of rows, one for each recipe; as many at a time as there are cores."""
+    """The folders of rows, one for each recipe; as many at a time as there are cores. more: settings of recipes; what they say of
+    source 0 is said of every source."""
     held_out = {"split": "test", "rows": HELD_OUT_ROWS, "seed": seed + 1}  # not the rows of the evaluation
     sets: dict[str, tuple[str, dict[str, Any]]] = {
         "rows_2": ("2", {}),
@@ -91,7 +92,8 @@ def _make_rows(data: Path, seed: int, more: Sequence[str]) -> None:
             for source in range(SOURCES.get(recipe, 1)):
                 changed += [f"sources.{source}.options.{key}={value}" for key, value in options.items()]
                 changed.append(f"sources.{source}.path={data / 'media'}")
-            running.append(threads.submit(run, "-m", "data_recipes", "run", config, *changed, *more))
+                changed += [text.replace("sources.0.", f"sources.{source}.", 1) for text in more]
+            running.append(threads.submit(run, "-m", "data_recipes", "run", config, *changed))
         for one in running:
             one.result()  # ends the demo if it failed
 
