@@ -103,7 +103,7 @@ class Rollout:
                 f"{len(self.logprobs)} log-probs; all three must be equally long"
             )
 
-    def judged(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    def judged(self, row: Row) -> Row:
         """The row as rewards see it with this rollout."""
         return row if self.outcome is None else {**row, "outcome": self.outcome}
 

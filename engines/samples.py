@@ -80,8 +80,8 @@ def grouped(requests: Sequence[Request], rollouts: Sequence[Rollout], scores: Se
 
 def scored(score: ScoreFunction, requests: Sequence[Request], rollouts: Sequence[Rollout]) -> list[Group]:
     """The rollouts of each request, scored. score: a router's `score`; it sees each group whole."""
-    rows = [request.row for request in requests for _ in range(request.n)]
-    rows = [rollout.judged(row) for row, rollout in zip(rows, rollouts, strict=True)]
+    asked = [request.row for request in requests for _ in range(request.n)]
+    rows = [rollout.judged(row) for row, rollout in zip(asked, rollouts, strict=True)]
     texts = [rollout.text for rollout in rollouts]
     ids = [rollout.sampled_ids for rollout in rollouts]
     return grouped(requests, rollouts, score(rows, texts, ids, [rollout.row_id for rollout in rollouts]))

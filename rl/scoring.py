@@ -48,11 +48,11 @@ class Scorer:
 
     def run_functions(self, rows: Sequence[Row], rollouts: Sequence[Rollout]) -> list[Results]:
         """The reward functions' results for some rollouts; those of one row are one group. Adds up the time spent."""
-        rows = [rollout.judged(row) for row, rollout in zip(rows, rollouts, strict=True)]
+        judged = [rollout.judged(row) for row, rollout in zip(rows, rollouts, strict=True)]
         texts = [rollout.text for rollout in rollouts]
         ids = [rollout.sampled_ids for rollout in rollouts]
         began = time.perf_counter()
-        results = self.router.run_functions(rows, texts, ids, [rollout.row_id for rollout in rollouts])
+        results = self.router.run_functions(judged, texts, ids, [rollout.row_id for rollout in rollouts])
         with self._lock:
             self._seconds += time.perf_counter() - began
         return results

@@ -158,7 +158,8 @@ def _formulas(tree: HTMLTree, found: list[Node], page: Page, blocks: list[str]) 
                 _remove(rendered)
             put(node, node.text, "mode=display" in kind)
         elif kind.startswith("math/mml"):
-            math = HTMLTree.parse(node.text).document.query_selector("math")
+            document = HTMLTree.parse(node.text).document
+            math = document.query_selector("math") if document is not None else None
             for rendered in _rendered_before(node):
                 _remove(rendered)
             put(
