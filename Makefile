@@ -37,10 +37,10 @@ install: $(STAMP)
 demo: install
 	$(BIN)/python -m launch.demo $(ARGS)
 
-# Two workers with one thread each, since tests mostly wait for engines and subprocesses. All tests of a file run in
+# Three workers with one thread each, since tests mostly wait for engines and subprocesses. All tests of a file run in
 # one worker, so that its engine starts only once.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 # The package sft/ takes precedence over sft.py on import, so mypy gets that entry point as text.
 lint: install
