@@ -18,7 +18,8 @@ def built_in(name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
-REWARDS = {name: built_in(name) for name in BUILTINS}
+# `outcome` reads what came of an episode, and no text (test_outcome.py).
+REWARDS = {name: built_in(name) for name in BUILTINS if name != "outcome"}
 
 # One valid (answer, options, right completion, honest wrong completion) of each reward.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
