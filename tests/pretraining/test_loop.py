@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from core.errors import RunError
@@ -238,7 +239,11 @@ def test_two_processes_under_zero3_in_bfloat16_train_as_one(tiny, equal_rows, tm
         "autocast": "bfloat16",
         "optimizer__epsilon": 1e-3,
     }
-    train(tiny, rows.parent, tmp_path / "one", **changes)
+    AcceleratorState._reset_state(reset_partial_state=True)  # the precision of a process is settled once
+    try:
+        train(tiny, rows.parent, tmp_path / "one", **changes)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
     config = settings(tiny, rows.parent, tmp_path / "run", **changes)
     stage = {"stage": 3, "stage3_param_persistence_threshold": 0, "reduce_bucket_size": "auto"}
     (tmp_path / "zero.json").write_text(json.dumps({"zero_optimization": stage, "bf16": {"enabled": "auto"}}))
