@@ -26,9 +26,9 @@ EVERY_CELL = [f"{p}/{m}/{d}" for d in ("float32", "bfloat16") for p in PARTS for
 CELLS = (
     EVERY_CELL
     if os.environ.get("ONSIGHT_MATRIX") == "all"
-    else [f"{p}/text/float32" for p in ("all", "lora_all")]
-    + [f"{p}/mixed/float32" for p in ("all", "projector", "lora", "lora_all")]
-    + [f"{p}/one_rank/float32" for p in ("all", "language")]
+    else ["all/text/float32"]
+    + [f"{p}/mixed/float32" for p in ("all", "projector", "lora_all")]
+    + ["all/one_rank/float32"]
     + [f"{p}/mixed/bfloat16" for p in ("all", "lora")]
     + ["tasks/mixed/float32"]
 )
