@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,7 @@ from core.rows import Row
 from data_recipes.readers.chat import source
 from data_recipes.readers.files import kind_of, show
 from data_recipes.readers.folders import records
-from data_recipes.readers.gui_actions import ActionOptions
+from data_recipes.readers.gui_actions import ActionOptions, json_object
 from data_recipes.readers.places import ask, fill, image_size, media_path
 from data_recipes.readers.tfrecord import example, fields, messages
 from data_recipes.records import Format, Record, Rejected
@@ -99,7 +98,7 @@ def convert(record: Record, options: AndroidControlOptions) -> Iterator[Row | Re
         )
     for i, action in enumerate(actions):
         try:
-            answer = _answer(_json(action, f"actions[{i}]"), data, i, options)
+            answer = _answer(json_object(action, f"actions[{i}]"), data, i, options)
             yield _row(record, options, i, answer, shots[i], steps)
         except Rejected as error:
             yield error
@@ -255,17 +254,6 @@ def _list(data: dict[str, Any], field: str) -> list[Any]:
     value = data.get(field)
     if not isinstance(value, list):
         raise Rejected(f"field '{field}': expected a list, got {show(value)}")
-    return value
-
-
-def _json(value: Any, field: str) -> dict[str, Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise Rejected(f"field '{field}': expected JSON of an action, got {show(value)}") from None
-    if not isinstance(value, dict):
-        raise Rejected(f"field '{field}': expected an action, got {show(value)}")
     return value
 
 

@@ -119,7 +119,7 @@ def _fractions(value: Any, radius: float) -> list[float]:
 def mind2web(record: Record, options: ActionOptions) -> Iterable[Row]:
     """One row."""
     data = record.data
-    operation = _json(need(data, "operation", (str, dict), "JSON of the operation"), "operation")
+    operation = json_object(need(data, "operation", (str, dict), "JSON of the operation"), "operation")
     name = need(operation, "op", str, "CLICK, TYPE or SELECT").upper()
     box = _target(data)
     if name == "CLICK":
@@ -152,9 +152,9 @@ def mind2web(record: Record, options: ActionOptions) -> Iterable[Row]:
 def _target(data: dict[str, Any]) -> list[float]:
     """The box of the first positive candidate that has one."""
     for i, text in enumerate(need(data, "pos_candidates", list, "a list of elements")):
-        candidate = _json(text, f"pos_candidates[{i}]")
+        candidate = json_object(text, f"pos_candidates[{i}]")
         attributes = candidate.get("attributes")
-        attributes = _json(attributes, f"pos_candidates[{i}].attributes") if attributes else {}
+        attributes = json_object(attributes, f"pos_candidates[{i}].attributes") if attributes else {}
         rect = attributes.get("bounding_box_rect")
         if isinstance(rect, str):
             try:
@@ -165,7 +165,7 @@ def _target(data: dict[str, Any]) -> list[float]:
     raise Rejected("field 'pos_candidates': expected an element with bounding_box_rect, got none")
 
 
-def _json(value: Any, field: str) -> dict[str, Any]:
+def json_object(value: Any, field: str) -> dict[str, Any]:
     """An object, or JSON text of one."""
     if isinstance(value, str):
         try:

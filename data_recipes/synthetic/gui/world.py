@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jinja2
 from pydantic import Field
@@ -66,19 +66,7 @@ class GuiOptions(ScreenOptions):
     """Options of `synthetic_gui`. Rows are reproducible with the same release of Chromium and the same fonts; a machine makes them
     only where Chromium is installed (Debian: `apt-get install chromium`)."""
 
-    kinds: tuple[Kind, ...] = (
-        "grounding",
-        "pointing",
-        "click",
-        "input",
-        "select",
-        "scroll",
-        "press",
-        "hover",
-        "drag",
-        "wait",
-        "finished",
-    )
+    kinds: tuple[Kind, ...] = get_args(Kind)
     """Kinds of question. Each screen is made for one of them, in turn, and its other questions are of any that it allows.
     `grounding` asks for the box of an element, `pointing` for a point in it; the others ask for the next action, as typed JSON
     (task `action`)."""
