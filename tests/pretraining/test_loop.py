@@ -22,6 +22,7 @@ from pretraining.config import PretrainConfig
 from pretraining.documents import Documents
 from pretraining.loop import train as run
 from tests import two_processes
+from tests.matrix import of_the_matrix
 from tests.sft.test_loop import assert_same_weights
 from vlm.load import load_model
 from vlm.parts import part_of
@@ -191,6 +192,7 @@ def test_an_unusable_held_out_row_is_refused(tiny, world, tmp_path):
 
 
 @pytest.mark.slow
+@of_the_matrix
 def test_two_processes_take_a_stage_together(tiny, world, unbroken, tmp_path):
     """Each reads its own rows; losses before the first step, on the same held-out rows, are those of one process."""
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(settings(tiny, world, tmp_path / "run")))

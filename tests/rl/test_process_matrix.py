@@ -1,13 +1,12 @@
 """Two processes take the steps of one, whatever trains, on whatever media, under every wrapper, and save its model.
 
 Each wrapper is started once and trains all cells one after another (process_matrix.py). Here run the cells in which
-processes or micro-batches differ in what they compute; all of them with ONSIGHT_MATRIX=all, which takes some 10 minutes.
+processes or micro-batches differ in what they compute, under DDP and ZeRO-3; all of them with ONSIGHT_MATRIX=all.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.matrix import WHOLE, of_the_matrix
 from tests.rl.process_matrix import MEDIA, PARTS
 from tests.two_processes import REPOSITORY, run
 from vlm.families.qwen2_5_vl import FAMILY
@@ -25,14 +25,14 @@ WORKER = Path(__file__).with_name("process_matrix.py")
 EVERY_CELL = [f"{p}/{m}/{d}" for d in ("float32", "bfloat16") for p in PARTS for m in MEDIA]
 CELLS = (
     EVERY_CELL
-    if os.environ.get("ONSIGHT_MATRIX") == "all"
+    if WHOLE
     else ["all/text/float32"]
     + [f"{p}/mixed/float32" for p in ("all", "projector", "lora_all")]
     + ["all/one_rank/float32"]
     + [f"{p}/mixed/bfloat16" for p in ("all", "lora")]
     + ["tasks/mixed/float32"]
 )
-WRAPPERS = ("ddp", "zero2", "zero3")
+WRAPPERS = ("ddp", pytest.param("zero2", marks=of_the_matrix), "zero3")
 
 
 @pytest.fixture(scope="module")

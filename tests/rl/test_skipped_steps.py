@@ -22,6 +22,7 @@ from engines.transformers_engine import TransformersEngine
 from rl.checks import OffPolicyError
 from rl.config import GRPOConfig
 from rl.loop import train
+from tests.matrix import of_the_matrix
 from tests.rl.small_run import metrics, small_config, write_small_world
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +160,7 @@ def test_a_config_holds_finite_numbers_only(world, tmp_path, place, value):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [pytest.param(2, marks=of_the_matrix), 3])
 def test_under_zero_all_processes_skip_a_step_that_is_broken_on_one(world, tmp_path, stage):
     config = tmp_path / "config.yaml"
     rollout = {"prompts_per_step": 2, "completions_per_prompt": 4, "max_tokens": 6}

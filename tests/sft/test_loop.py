@@ -22,6 +22,7 @@ from core.rows import RowError, read_rows, write_rows
 from sft.config import SFTConfig
 from sft.data import TraceError, encode_example
 from sft.loop import train as run
+from tests.matrix import of_the_matrix
 from tests.sft.plain import padded_batch, padded_loss
 from vlm.checkpoint import CheckpointError
 from vlm.families import family_of_checkpoint
@@ -166,6 +167,7 @@ def test_lora_saves_the_adapter_and_a_merged_model_with_the_same_logits(tiny, ro
 
 
 @pytest.mark.slow
+@of_the_matrix
 def test_two_processes_train_as_one_with_twice_the_batch(tiny, rows_file, tmp_path):
     """gloo DDP through the entry point; with 2 rows per process, many rank batches lack images or videos."""
     single = train(tiny, rows_file, tmp_path / "one", **SMOOTH)

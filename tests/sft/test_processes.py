@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,12 @@ import yaml
 
 from core.rows import read_rows, write_rows
 from tests import two_processes
+from tests.matrix import of_the_matrix
 from tests.sft.test_loop import SMOOTH, assert_same_weights, metrics, settings, train
 
 REPOSITORY = Path(__file__).parents[2]
 ZERO = {"zero_optimization": {"stage": 0, "reduce_bucket_size": "auto"}, "bf16": {"enabled": "auto"}}
-KINDS = ["DDP", "ZeRO-3"]
-if os.environ.get("ONSIGHT_MATRIX") == "all":
-    KINDS.append("ZeRO-2")
+KINDS = ["DDP", "ZeRO-3", pytest.param("ZeRO-2", marks=of_the_matrix)]
 RUN = SMOOTH | {"rows_per_step": 5, "steps": 6, "max_tokens_per_microbatch": 120, "data__rows_together": 2}
 """12 rows in steps of 5, 5 and 2, in one to three micro-batches: processes have unequal shares, some of text alone."""
 

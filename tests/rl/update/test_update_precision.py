@@ -16,14 +16,14 @@ from accelerate import Accelerator
 from core.training.optimizer import OptimizerConfig, optimizer_for, prepare
 from rl.update.packing import pack
 from rl.update.policy_gradient import policy_gradient
+from tests.matrix import of_the_matrix
 from tests.rl.small_run import small_config
 from tests.rl.update.precision_worker import MICRO_BATCHES, TEMPERATURE, TOTAL_TOKENS, small_groups
 
 REPOSITORY = Path(__file__).parents[3]
 WORKER = Path(__file__).with_name("precision_worker.py")
-STARTS = [("plain", 1), ("ddp", 2), ("zero2", 2), ("zero3", 2)]
-if os.environ.get("ONSIGHT_MATRIX") == "all":
-    STARTS += [("zero2", 1), ("zero3", 1)]
+STARTS = [("plain", 1), ("ddp", 2), ("zero3", 2)]
+STARTS += [pytest.param(*start, marks=of_the_matrix) for start in (("zero2", 2), ("zero2", 1), ("zero3", 1))]
 
 
 @pytest.fixture(scope="module")
