@@ -2,7 +2,7 @@
 
     python -m benchmarks.distillation runs/demo [--out runs/distill_demo]
 
-The teacher is the RL model of a finished `make demo`. A student of half its width gets the demo's SFT; from there it is distilled
+The teacher is the RL model of a finished `make demo`. A student of half its layers gets the demo's SFT; from there it is distilled
 (`grpo_distill_demo.yaml`, 4 completions a prompt) and, in a second run, trained by GRPO alone (`grpo_demo.yaml`'s 8 completions and
 learning rate). Every `--every` steps a checkpoint of both answers the demo's held-out rows, greedily. Printed are the rewards and the
 tokens generated until then, and how many it took to reach 90 % of the teacher's reward; `distillation.html` draws the curves,
@@ -39,7 +39,10 @@ def main() -> None:
     )
     parser.add_argument("demo", type=Path, help="folder of a finished demo")
     parser.add_argument("--out", type=Path, default=Path("runs/distill_demo"))
-    parser.add_argument("--hidden", type=int, default=64, help="width of the student; the teacher's is 128")
+    parser.add_argument("--hidden", type=int, default=128, help="width of the student; the teacher's is 128")
+    parser.add_argument(
+        "--layers", type=int, default=2, help="language-model layers of the student; the teacher has 4"
+    )
     parser.add_argument("--sft-steps", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=100, help="of GRPO; distillation takes half as many")
     parser.add_argument("--every", type=int, default=10, help="steps between checkpoints")
@@ -54,6 +57,7 @@ def main() -> None:
             out / "untrained",
             f"--corpus={demo / 'data' / 'corpus.txt'}",
             f"--hidden={args.hidden}",
+            f"--layers={args.layers}",
         )
         _run("sft.py", f"--config={CONFIGS / 'sft_demo.yaml'}", f"model.path={out / 'untrained'}", f"steps={args.sft_steps}",
              f"data.rows={demo / 'data' / 'sft.jsonl'}", f"output_dir={out / 'sft'}", f"seed={args.seed}")  # fmt: skip

@@ -59,7 +59,12 @@ def rl_charts(run: RunFolder, step_tasks: Sequence[str], tasks: Sequence[str]) -
         return []
     log = _Log(run.metrics, [float(record.get("step", i + 1)) for i, record in enumerate(run.metrics)])
     colours = {task: tasks.index(task) % TASK_COLOURS for task in step_tasks}
-    charts = [*_answer_charts(log, colours), *_policy_charts(log, gap_limits(run)), *_speed_charts(log)]
+    charts = [
+        *_answer_charts(log, colours),
+        *_policy_charts(log, gap_limits(run)),
+        *_task_charts(log, colours),
+        *_speed_charts(log),
+    ]
     return [chart for chart in charts if chart]
 
 
@@ -132,6 +137,36 @@ def _policy_charts(log: _Log, limits: Mapping[str, float]) -> list[Markup]:
             "Of the policy at each token, in nats.",
             log.steps,
             [log.curve("entropy", "entropy", 4)],
+        ),
+    ]
+
+
+def _task_charts(log: _Log, colours: Mapping[str, int]) -> list[Markup]:
+    """Distance to a teacher, and how the tasks' gradients agree, where the run measures them."""
+    start, end = "interference/cosine/", "/all"
+    cosines = dict.fromkeys(
+        key for record in log.records for key in record if key.startswith(start) and key.endswith(end)
+    )
+    pairs = [
+        Series(
+            key.removeprefix(start).removesuffix(end), values(log.records, key), i % TASK_COLOURS, dots=True
+        )
+        for i, key in enumerate(cosines)
+    ]
+    return [
+        line_chart(
+            "Reverse KL to the teacher",
+            "Estimate per sampled token, in nats.",
+            log.steps,
+            [log.curve(task, f"reverse_kl/{task}", colour) for task, colour in colours.items()],
+        ),
+        line_chart(
+            "Agreement of the tasks",
+            "Cosine of the gradients of each pair of tasks on the same step's rollouts.",
+            log.steps,
+            pairs,
+            span=(-1.0, 1.0),
+            smooth=False,
         ),
     ]
 

@@ -111,6 +111,26 @@ def test_gap_above_its_limit_is_a_warning(copy):
     assert GapLimits(**GAP_LIMITS) == GapLimits()
 
 
+def test_a_distilled_run_of_several_tasks_shows_its_distance_and_how_the_tasks_agree(copy):
+    plain = write_report(copy).read_text()
+    assert "Reverse KL to the teacher" not in plain and "Agreement of the tasks" not in plain
+    lines = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    for step, line in enumerate(lines):
+        line |= {f"reverse_kl/{task}": 0.5 / (step + 1) for task in TASKS}
+        if step % 10 == 0:  # measured on a schedule
+            line |= {
+                "interference/cosine/grounding~math/all": -0.25,
+                "interference/cosine/grounding~math/vision": 0.5,
+            }
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = write_report(copy).read_text()
+    kl = page[page.index("Reverse KL to the teacher") :].split("</figure>")[0]
+    assert all(task in kl for task in TASKS) and "in nats" in kl
+    agreement = page[page.index("Agreement of the tasks") :].split("</figure>")[0]
+    assert "grounding~math" in agreement and "vision" not in agreement
+    assert agreement.count("<circle") == 3  # one for each step that measured
+
+
 def test_training_prompts_are_picked_by_order_not_by_reward(run_folder):
     groups, total = pick_training_groups(read_run_folder(run_folder), moments=3, prompts=2, members=3)
     assert total == STEPS * len(TASKS) * 3 * 4
