@@ -10,8 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 Box = tuple[float, float, float, float]
+HYPHEN = 0xFFFE
+"""What PDFium gives for a hyphen that parts a word at the end of a line."""
 PARAGRAPH_GAP = 0.7
 """Of the line's height: a wider gap between two lines begins a paragraph."""
 FULL_LINE = 0.85
@@ -29,6 +32,18 @@ class Line:
     text: str
     box: Box
     hyphen: bool = False
+
+
+@dataclass
+class PdfPage:
+    """What stands on a page. items: boxes of figures and tables. contents: of each the image, or the table's text."""
+
+    height: float
+    lines: list[Line] = field(default_factory=list)
+    items: list[Box] = field(default_factory=list)
+    contents: list[Any] = field(default_factory=list)
+    tables: int = 0
+    unreadable: int = 0
 
 
 @dataclass
