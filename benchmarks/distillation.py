@@ -43,8 +43,8 @@ def main() -> None:
     parser.add_argument(
         "--layers", type=int, default=2, help="language-model layers of the student; the teacher has 4"
     )
-    parser.add_argument("--sft-steps", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=100, help="of GRPO; distillation takes half as many")
+    parser.add_argument("--sft-steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=60, help="of GRPO; distillation takes half as many")
     parser.add_argument("--every", type=int, default=10, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
