@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from PIL import Image, ImageDraw
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from data_recipes.synthetic import zoom
 from data_recipes.synthetic.figures import Box, Figure, apart, background, blemish, inside, paint, place
@@ -58,6 +58,8 @@ class SearchOptions(WorldOptions):
     """Number of signs; 12 to 120 by difficulty."""
     sign_px: int | None = Field(None, ge=24)
     """Side of a sign in pixels of the file; 84 to 44 by difficulty, or larger if the detail needs it."""
+    grid: int | None = Field(None, ge=2, le=12)
+    """Signs stand in the middle of cells of a grid of so many rows and columns, and traces say in which; none: anywhere."""
     roughness: float | None = Field(None, ge=0.0, le=1.0)
     """How strong the background's texture is; 0.3 to 1 by difficulty. 0: one colour, which is drawn much faster."""
     zooms: int | None = Field(None, ge=0, le=2)
@@ -65,14 +67,20 @@ class SearchOptions(WorldOptions):
     is the region around the sign, where it is legible, and the question is about "this sign": rows to begin a cold start with."""
     colours: tuple[str, ...] = Field(tuple(PALETTE), min_length=2)
     """Colours of signs; fewer than all leave the others to the dots alone."""
-    alike: float = Field(0.25, ge=0.0, le=1.0)
+    asked: tuple[str, ...] | None = Field(None, min_length=1)
+    """Colours of the sign asked about; none: any of `colours`. One, with `alike: 0`: it can be told without reading the question."""
+    shapes: tuple[str, ...] = Field(SHAPES, min_length=2)
+    """Shapes of signs."""
+    alike: float = Field(0.25, ge=0.0, lt=1.0)
     """Probability for each other sign to have the target's colour, and to have its shape. 0: only the target has its colour."""
     misses: int = Field(0, ge=0, le=4)
-    """Most regions in the trace that show another sign, before the one asked about: 0 to `misses`, all equally often. The trace
-    then sees that it is another sign and looks again, as a policy must whose first region is wrong. With `zooms: 1`."""
+    """Most regions in the trace that show another sign, before the one asked about: 1 to `misses` in half of the rows, none in
+    the others. The trace then sees that it is another sign and looks again, as a policy must whose first region is wrong. With `zooms: 1`."""
     at_once: bool = False
-    """Whether the trace lists the signs of the whole image and answers in its only turn: rows that teach to see where things are, and
-    for a policy of one turn to compare with."""
+    """Whether the trace says where the sign is in the whole image and answers in its only turn: rows that teach to see where things
+    are, and for a policy of one turn to compare with."""
+    gives_up: bool = False
+    """With `at_once`: whether the trace says that it cannot read the detail and answers "unknown": a bad habit, for RL to remove."""
     close: tuple[float, float] = (0.3, 0.8)
     """Margins of the last region around the sign, in multiples of the sign's side; drawn between these two."""
     wide: tuple[float, float] = (2.0, 3.5)
@@ -87,11 +95,12 @@ class SearchOptions(WorldOptions):
     """`text`: the answer is the text, {"value": "47"}, for the rewards exact_text or anls. `choice`: four options, and
     {"value": "B", "letter": "B", "options": […]}, for the rewards choice or exact_text."""
 
-    @field_validator("colours")
+    @field_validator("colours", "asked", "shapes")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [name for name in names if name not in PALETTE]:
-            raise ValueError(f"expected some of {', '.join(PALETTE)}, got {unknown[0]!r}")
+    def _known(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        known = SHAPES if info.field_name == "shapes" else tuple(PALETTE)
+        if unknown := [name for name in names or () if name not in known]:
+            raise ValueError(f"expected some of {', '.join(known)}, got {unknown[0]!r}")
         return names
 
     @model_validator(mode="after")
@@ -105,6 +114,12 @@ class SearchOptions(WorldOptions):
             raise ValueError(f"misses: expected 0 without zooms: 1, got {self.misses}")
         if self.at_once and self.zooms is not None:
             raise ValueError(f"zooms: expected none where the trace answers at once, got {self.zooms}")
+        if self.gives_up and not self.at_once:
+            raise ValueError("gives_up: expected false without at_once: true, got true")
+        if self.grid and (self.signs or self.grid**2 + 1) > self.grid**2:
+            raise ValueError(
+                f"signs: expected a number of at most {self.grid**2}, the cells of the grid, got {self.signs}"
+            )
         return self
 
 
@@ -137,16 +152,25 @@ def plan(kind: str, rng: random.Random, options: SearchOptions) -> SearchPlan | 
     hard = options.difficulty
     count = whole_knob(options.signs, 12, 120, hard)
     half = max(whole_knob(options.sign_px, 84, 44, hard), 3 * detail_px(options)) / 2
-    target_look = (rng.choice(options.colours), rng.choice(SHAPES))
+    target_look = (rng.choice(options.asked or options.colours), rng.choice(options.shapes))
     looks = [target_look]
     colours = [colour for colour in options.colours if options.alike or colour != target_look[0]]
     while len(looks) < count:
         colour = target_look[0] if rng.random() < options.alike else rng.choice(colours)
-        shape = target_look[1] if rng.random() < options.alike else rng.choice(SHAPES)
+        shape = target_look[1] if rng.random() < options.alike else rng.choice(options.shapes)
         if (colour, shape) != target_look:
             looks.append((colour, shape))
 
+    cells = rng.sample(range(options.grid**2), count) if options.grid else []
+
     def one(number: int) -> Figure:
+        if options.grid:
+            row, column = divmod(cells[number], options.grid)
+            x, y = (
+                (2 * i + 1) * side / (2 * options.grid)
+                for i, side in ((column, options.width), (row, options.height))
+            )
+            return Figure(*looks[number], x=round(x), y=round(y), half=half)
         x, y = rng.uniform(half, options.width - half), rng.uniform(half, options.height - half)
         return Figure(*looks[number], x=round(x), y=round(y), half=half)
 
@@ -183,7 +207,9 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
         )
         crop = image.crop(region)
         image = shown(crop)
-        box, detail_box = (_within(b, region, image.width / crop.width) for b in (box, detail_box))
+        box, detail_box = (
+            _within(b, region, image.width / crop.width, image.size) for b in (box, detail_box)
+        )
     name = f"the {target.name}" if zooms else "this sign"
     what = {
         "number": f"What number is written on {name}",
@@ -220,15 +246,16 @@ def _trace(
     looked_at = [target] if zooms else []
     if options.misses:
         others = [sign for sign in planned.signs if sign is not target]
-        looked_at = [*rng.sample(others, min(rng.randint(0, options.misses), len(others))), target]
+        wrong = rng.randint(1, min(options.misses, len(others))) if rng.random() < 0.5 else 0
+        looked_at = [*rng.sample(others, wrong), target]
     margins = (options.wide, options.close)
-    turns, crops = zoom.chain(rng, image, target, looked_at, margins[2 - zooms :], options.box_digits)
+    places = {sign: zoom.place(sign, image.size, options.grid) for sign in planned.signs}
+    turns, crops = zoom.chain(rng, image, target, looked_at, places, margins[2 - zooms :], options.box_digits)
     seen = f"This is the {target.name}."
     if options.at_once:
-        listed = ", ".join(
-            f"the {sign.name} {zoom.place(sign, image.size)}" for sign in zoom.in_order(planned.signs)
-        )
-        seen = f"I see {listed}. I read the {target.name}."
+        seen = f"I look for the {target.name}. It is {places[target]}."
+    if options.gives_up:
+        return [zoom.final_answer(f"{seen[:-1]}, and {zoom.TOO_SMALL} I give up.", "unknown")], []
     says = {"arrow": f"Its arrow points {detail}", "dot": f"Its dot is {detail}"}.get(
         planned.kind, f"It says {detail}"
     )
@@ -297,9 +324,9 @@ def _answer(
     return answer, letter, f"{question}\n{lines}\nAnswer with the letter."
 
 
-def _within(box: Box, region: tuple[int, int, int, int], scale: float) -> Box:
-    """A box in pixels of a region that holds it, which is shown `scale` times as large."""
-    return [round((box[i] - region[i % 2]) * scale) for i in range(4)]
+def _within(box: Box, region: tuple[int, int, int, int], scale: float, size: tuple[int, int]) -> Box:
+    """A box in pixels of a region that holds it, up to a rounded edge, which is shown `scale` times as large, as `size`."""
+    return [min(max(round((box[i] - region[i % 2]) * scale), 0), size[i % 2]) for i in range(4)]
 
 
 FORMATS = (

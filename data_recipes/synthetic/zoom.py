@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -19,6 +19,7 @@ from environments.dialogue import as_message, observed, pixels_of, shown
 
 Margins = tuple[float, float]
 """Of a region around a sign, in multiples of the sign's side: the smallest and the largest."""
+TOO_SMALL = "what is on it is too small to read."
 
 
 def zoom_call(thought: str, box: list[float], source: str) -> dict[str, Any]:
@@ -41,13 +42,14 @@ def chain(
     image: Image.Image,
     target: Figure,
     signs: Sequence[Figure],
+    places: Mapping[Figure, str],
     margins: Sequence[Margins],
     box_digits: int,
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
     """(turns after the question up to the last region, images of the regions).
 
-    signs: those looked at one after the other, the target last; none of them gives no turns. margins: of one region, directly
-    around the sign, or of two, first of its surroundings.
+    signs: those looked at one after the other, the target last; none of them gives no turns. places: of signs, in words.
+    margins: of one region, directly around the sign, or of two, first of its surroundings.
     """
     turns: list[dict[str, Any]] = []
     crops: list[Image.Image] = []
@@ -59,12 +61,10 @@ def chain(
             if number == 2:
                 thought = f"{name.capitalize()} is in the region. I zoom in further to read what is on it."
             elif tries == 0:
-                thought = f"I look for {name}. It is {place(sign, image.size)}, and what is on it is too small to read. I zoom in."
+                thought = f"I look for {name}. It is {places[sign]}, and {TOO_SMALL} I zoom in."
             else:
                 other = f"the {signs[tries - 1].name}"
-                thought = (
-                    f"This is {other}. I look for {name} again. It is {place(sign, image.size)}. I zoom in."
-                )
+                thought = f"This is {other}. I look for {name} again. It is {places[sign]}. I zoom in."
             region = pixels_of(box, seen.size)
             seen, origin = seen.crop(region), (origin[0] + region[0], origin[1] + region[1])
             crops.append(shown(seen))
@@ -89,13 +89,10 @@ def around(
     return [round(v, box_digits) for v in edges]
 
 
-def in_order(signs: Sequence[Figure]) -> list[Figure]:
-    """Signs from left to right."""
-    return sorted(signs, key=lambda sign: (sign.x, sign.y))
-
-
-def place(sign: Figure, size: tuple[int, int]) -> str:
-    """Where a sign is in the image, in words."""
+def place(sign: Figure, size: tuple[int, int], grid: int | None = None) -> str:
+    """Where a sign is in the image, in words: its cell of a grid of `grid` rows and columns, or roughly."""
+    if grid:
+        return f"in row {int(grid * sign.y / size[1]) + 1}, column {int(grid * sign.x / size[0]) + 1}"
     column = ("left", "middle", "right")[min(2, int(3 * sign.x / size[0]))]
     row = ("top", "middle", "bottom")[min(2, int(3 * sign.y / size[1]))]
     if row == column == "middle":

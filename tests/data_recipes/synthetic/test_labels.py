@@ -384,7 +384,8 @@ def test_a_region_that_misses_shows_another_sign_and_the_next_turn_says_which(tm
         turns = [turn["content"] for turn in row["trace"] if turn["role"] == "assistant"]
         asked = re.search(r"on the (\w+ \w+)", row["prompt"][-1]["content"][-1]["text"])[1]
         seen = [re.search(r"This is the (\w+ \w+)\.", text)[1] for text in turns[1:]]
-        assert asked not in seen[:-1] and seen[-1] == asked and len(set(seen)) == len(seen)
+        boxes = re.findall(r'"bbox_2d": (\[.*?\])', " ".join(turns))
+        assert asked not in seen[:-1] and seen[-1] == asked and len(set(boxes)) == len(boxes) == len(seen)
         assert row["turns"] == len(row["images"]) == len(turns)
         for name, shown_region in zip(seen, map(load_image, row["images"][1:]), strict=True):
             colours = np.abs(np.asarray(shown_region, float) - PALETTE[name.split()[0]]).max(axis=2)
@@ -393,14 +394,47 @@ def test_a_region_that_misses_shows_another_sign_and_the_next_turn_says_which(tm
     assert set(misses) == {0, 1, 2}
 
 
-def test_signs_are_listed_where_the_whole_image_is_answered_at_once(tmp_path):
-    for row in made("synthetic_search", tmp_path, rows=3, at_once=True, alike=0.0, **LARGE | {"signs": 4}):
+def test_the_whole_image_is_answered_at_once_with_the_place_of_the_sign(tmp_path):
+    options = {"at_once": True, "grid": 3} | LARGE | {"signs": 4, "sign_px": 100}
+    for row in made("synthetic_search", tmp_path, rows=3, **options):
         (turn,), (image,) = row["trace"], row["images"]
-        listed = re.findall(r"the (\w+) \w+ (?:at|in) the", turn["content"])
-        assert len(listed) == 4 and load_image(image).size == (1000, 750) and row["turns"] == 1
-        target = re.search(r"I read the (\w+) \w+\.", turn["content"])[1]
-        assert listed.count(target) == 1  # none is alike
+        down, across = re.search(r"It is in row (\d), column (\d)\.", turn["content"]).groups()
+        x1, y1, x2, y2 = row["target_box"]
+        assert (int((y1 + y2) / 2 / 250) + 1, int((x1 + x2) / 2 / (1000 / 3)) + 1) == (int(down), int(across))
+        assert load_image(image).size == (1000, 750) and row["turns"] == 1
         assert turn["content"].endswith(f"<answer>{row['answer']['value']}</answer>")
+
+
+def test_a_teacher_that_gives_up_says_where_the_sign_is_and_answers_unknown(tmp_path):
+    (row,) = made("synthetic_search", tmp_path, rows=1, at_once=True, gives_up=True, **LARGE)
+    (turn,) = row["trace"]
+    assert re.search(
+        r"It is (in|at) the [a-z ]+, and what is on it is too small to read\. I give up\.", turn["content"]
+    )
+    assert turn["content"].endswith("<answer>unknown</answer>") and row["answer"]["value"] != "unknown"
+
+
+def test_signs_of_one_colour_alone_are_asked_about(tmp_path):
+    for row in made("synthetic_search", tmp_path, rows=6, asked=["cyan"], alike=0.0, trace=False, **LARGE):
+        assert " on the cyan " in row["prompt"][-1]["content"][-1]["text"]
+        image = np.asarray(load_image(row["images"][0]), float)
+        x1, y1, x2, y2 = row["target_box"]
+        cyan = np.abs(image - PALETTE["cyan"]).max(axis=2) < 30
+        assert cyan[y1:y2, x1:x2].sum() > 0.98 * cyan.sum() > 0
+
+
+def test_in_a_grid_signs_stand_in_the_middle_of_cells_and_the_trace_says_in_which(tmp_path):
+    options = LARGE | {"signs": 6, "grid": 4, "sign_px": 100, "shapes": ["circle", "square"]}
+    for row in made("synthetic_search", tmp_path, rows=6, zooms=1, box_digits=2, close=[0.0, 0.0], **options):
+        width, height = row["image_size"]
+        x1, y1, x2, y2 = row["target_box"]
+        first = row["trace"][0]["content"]
+        _, down, across = re.search(r"(circle|square)\. It is in row (\d), column (\d), and", first).groups()
+        middle = ((int(across) - 0.5) * width / 4, (int(down) - 0.5) * height / 4)
+        assert (x1 + x2) / 2 == pytest.approx(middle[0], abs=1)
+        assert (y1 + y2) / 2 == pytest.approx(middle[1], abs=1)
+        box = [float(v) for v in re.search(r'"bbox_2d": \[(.*?)\]', first)[1].split(",")]
+        assert box == pytest.approx([x1 / width, y1 / height, x2 / width, y2 / height], abs=0.006)
 
 
 def test_a_dot_has_the_answers_colour_and_never_its_signs(tmp_path):
@@ -419,6 +453,11 @@ def test_a_dot_has_the_answers_colour_and_never_its_signs(tmp_path):
         ({"misses": 1}, "misses: expected 0 without zooms: 1"),
         ({"misses": 1, "zooms": 2}, "misses: expected 0 without zooms: 1"),
         ({"at_once": True, "zooms": 1}, "zooms: expected none where the trace answers at once"),
+        ({"grid": 3, "signs": 10}, "signs: expected a number of at most 9, the cells of the grid, got 10"),
+        ({"grid": 3}, "signs: expected a number of at most 9, the cells of the grid, got None"),
+        ({"gives_up": True, "zooms": 1}, "gives_up: expected false without at_once: true"),
+        ({"asked": ["gold"]}, "expected some of red, .*, got 'gold'"),
+        ({"shapes": ["circle", "star"]}, "expected some of square, .*, got 'star'"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, expected):
