@@ -21,8 +21,9 @@ from evaluation.tables import OVERALL, difference_of
 from launch.demo_phases import CONFIGS, CORES, LAUNCH, empty_folder, phase, run, write_report
 
 HELD_OUT_ROWS, TEST_ROWS = 60, 150
-SOURCES = {"1": 2}  # of a recipe: whole images and regions; the others have one
+SOURCES = {"1": 2, "2": 3, "rl": 1}  # of each recipe
 PHASES = 7
+ROPE_THETA = 100  # dialogues are several times as long as the shapes world's answers
 
 
 def run_search_demo(
@@ -45,7 +46,7 @@ def run_search_demo(
     phase(2, "Building a tiny vision-language model with random weights", PHASES)
     corpus = data / "corpus.txt"
     corpus.write_text("\n".join(_texts(data / "rows_1", data / "rows_2")))
-    run("-m", "vlm.tiny", untrained, f"--corpus={corpus}", f"--seed={seed}")
+    run("-m", "vlm.tiny", untrained, f"--corpus={corpus}", f"--rope-theta={ROPE_THETA}", f"--seed={seed}")
 
     before = untrained
     for number, words in ((1, "whole images and regions, answered in one turn"), (2, "dialogues that zoom")):
@@ -89,7 +90,7 @@ def _make_rows(data: Path, seed: int, more: Sequence[str]) -> None:
             options = {"seed": seed, **changes}
             config = CONFIGS / f"recipe_search_demo_{recipe}.yaml"
             changed = [f"name=search-{name}", f"output_dir={data / name}"]
-            for source in range(SOURCES.get(recipe, 1)):
+            for source in range(SOURCES[recipe]):
                 changed += [f"sources.{source}.options.{key}={value}" for key, value in options.items()]
                 changed.append(f"sources.{source}.path={data / 'media'}")
                 changed += [text.replace("sources.0.", f"sources.{source}.", 1) for text in more]

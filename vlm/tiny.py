@@ -56,7 +56,8 @@ LONGEST_CLIP = (
     64  # frames of a clip that Qwen3-VL's video processor does not shrink: its limits are of whole clips
 )
 # M-RoPE assigns the lowest frequencies to the width. With heads this narrow and the usual base of 10,000 they could not
-# distinguish neighbouring columns; contexts are short here, so a small base has no drawback.
+# distinguish neighbouring columns. The drawback of a small base: what lies some 30 positions back is hard to find by its content,
+# since even the lowest frequency has turned by a radian or two.
 ROPE_THETA = 20.0
 # Splits digits one by one (as Qwen does) and keeps stage tags, words (also red-circle), punctuation and names of cells (b2)
 # whole, with their leading space.
@@ -138,7 +139,12 @@ def _internvl_processor(tokenizer: PreTrainedTokenizerFast) -> ProcessorMixin:
 
 
 def tiny_config(
-    tokenizer: PreTrainedTokenizerFast, *, family: str = DEFAULT_FAMILY, hidden: int = 128, layers: int = 4
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    family: str = DEFAULT_FAMILY,
+    hidden: int = 128,
+    layers: int = 4,
+    rope_theta: float = ROPE_THETA,
 ) -> PreTrainedConfig:
     """Config of a model of about 1 to 3 M parameters; heads are 32 wide."""
     ids = {
@@ -157,7 +163,7 @@ def tiny_config(
         "num_key_value_heads": max(1, hidden // 64),
         "vocab_size": (len(tokenizer) + 63) // 64 * 64,
         "max_position_embeddings": 4096,
-        "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": ROPE_THETA},
+        "rope_parameters": {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": rope_theta},
         "bos_token_id": None,
         "pad_token_id": ids["<|endoftext|>"],
         "eos_token_id": ids["<|im_end|>"],
@@ -213,7 +219,8 @@ def _internvl_config(
 ) -> InternVLConfig:
     """InternVL 3.5: a Qwen3 behind the tower."""
     text = text | {"model_type": "qwen3", "head_dim": 32}
-    text["rope_parameters"] = {"rope_type": "default", "rope_theta": ROPE_THETA}
+    rope = text["rope_parameters"]
+    text["rope_parameters"] = {name: rope[name] for name in ("rope_type", "rope_theta")}  # no M-RoPE
     vision = {name: value for name, value in vision.items() if name not in ("num_heads", "out_hidden_size")}
     vision |= {"num_attention_heads": vision["hidden_size"] // 32, "num_hidden_layers": 2}
     vision |= {"image_size": [INTERNVL_TILE, INTERNVL_TILE], "patch_size": [14, 14]}
@@ -243,11 +250,13 @@ def build_tiny_vlm(
     family: str = DEFAULT_FAMILY,
     hidden: int = 128,
     layers: int = 4,
+    rope_theta: float = ROPE_THETA,
     seed: int = 0,
 ) -> Path:
     """Write a random tiny VLM (float32) with processor and tokenizer to `out_dir`, and return it.
 
-    corpus: texts to train the tokenizer on. family: its `model_type`. hidden: a multiple of 64. seed: random seed for the weights.
+    corpus: texts to train the tokenizer on. family: its `model_type`. hidden: a multiple of 64. rope_theta: base of the
+    language model's rotary positions. seed: random seed for the weights.
     """
     if hidden % 64:
         raise ValueError(
@@ -255,7 +264,7 @@ def build_tiny_vlm(
         )
     out_dir = Path(out_dir)
     tokenizer = build_tokenizer(corpus, family=family)
-    config = tiny_config(tokenizer, family=family, hidden=hidden, layers=layers)
+    config = tiny_config(tokenizer, family=family, hidden=hidden, layers=layers, rope_theta=rope_theta)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = FAMILIES[family].model_class()._from_config(config, dtype=torch.float32)
@@ -275,12 +284,13 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="text file to train the tokenizer on, one text per line")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--rope-theta", type=float, default=ROPE_THETA, help="larger for long contexts")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     corpus = (
         args.corpus.read_text(encoding="utf-8").removesuffix("\n").split("\n") if args.corpus else [__doc__]
     )
-    sizes = {"hidden": args.hidden, "layers": args.layers, "seed": args.seed}
+    sizes = {"hidden": args.hidden, "layers": args.layers, "rope_theta": args.rope_theta, "seed": args.seed}
     out = build_tiny_vlm(args.out, corpus, family=args.family, **sizes)
     print(f"tiny VLM written to {out}")
 

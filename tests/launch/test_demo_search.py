@@ -54,13 +54,15 @@ def test_the_search_demo_runs_from_recipes_to_a_report_with_zoom_chains(tmp_path
         name: [json.loads(line) for file in (out / "data" / name).glob("*.jsonl") if file.name.startswith("rows-") for line in file.open()]
         for name in ("rows_1", "rows_2", "held_out_1", "held_out_2", "rl", "test")
     }  # fmt: skip
-    assert {name: len(some) for name, some in rows.items()} == dict.fromkeys(rows, 6) | {
-        "rows_1": 12,
-        "held_out_1": 12,
-    }
+    assert {name: len(some) for name, some in rows.items()} == {
+        "rows_1": 12, "held_out_1": 12, "rows_2": 18, "held_out_2": 18, "rl": 6, "test": 6,
+    }  # fmt: skip
+    config = json.loads((out / "untrained" / "config.json").read_text())
+    assert config["text_config"]["rope_parameters"]["rope_theta"] == demo_search.ROPE_THETA
     ids = [row["id"] for some in rows.values() for row in some]
     assert len(set(ids)) == len(ids)
-    assert [len(row["images"]) for row in rows["rows_2"]] == [3] * 6
+    dialogues = [row for row in rows["rows_2"] if row["id"].startswith("dialogues")]
+    assert len(dialogues) == 6 and {len(row["images"]) for row in dialogues} <= {2, 3}
     assert all(row["trace"] is None for name in ("rl", "test") for row in rows[name])
     page = (out / "report.html").read_text()
     assert page.count('class="group chain"') == 3 and 'class="heat"' in page
