@@ -1,0 +1,218 @@
+"""The search world: its dialogues, regions and signs are what its rows say."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from data_recipes.synthetic import search
+from data_recipes.synthetic.shapes.scenes import PALETTE
+from environments.dialogue import pixels_of, shown
+from rewards.geometry.frames import smart_resize
+from tests.data_recipes.synthetic.made import made
+from vlm.media import load_image
+
+# -------------------------------------------------------------------------------------------------------------- search
+
+LARGE = {"width": 1000, "height": 750, "max_pixels": 28 * 28 * 150, "image_format": "png", "signs": 20}
+
+
+@pytest.mark.parametrize("zooms", [1, 2])
+def test_regions_of_the_dialogue_are_those_that_its_calls_name(tmp_path, zooms):
+    for row in made("synthetic_search", tmp_path, rows=3, zooms=zooms, **LARGE):
+        original, *regions = [load_image(path) for path in row["images"]]
+        sources, offsets = {"original_image": original}, {"original_image": (0, 0)}
+        calls = [
+            re.search(r'"bbox_2d": (\[.*?\]), "source": "(\w+)"', t["content"])
+            for t in row["trace"]
+            if t["role"] == "assistant" and "<grounding>" in t["content"]
+        ]
+        assert len(calls) == len(regions) == zooms == row["turns"] - 1
+        for number, (call, region_shown) in enumerate(zip(calls, regions, strict=True), 1):
+            box = [float(v) for v in call[1].strip("[]").split(",")]
+            assert all(0 <= v <= 1 for v in box)
+            source = sources[call[2]]
+            x1, y1, x2, y2 = pixels_of(box, source.size)
+            crop = source.crop((x1, y1, x2, y2))
+            left, top = offsets[call[2]]
+            sources[f"observation_{number}"], offsets[f"observation_{number}"] = crop, (left + x1, top + y1)
+            assert np.array_equal(np.asarray(shown(crop)), np.asarray(region_shown))
+            assert region_shown.width * region_shown.height >= 39_000
+        left, top = offsets[f"observation_{zooms}"]
+        x1, y1, x2, y2 = row["target_box"]
+        last = sources[f"observation_{zooms}"]
+        assert left <= x1 and top <= y1 and x2 <= left + last.width and y2 <= top + last.height
+
+
+def test_without_a_zoom_the_image_is_the_region_around_the_sign_and_one_turn_answers(tmp_path):
+    for row in made("synthetic_search", tmp_path, rows=3, zooms=0, **LARGE):
+        (region,), (turn,) = [load_image(path) for path in row["images"]], row["trace"]
+        assert list(region.size) == row["image_size"] and row["turns"] == 1
+        assert turn["content"].endswith(f"<answer>{row['answer']['value']}</answer>")
+        assert (
+            "this sign" in row["prompt"][-1]["content"][-1]["text"] and "<grounding>" not in turn["content"]
+        )
+        x1, y1, x2, y2 = row["target_box"]
+        assert x1 >= 0 and y1 >= 0 and x2 <= region.width <= 3 * (x2 - x1) and y2 <= region.height
+        assert region.width * region.height >= 39_000  # as a zoom shows it
+        dx1, dy1, dx2, dy2 = row["detail_box"]
+        assert x1 < dx1 and y1 < dy1 and dx2 < x2 and dy2 < y2
+        colour = re.search(r"This is the (\w+) \w+\.", turn["content"])[1]
+        sign = np.asarray(region, float)[y1:y2, x1:x2]
+        assert (np.abs(sign - PALETTE[colour]).max(axis=2) < 40).mean() > 0.3
+
+
+def test_a_region_that_misses_shows_another_sign_and_the_next_turn_says_which(tmp_path):
+    misses = Counter()
+    for row in made("synthetic_search", tmp_path, rows=12, zooms=1, misses=2, **LARGE):
+        turns = [turn["content"] for turn in row["trace"] if turn["role"] == "assistant"]
+        asked = re.search(r"on the (\w+ \w+)", row["prompt"][-1]["content"][-1]["text"])[1]
+        seen = [re.search(r"This is the (\w+ \w+)\.", text)[1] for text in turns[1:]]
+        boxes = re.findall(r'"bbox_2d": (\[.*?\])', " ".join(turns))
+        assert asked not in seen[:-1] and seen[-1] == asked and len(set(boxes)) == len(boxes) == len(seen)
+        assert row["turns"] == len(row["images"]) == len(turns)
+        for name, shown_region in zip(seen, map(load_image, row["images"][1:]), strict=True):
+            colours = np.abs(np.asarray(shown_region, float) - PALETTE[name.split()[0]]).max(axis=2)
+            assert (colours < 40).mean() > 0.05
+        misses[len(seen) - 1] += 1
+    assert set(misses) == {0, 1, 2}
+
+
+def test_the_whole_image_is_answered_at_once_with_the_place_of_the_sign(tmp_path):
+    options = {"at_once": True, "grid": 3} | LARGE | {"signs": 4, "sign_px": 100}
+    for row in made("synthetic_search", tmp_path, rows=3, **options):
+        (turn,), (image,) = row["trace"], row["images"]
+        down, across = re.search(r"It is in row (\d), column (\d)\.", turn["content"]).groups()
+        x1, y1, x2, y2 = row["target_box"]
+        assert (int((y1 + y2) / 2 / 250) + 1, int((x1 + x2) / 2 / (1000 / 3)) + 1) == (int(down), int(across))
+        assert load_image(image).size == (1000, 750) and row["turns"] == 1
+        assert turn["content"].endswith(f"<answer>{row['answer']['value']}</answer>")
+
+
+def test_a_teacher_that_gives_up_says_where_the_sign_is_and_answers_unknown(tmp_path):
+    (row,) = made("synthetic_search", tmp_path, rows=1, at_once=True, gives_up=True, **LARGE)
+    (turn,) = row["trace"]
+    assert re.search(
+        r"It is (in|at) the [a-z ]+, and what is on it is too small to read\. I give up\.", turn["content"]
+    )
+    assert turn["content"].endswith("<answer>unknown</answer>") and row["answer"]["value"] != "unknown"
+
+
+def test_signs_of_one_colour_alone_are_asked_about(tmp_path):
+    for row in made("synthetic_search", tmp_path, rows=6, asked=["cyan"], alike=0.0, trace=False, **LARGE):
+        assert " on the cyan " in row["prompt"][-1]["content"][-1]["text"]
+        image = np.asarray(load_image(row["images"][0]), float)
+        x1, y1, x2, y2 = row["target_box"]
+        cyan = np.abs(image - PALETTE["cyan"]).max(axis=2) < 30
+        assert cyan[y1:y2, x1:x2].sum() > 0.98 * cyan.sum() > 0
+
+
+def test_in_a_grid_signs_stand_in_the_middle_of_cells_and_the_trace_says_in_which(tmp_path):
+    options = LARGE | {"signs": 6, "grid": 4, "sign_px": 100, "shapes": ["circle", "square"]}
+    for row in made("synthetic_search", tmp_path, rows=6, zooms=1, box_digits=2, close=[0.0, 0.0], **options):
+        width, height = row["image_size"]
+        x1, y1, x2, y2 = row["target_box"]
+        first = row["trace"][0]["content"]
+        _, down, across = re.search(r"(circle|square)\. It is in row (\d), column (\d), and", first).groups()
+        middle = ((int(across) - 0.5) * width / 4, (int(down) - 0.5) * height / 4)
+        assert (x1 + x2) / 2 == pytest.approx(middle[0], abs=1)
+        assert (y1 + y2) / 2 == pytest.approx(middle[1], abs=1)
+        box = [float(v) for v in re.search(r'"bbox_2d": \[(.*?)\]', first)[1].split(",")]
+        assert box == pytest.approx([x1 / width, y1 / height, x2 / width, y2 / height], abs=0.006)
+
+
+def test_a_dot_has_the_answers_colour_and_never_its_signs(tmp_path):
+    for row in made(
+        "synthetic_search", tmp_path, rows=8, kinds=["dot"], roughness=0.0, difficulty=0.0, **LARGE
+    ):
+        x1, y1, x2, y2 = row["detail_box"]
+        middle = np.asarray(load_image(row["images"][0]))[(y1 + y2) // 2, (x1 + x2) // 2]
+        assert np.abs(middle - np.array(PALETTE[row["answer"]["value"]], float)).max() < 8
+        assert f"the {row['answer']['value']} " not in row["prompt"][-1]["content"][-1]["text"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"misses": 1}, "misses: expected 0 without zooms: 1"),
+        ({"misses": 1, "zooms": 2}, "misses: expected 0 without zooms: 1"),
+        ({"at_once": True, "zooms": 1}, "zooms: expected none where the trace answers at once"),
+        ({"grid": 3, "signs": 10}, "signs: expected a number of at most 9, the cells of the grid, got 10"),
+        ({"grid": 3}, "signs: expected a number of at most 9, the cells of the grid, got None"),
+        ({"gives_up": True, "zooms": 1}, "gives_up: expected false without at_once: true"),
+        ({"asked": ["gold"]}, "expected some of red, .*, got 'gold'"),
+        ({"shapes": ["circle", "star"]}, "expected some of square, .*, got 'star'"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, expected):
+    with pytest.raises(ValueError, match=expected):
+        search.SearchOptions(**options)
+
+
+def test_a_question_without_its_dialogue_has_its_image_alone(tmp_path):
+    whole, alone = (
+        made("synthetic_search", tmp_path, rows=2, trace=trace, **LARGE) for trace in (True, False)
+    )
+    for dialogue, question in zip(whole, alone, strict=True):
+        assert question["trace"] is None and question["images"] == dialogue["images"][:1]
+        assert question["prompt"] == dialogue["prompt"] and question["answer"] == dialogue["answer"]
+
+
+def test_boxes_of_few_decimals_still_hold_the_sign(tmp_path):
+    for row in made("synthetic_search", tmp_path, rows=3, zooms=1, box_digits=2, **LARGE):
+        box = json.loads(re.search(r'"bbox_2d": (\[.*?\])', row["trace"][0]["content"])[1])
+        assert [round(v, 2) for v in box] == box
+        x1, y1, x2, y2 = row["target_box"]
+        left, top, right, bottom = pixels_of(box, (1000, 750))
+        assert left <= x1 and top <= y1 and x2 <= right and y2 <= bottom
+
+
+def test_the_detail_is_too_small_as_the_model_sees_the_image_and_large_enough_in_the_last_region(tmp_path):
+    for row in made("synthetic_search", tmp_path, rows=3, **LARGE):
+        width, height = row["image_size"]
+        seen_height, _ = smart_resize(height, width, max_pixels=row["max_pixels"])
+        _, y1, _, y2 = row["detail_box"]
+        assert (y2 - y1) * seen_height / height <= 3.2 < 7 <= y2 - y1
+        x1, top, x2, bottom = row["target_box"]
+        dx1, dy1, dx2, dy2 = row["detail_box"]
+        assert x1 < dx1 and top < dy1 and dx2 < x2 and dy2 < bottom
+
+
+def test_what_is_drawn_on_the_sign_is_the_answer_and_no_other_sign_could_be_meant(tmp_path):
+    rows = made("synthetic_search", tmp_path, rows=6, difficulty=0.0, **LARGE)
+    for row in rows:
+        x1, y1, x2, y2 = row["detail_box"]
+        pixels = np.asarray(load_image(row["images"][0]))[y1:y2, x1:x2].astype(float)
+        question = row["prompt"][-1]["content"][-1]["text"]
+        colour = next(c for c in PALETTE if f"the {c} " in question)
+        ink = np.abs(pixels - PALETTE[colour]).mean(axis=2)
+        options = search.SearchOptions(**LARGE)
+        height = search.detail_px(options)
+        likeness = {}
+        for detail in search.DETAILS[row["kind"]]:
+            mask = search._arrow(detail, height) if row["kind"] == "arrow" else search._text(detail, height)
+            if (mask.height, mask.width) == ink.shape:
+                likeness[detail] = np.corrcoef(np.asarray(mask).ravel(), ink.ravel())[0, 1]
+        best = max(likeness, key=likeness.get)
+        assert best == row["answer"]["value"] and likeness[best] > 0.97
+    planned = None
+    rng = random.Random(0)
+    while planned is None:
+        planned = search.plan("number", rng, search.SearchOptions(difficulty=1.0, signs=60))
+    target = planned.signs[planned.target]
+    assert Counter((s.colour, s.shape) for s in planned.signs)[target.colour, target.shape] == 1
+    assert planned.details.count(planned.details[planned.target]) == 1
+
+
+def test_choice_answers_name_the_detail(tmp_path):
+    for row in made("synthetic_search", tmp_path, rows=3, answers="choice", difficulty=0.0, **LARGE):
+        answer = row["answer"]
+        detail = answer["options"]["ABCD".index(answer["letter"])]
+        assert answer["value"] == answer["letter"] and len(set(answer["options"])) == 4
+        assert f"{answer['letter']}. {detail}" in row["prompt"][-1]["content"][-1]["text"]
+        assert detail in row["trace"][-1]["content"]
