@@ -18,12 +18,17 @@ from tests.data_recipes.endpoints import ScriptedTeacher, scripted_teacher
 
 def rows_file(folder: Path, count: int = 3) -> Path:
     Image.new("RGB", (8, 8), "red").save(folder / "a.png")
-    content = [{"type": "image"}, {"type": "text", "text": "What do you see?"}]
+    # Each row asks something else: of equal requests a later one may be answered from the cache.
     rows = [
         {
             "id": f"r{i}",
             "task": "chat",
-            "prompt": [{"role": "user", "content": content}],
+            "prompt": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image"}, {"type": "text", "text": f"What is in corner {i}?"}],
+                }
+            ],
             "images": [str(folder / "a.png")],
             "answer": None,
         }
