@@ -21,7 +21,7 @@ from data_recipes.synthetic.figures import Box, Figure, apart, background, blemi
 from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
 from data_recipes.synthetic.typeset import font
 from data_recipes.synthetic.world import DraftRow, WorldOptions, knob, whole_knob, world
-from environments.dialogue import SYSTEM, pixels_of, shown
+from environments.dialogue import GO_ON, SYSTEM, pixels_of, shown
 from rewards.geometry.frames import smart_resize
 
 Kind = Literal["number", "letter", "arrow", "dot"]
@@ -64,7 +64,8 @@ class SearchOptions(WorldOptions):
     """How strong the background's texture is; 0.3 to 1 by difficulty. 0: one colour, which is drawn much faster."""
     zooms: int | None = Field(None, ge=0, le=2)
     """Number of zooms in the trace: 1, directly to the sign, or 2, first to its surroundings; 2 from difficulty 0.5 on. 0: the image
-    is the region around the sign, where it is legible, and the question is about "this sign": rows to begin a cold start with."""
+    is the region around the sign, where it is legible, and the question is about "this sign", with the words that follow a region in
+    a dialogue: rows to begin a cold start with."""
     colours: tuple[str, ...] = Field(tuple(PALETTE), min_length=2)
     """Colours of signs; fewer than all leave the others to the dots alone."""
     asked: tuple[str, ...] | None = Field(None, min_length=1)
@@ -218,6 +219,8 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
         "dot": f"What colour is the dot on {name}",
     }[planned.kind]
     answer, given, question = _answer(planned, detail, f"{what}?", rng, options)
+    if zooms == 0:
+        question += GO_ON  # so the answer is as far from the region as in a dialogue
     trace: list[dict[str, Any]] | None = None
     crops: list[Image.Image] = []
     if options.trace:

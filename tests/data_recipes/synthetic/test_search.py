@@ -12,7 +12,7 @@ import pytest
 
 from data_recipes.synthetic import search
 from data_recipes.synthetic.shapes.scenes import PALETTE
-from environments.dialogue import pixels_of, shown
+from environments.dialogue import GO_ON, pixels_of, shown
 from rewards.geometry.frames import smart_resize
 from tests.data_recipes.synthetic.made import made
 from vlm.media import load_image
@@ -54,9 +54,9 @@ def test_without_a_zoom_the_image_is_the_region_around_the_sign_and_one_turn_ans
         (region,), (turn,) = [load_image(path) for path in row["images"]], row["trace"]
         assert list(region.size) == row["image_size"] and row["turns"] == 1
         assert turn["content"].endswith(f"<answer>{row['answer']['value']}</answer>")
-        assert (
-            "this sign" in row["prompt"][-1]["content"][-1]["text"] and "<grounding>" not in turn["content"]
-        )
+        question = row["prompt"][-1]["content"][-1]["text"]
+        assert "this sign" in question and question.endswith(GO_ON)  # as after a region in a dialogue
+        assert "<grounding>" not in turn["content"]
         x1, y1, x2, y2 = row["target_box"]
         assert x1 >= 0 and y1 >= 0 and x2 <= region.width <= 3 * (x2 - x1) and y2 <= region.height
         assert region.width * region.height >= 39_000  # as a zoom shows it
