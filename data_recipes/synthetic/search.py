@@ -75,8 +75,8 @@ class SearchOptions(WorldOptions):
     alike: float = Field(0.25, ge=0.0, lt=1.0)
     """Probability for each other sign to have the target's colour, and to have its shape. 0: only the target has its colour."""
     misses: int = Field(0, ge=0, le=4)
-    """Most regions in the trace that show another sign, before the one asked about: 1 to `misses` in half of the rows, none in
-    the others. The trace then sees that it is another sign and looks again, as a policy must whose first region is wrong. With `zooms: 1`."""
+    """Most regions in the trace that show another sign, of the same colour if there is one, before the one asked about: 1 to `misses`
+    in half of the rows, none in the others. The trace then sees that it is another sign and looks again. With `zooms: 1`."""
     at_once: bool = False
     """Whether the trace says where the sign is in the whole image and answers in its only turn: rows that teach to see where things
     are, and for a policy of one turn to compare with."""
@@ -249,6 +249,7 @@ def _trace(
     looked_at = [target] if zooms else []
     if options.misses:
         others = [sign for sign in planned.signs if sign is not target]
+        others = [sign for sign in others if sign.colour == target.colour] or others  # what it is taken for
         wrong = rng.randint(1, min(options.misses, len(others))) if rng.random() < 0.5 else 0
         looked_at = [*rng.sample(others, wrong), target]
     margins = (options.wide, options.close)

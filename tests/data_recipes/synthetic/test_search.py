@@ -83,6 +83,16 @@ def test_a_region_that_misses_shows_another_sign_and_the_next_turn_says_which(tm
     assert set(misses) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("alike", [0.0, 0.9])
+def test_a_miss_looks_at_a_sign_of_the_same_colour_if_there_is_one(tmp_path, alike):
+    same = []
+    for row in made("synthetic_search", tmp_path, rows=8, zooms=1, misses=1, **LARGE, alike=alike):
+        asked = re.search(r"on the (\w+) \w+", row["prompt"][-1]["content"][-1]["text"])[1]
+        turns = [turn["content"] for turn in row["trace"] if turn["role"] == "assistant"]
+        same += [re.search(r"This is the (\w+) ", text)[1] == asked for text in turns[1:-1]]
+    assert len(same) > 1 and all(one == (alike > 0) for one in same)
+
+
 def test_the_whole_image_is_answered_at_once_with_the_place_of_the_sign(tmp_path):
     options = {"at_once": True, "grid": 3} | LARGE | {"signs": 4, "sign_px": 100}
     for row in made("synthetic_search", tmp_path, rows=3, **options):
