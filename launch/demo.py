@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.demo_phases import CONFIGS, LAUNCH, empty_folder, phase, run, write_report
+from launch.demo_search import FAMILY as SEARCH_FAMILY
 from launch.demo_search import run_search_demo
 from vlm.families import DEFAULT_FAMILY, FAMILIES
 
@@ -36,7 +37,9 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, data, order and sampling")
     parser.add_argument(
-        "--family", choices=COMPLETE, default=DEFAULT_FAMILY, help="whose architecture the model has"
+        "--family",
+        choices=COMPLETE,
+        help=f"whose architecture the model has; {DEFAULT_FAMILY}, or {SEARCH_FAMILY} in the search world",
     )
     for name in PHASES:
         parser.add_argument(
@@ -45,11 +48,11 @@ def main() -> None:
     args = parser.parse_args()
     more = {name: getattr(args, name) for name in PHASES}
     if args.world == "search":
-        if args.family != DEFAULT_FAMILY:
-            parser.error(f"--family: the pixel limits of --world search are those of {DEFAULT_FAMILY}")
+        if args.family not in (None, SEARCH_FAMILY):
+            parser.error(f"--family: the pixel limits of --world search are those of {SEARCH_FAMILY}")
         run_search_demo((args.out or Path("runs/search")).expanduser(), args.seed, more)
     else:
-        run_demo((args.out or Path("runs/demo")).expanduser(), args.seed, more, args.family)
+        run_demo((args.out or Path("runs/demo")).expanduser(), args.seed, more, args.family or DEFAULT_FAMILY)
 
 
 def run_demo(
