@@ -8,8 +8,10 @@ import sys
 import threading
 
 import pytest
+import yaml
 
 from launch import demo, demo_phases, demo_search
+from launch.demo_phases import CONFIGS
 from launch.demo_search import run_search_demo
 
 SHORT = {
@@ -67,6 +69,19 @@ def test_the_search_demo_runs_from_recipes_to_a_report_with_zoom_chains(tmp_path
     page = (out / "report.html").read_text()
     assert page.count('class="group chain"') == 3 and 'class="heat"' in page
     assert "Episodes by budget of turns" in page
+
+
+def test_all_phases_see_the_same_scenes_through_the_same_pixel_limit():
+    files = {file.name: yaml.safe_load(file.read_text()) for file in CONFIGS.glob("*search*_demo*.yaml")}
+    sources = [source["options"] for config in files.values() for source in config.get("sources", [])]
+    of_a_scene = {"kinds", "width", "height", "max_pixels", "seen_px", "signs", "grid", "sign_px", "close", "asked", "colours", "shapes", "alike", "roughness", "difficulty"}  # fmt: skip
+    assert len(files) == 7 and len(sources) == 6
+    assert all(
+        {name: one[name] for name in of_a_scene} == {name: sources[0][name] for name in of_a_scene}
+        for one in sources
+    )
+    limits = {name: config["model"]["max_pixels"] for name, config in files.items() if "model" in config}
+    assert len(limits) == 4 and set(limits.values()) == {sources[0]["max_pixels"]}
 
 
 def test_the_search_world_has_one_family(monkeypatch, capsys):
