@@ -1,4 +1,4 @@
-"""One tiny model, one vLLM engine and one transformers engine for all tests of this folder; seconds to start."""
+"""One tiny model and one transformers engine for all tests of this folder, and one vLLM engine for each file."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def processor(model_path):
     return load_processor(model_path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vllm_engine(model_path, processor):
+    """Of one file: an engine that a file of another folder closes in between would take this one's process groups along."""
     engine = build_engine(VLLMConfig(max_model_len=512), model_path, processor)
     yield engine
     engine.close()
