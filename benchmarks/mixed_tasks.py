@@ -137,7 +137,8 @@ def _evaluate(
     finals = {name: folder / name / "final" for name in _names(args)}
     checkpoints = [f"checkpoints.{name}={final}" for name, final in finals.items()]
     place = folder / "eval"
-    if not (place / "eval.json").exists():
+    evaluated = place / "eval.json"
+    if not evaluated.exists() or not finals.keys() <= json.loads(evaluated.read_text())["checkpoints"].keys():
         _run("evaluate.py", f"--config={CONFIGS / 'eval_demo.yaml'}", "checkpoints=null",
              f"checkpoints.{START}={demo / 'sft' / 'final'}", *checkpoints, f"rows={folder / 'test.jsonl'}",
              f"output_dir={place}", "samples=0", log=folder / "eval.log")  # fmt: skip
