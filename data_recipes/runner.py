@@ -28,6 +28,7 @@ from typing import Any
 
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
+from multiprocess import set_forkserver_preload
 
 from data_recipes.bars import bar
 from data_recipes.config import Recipe
@@ -217,6 +218,7 @@ def run_stage(
     logs = work / "log" / step.name.replace(" ", "")
     began = time.perf_counter()
     workers = min(recipe.workers or os.cpu_count() or 1, max(1, end - first))
+    set_forkserver_preload([__name__])  # workers of every stage start with all modules imported
     executor = LocalPipelineExecutor(
         [step],
         tasks=recipe.tasks,
