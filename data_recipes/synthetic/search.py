@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -76,7 +77,8 @@ class SearchOptions(WorldOptions):
     """Probability for each other sign to have the target's colour, and to have its shape. 0: only the target has its colour."""
     misses: int = Field(0, ge=0, le=4)
     """Most regions in the trace that show another sign, of the same colour if there is one, before the one asked about: 1 to `misses`
-    in half of the rows, none in the others. The trace then sees that it is another sign and looks again. With `zooms: 1`."""
+    in half of the rows, none in the others. The trace then sees that it is another sign and looks again. With `zooms: 1`; with
+    `zooms: 0` the region itself may show another sign, the question names the one asked about, and the answer is then "unknown"."""
     at_once: bool = False
     """Whether the trace says where the sign is in the whole image and answers in its only turn: rows that teach to see where things
     are, and for a policy of one turn to compare with."""
@@ -111,8 +113,8 @@ class SearchOptions(WorldOptions):
                 f"seen_px: expected a detail of at least {LEGIBLE_PX} pixels in the file, got {detail_px(self)} for"
                 f" {self.width} x {self.height} pixels reduced to {self.max_pixels}; enlarge the image or lower max_pixels"
             )
-        if self.misses and (self.zooms != 1 or self.at_once):
-            raise ValueError(f"misses: expected 0 without zooms: 1, got {self.misses}")
+        if self.misses and (self.zooms not in (0, 1) or self.at_once):
+            raise ValueError(f"misses: expected 0 without zooms: 1 or 0, got {self.misses}")
         if self.at_once and self.zooms is not None:
             raise ValueError(f"zooms: expected none where the trace answers at once, got {self.zooms}")
         if self.gives_up and not self.at_once:
@@ -198,10 +200,12 @@ def _details(kind: str, sign: Figure) -> list[str]:
 
 
 def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> DraftRow:
-    image, detail_box = draw(planned, rng, options)
+    image, detail_boxes = draw(planned, rng, options)
     target, detail = planned.signs[planned.target], planned.details[planned.target]
     zooms = (2 if options.difficulty >= 0.5 else 1) if options.zooms is None else options.zooms
-    box = target.box
+    looked_at = _looked_at(planned, rng, options)
+    first = target if zooms else looked_at[0]
+    box, detail_box = first.box, detail_boxes[planned.signs.index(first)]
     if zooms == 0:  # as a zoom would show it
         region = pixels_of(
             zoom.around(rng, box, options.close, (0, 0), image.size, options.box_digits), image.size
@@ -211,7 +215,7 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
         box, detail_box = (
             _within(b, region, image.width / crop.width, image.size) for b in (box, detail_box)
         )
-    name = f"the {target.name}" if zooms else "this sign"
+    name = f"the {target.name}" if zooms or options.misses else "this sign"
     what = {
         "number": f"What number is written on {name}",
         "letter": f"What letter is written on {name}",
@@ -224,7 +228,7 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
     trace: list[dict[str, Any]] | None = None
     crops: list[Image.Image] = []
     if options.trace:
-        trace, crops = _trace(planned, rng, image, given, 0 if options.at_once else zooms, options)
+        trace, crops = _trace(planned, rng, image, given, looked_at, 0 if options.at_once else zooms, options)
     columns = {
         "target_box": box,
         "detail_box": detail_box,
@@ -236,26 +240,36 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
     return DraftRow("search", question, answer, trace, (image, *crops), system=system, columns=columns)
 
 
+def _looked_at(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> list[Figure]:
+    """The signs that a dialogue looks at, one after the other, the one asked about last."""
+    target = planned.signs[planned.target]
+    if not options.misses or rng.random() >= 0.5:
+        return [target]
+    others = [sign for sign in planned.signs if sign is not target]
+    others = [sign for sign in others if sign.colour == target.colour] or others  # what it is taken for
+    return [*rng.sample(others, rng.randint(1, min(options.misses, len(others)))), target]
+
+
 def _trace(
     planned: SearchPlan,
     rng: random.Random,
     image: Image.Image,
     given: str,
+    looked_at: Sequence[Figure],
     zooms: int,
     options: SearchOptions,
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """(turns after the question, images of the regions they show)."""
+    """(turns after the question, images of the regions they show). looked_at: signs, the target last."""
     target, detail = planned.signs[planned.target], planned.details[planned.target]
-    looked_at = [target] if zooms else []
-    if options.misses:
-        others = [sign for sign in planned.signs if sign is not target]
-        others = [sign for sign in others if sign.colour == target.colour] or others  # what it is taken for
-        wrong = rng.randint(1, min(options.misses, len(others))) if rng.random() < 0.5 else 0
-        looked_at = [*rng.sample(others, wrong), target]
     margins = (options.wide, options.close)
     places = {sign: zoom.place(sign, image.size, options.grid) for sign in planned.signs}
-    turns, crops = zoom.chain(rng, image, target, looked_at, places, margins[2 - zooms :], options.box_digits)
+    turns, crops = zoom.chain(
+        rng, image, target, looked_at if zooms else (), places, margins[2 - zooms :], options.box_digits
+    )
     seen = f"This is the {target.name}."
+    if not zooms and looked_at[0] is not target:
+        seen = f"This is the {looked_at[0].name}. I look for the {target.name} again."
+        return [zoom.final_answer(seen, "unknown")], []
     if options.at_once:
         seen = f"I look for the {target.name}. It is {places[target]}."
     if options.gives_up:
@@ -267,15 +281,15 @@ def _trace(
     return [*turns, zoom.final_answer(f"{seen} {says}{option}.", given)], crops
 
 
-def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tuple[Image.Image, Box]:
-    """(image, box of the target's detail)."""
+def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tuple[Image.Image, list[Box]]:
+    """(image, boxes of the signs' details)."""
     hard = options.difficulty
     image = background(rng, options.width, options.height, knob(options.roughness, 0.3, 1.0, hard))
     boxes = []
     for sign, detail in zip(planned.signs, planned.details, strict=True):
         paint(image, sign)
         boxes.append(_draw_detail(image, sign, detail, planned.kind, detail_px(options)))
-    return blemish(image, rng, noise=4 * hard), boxes[planned.target]
+    return blemish(image, rng, noise=4 * hard), boxes
 
 
 def _draw_detail(image: Image.Image, sign: Figure, detail: str, kind: str, height: int) -> Box:

@@ -83,6 +83,25 @@ def test_a_region_that_misses_shows_another_sign_and_the_next_turn_says_which(tm
     assert set(misses) == {0, 1, 2}
 
 
+def test_a_region_that_misses_is_told_from_the_sign_asked_about_in_one_turn(tmp_path):
+    hits = []
+    for row in made("synthetic_search", tmp_path, rows=12, zooms=0, misses=1, **LARGE):
+        (region,), (turn,) = [load_image(path) for path in row["images"]], row["trace"]
+        question = row["prompt"][-1]["content"][-1]["text"]
+        asked = re.search(r"on the (\w+ \w+)", question)[1]
+        seen = re.search(r"This is the (\w+ \w+)\.", turn["content"])[1]
+        hits.append(seen == asked)
+        answer = row["answer"]["value"] if hits[-1] else "unknown"
+        assert turn["content"].endswith(f"<answer>{answer}</answer>") and question.endswith(GO_ON)
+        assert hits[-1] or f"This is the {seen}. I look for the {asked} again.</think>" in turn["content"]
+        x1, y1, x2, y2 = row["target_box"]  # of the sign in the region, as is detail_box
+        colours = np.asarray(region, float)[y1:y2, x1:x2]
+        assert (np.abs(colours - PALETTE[seen.split()[0]]).max(axis=2) < 40).mean() > 0.3
+        dx1, dy1, dx2, dy2 = row["detail_box"]
+        assert x1 < dx1 and y1 < dy1 and dx2 < x2 and dy2 < y2
+    assert {True, False} == set(hits)
+
+
 @pytest.mark.parametrize("alike", [0.0, 0.9])
 def test_a_miss_looks_at_a_sign_of_the_same_colour_if_there_is_one(tmp_path, alike):
     same = []
@@ -149,8 +168,9 @@ def test_a_dot_has_the_answers_colour_and_never_its_signs(tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"misses": 1}, "misses: expected 0 without zooms: 1"),
-        ({"misses": 1, "zooms": 2}, "misses: expected 0 without zooms: 1"),
+        ({"misses": 1}, "misses: expected 0 without zooms: 1 or 0, got 1"),
+        ({"misses": 1, "zooms": 2}, "misses: expected 0 without zooms: 1 or 0, got 1"),
+        ({"misses": 1, "at_once": True}, "misses: expected 0 without zooms: 1 or 0, got 1"),
         ({"at_once": True, "zooms": 1}, "zooms: expected none where the trace answers at once"),
         ({"grid": 3, "signs": 10}, "signs: expected a number of at most 9, the cells of the grid, got 10"),
         ({"grid": 3}, "signs: expected a number of at most 9, the cells of the grid, got None"),
