@@ -78,7 +78,7 @@ class SearchOptions(WorldOptions):
     misses: int = Field(0, ge=0, le=4)
     """Most regions in the trace that show another sign, of the same colour if there is one, before the one asked about: 1 to `misses`
     in half of the rows, none in the others. The trace then sees that it is another sign and looks again. With `zooms: 1`; with
-    `zooms: 0` the region itself may show another sign, the question names the one asked about, and the answer is then "unknown"."""
+    `zooms: 0` the region itself may show another sign, the question names the one asked about, and the trace then answers "unknown"."""
     at_once: bool = False
     """Whether the trace says where the sign is in the whole image and answers in its only turn: rows that teach to see where things
     are, and for a policy of one turn to compare with."""
@@ -115,6 +115,8 @@ class SearchOptions(WorldOptions):
             )
         if self.misses and (self.zooms not in (0, 1) or self.at_once):
             raise ValueError(f"misses: expected 0 without zooms: 1 or 0, got {self.misses}")
+        if self.misses and not self.trace:
+            raise ValueError(f"misses: expected 0 with trace: false, got {self.misses}")
         if self.at_once and self.zooms is not None:
             raise ValueError(f"zooms: expected none where the trace answers at once, got {self.zooms}")
         if self.gives_up and not self.at_once:

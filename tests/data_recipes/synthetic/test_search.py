@@ -171,6 +171,7 @@ def test_a_dot_has_the_answers_colour_and_never_its_signs(tmp_path):
         ({"misses": 1}, "misses: expected 0 without zooms: 1 or 0, got 1"),
         ({"misses": 1, "zooms": 2}, "misses: expected 0 without zooms: 1 or 0, got 1"),
         ({"misses": 1, "at_once": True}, "misses: expected 0 without zooms: 1 or 0, got 1"),
+        ({"misses": 1, "zooms": 0, "trace": False}, "misses: expected 0 with trace: false, got 1"),
         ({"at_once": True, "zooms": 1}, "zooms: expected none where the trace answers at once"),
         ({"grid": 3, "signs": 10}, "signs: expected a number of at most 9, the cells of the grid, got 10"),
         ({"grid": 3}, "signs: expected a number of at most 9, the cells of the grid, got None"),
