@@ -60,7 +60,8 @@ class SearchOptions(WorldOptions):
     sign_px: int | None = Field(None, ge=24)
     """Side of a sign in pixels of the file; 84 to 44 by difficulty, or larger if the detail needs it."""
     grid: int | None = Field(None, ge=2, le=12)
-    """Signs stand in the middle of cells of a grid of so many rows and columns, and traces say in which; none: anywhere."""
+    """Signs stand in the middle of cells of a grid of so many rows and columns, which traces name as a spreadsheet does: b1 is the
+    second cell of the first row; none: anywhere."""
     roughness: float | None = Field(None, ge=0.0, le=1.0)
     """How strong the background's texture is; 0.3 to 1 by difficulty. 0: one colour, which is drawn much faster."""
     zooms: int | None = Field(None, ge=0, le=2)
@@ -79,6 +80,12 @@ class SearchOptions(WorldOptions):
     """Most regions in the trace that show another sign, of the same colour if there is one, before the one asked about: 1 to `misses`
     in half of the rows, none in the others. The trace then sees that it is another sign and looks again. With `zooms: 1`; with
     `zooms: 0` the region itself may show another sign, the question names the one asked about, and the trace then answers "unknown"."""
+    empty: float = Field(0.0, ge=0.0, lt=1.0)
+    """With `zooms: 0`, `misses` and `grid`: probability that the region is a cell without a sign, which the trace says before it
+    answers "unknown"."""
+    scan: bool = False
+    """Whether the trace names the cells of all signs of the target's colour, row by row, and zooms into one after the other until it
+    sees the one asked about. With `grid`, and either `zooms: 1` or `at_once`, which names them and does not zoom."""
     at_once: bool = False
     """Whether the trace says where the sign is in the whole image and answers in its only turn: rows that teach to see where things
     are, and for a policy of one turn to compare with."""
@@ -117,6 +124,15 @@ class SearchOptions(WorldOptions):
             raise ValueError(f"misses: expected 0 without zooms: 1 or 0, got {self.misses}")
         if self.misses and not self.trace:
             raise ValueError(f"misses: expected 0 with trace: false, got {self.misses}")
+        room = self.grid and (self.signs or 0) < self.grid**2
+        if self.empty and not (self.zooms == 0 and self.misses and room):
+            raise ValueError(
+                f"empty: expected 0 without zooms: 0, misses and a grid with room, got {self.empty}"
+            )
+        if self.scan and (not self.grid or self.misses or not (self.zooms == 1 or self.at_once)):
+            raise ValueError(
+                "scan: expected a grid, no misses, and zooms: 1 or at_once: true with scan: true"
+            )
         if self.at_once and self.zooms is not None:
             raise ValueError(f"zooms: expected none where the trace answers at once, got {self.zooms}")
         if self.gives_up and not self.at_once:
@@ -170,12 +186,7 @@ def plan(kind: str, rng: random.Random, options: SearchOptions) -> SearchPlan | 
 
     def one(number: int) -> Figure:
         if options.grid:
-            row, column = divmod(cells[number], options.grid)
-            x, y = (
-                (2 * i + 1) * side / (2 * options.grid)
-                for i, side in ((column, options.width), (row, options.height))
-            )
-            return Figure(*looks[number], x=round(x), y=round(y), half=half)
+            return Figure(*looks[number], *_middle(cells[number], options), half=half)
         x, y = rng.uniform(half, options.width - half), rng.uniform(half, options.height - half)
         return Figure(*looks[number], x=round(x), y=round(y), half=half)
 
@@ -196,6 +207,13 @@ def plan(kind: str, rng: random.Random, options: SearchOptions) -> SearchPlan | 
     return SearchPlan(kind, tuple(signs[i] for i in order), tuple(details[i] for i in order), order.index(0))
 
 
+def _middle(cell: int, options: SearchOptions) -> tuple[int, int]:
+    """In pixels, of a cell of the grid, counted row by row from 0."""
+    grid = options.grid or 1
+    row, column = divmod(cell, grid)
+    return round((column + 0.5) * options.width / grid), round((row + 0.5) * options.height / grid)
+
+
 def _details(kind: str, sign: Figure) -> list[str]:
     """What can be on a sign: no dot in the sign's own colour."""
     return [detail for detail in DETAILS[kind] if detail != sign.colour]
@@ -206,17 +224,17 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
     target, detail = planned.signs[planned.target], planned.details[planned.target]
     zooms = (2 if options.difficulty >= 0.5 else 1) if options.zooms is None else options.zooms
     looked_at = _looked_at(planned, rng, options)
-    first = target if zooms else looked_at[0]
-    box, detail_box = first.box, detail_boxes[planned.signs.index(first)]
-    if zooms == 0:  # as a zoom would show it
-        region = pixels_of(
-            zoom.around(rng, box, options.close, (0, 0), image.size, options.box_digits), image.size
-        )
+    boxes: list[Box | None] = [target.box, detail_boxes[planned.target]]
+    if zooms == 0:
+        sign = looked_at[0]
+        around = zoom.around(rng, sign.box, options.close, (0, 0), image.size, options.box_digits)
+        region = pixels_of(around, image.size)
         crop = image.crop(region)
-        image = shown(crop)
-        box, detail_box = (
-            _within(b, region, image.width / crop.width, image.size) for b in (box, detail_box)
-        )
+        image = shown(crop)  # as a zoom would show it
+        boxes = [None, None]
+        if sign in planned.signs:
+            inside_image = (sign.box, detail_boxes[planned.signs.index(sign)])
+            boxes = [_within(box, region, image.width / crop.width, image.size) for box in inside_image]
     name = f"the {target.name}" if zooms or options.misses else "this sign"
     what = {
         "number": f"What number is written on {name}",
@@ -232,8 +250,8 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
     if options.trace:
         trace, crops = _trace(planned, rng, image, given, looked_at, 0 if options.at_once else zooms, options)
     columns = {
-        "target_box": box,
-        "detail_box": detail_box,
+        "target_box": boxes[0],
+        "detail_box": boxes[1],
         "image_size": list(image.size),
         "max_pixels": options.max_pixels,
         "turns": len(crops) + 1 if options.trace else None,
@@ -245,11 +263,25 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
 def _looked_at(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> list[Figure]:
     """The signs that a dialogue looks at, one after the other, the one asked about last."""
     target = planned.signs[planned.target]
+    if options.scan:
+        alike = _alike(planned)
+        return alike[: alike.index(target) + 1]
+    if options.empty and rng.random() < options.empty:
+        taken = {(sign.x, sign.y) for sign in planned.signs}
+        middles = (_middle(cell, options) for cell in range((options.grid or 1) ** 2))
+        x, y = rng.choice([middle for middle in middles if middle not in taken])
+        return [Figure("", "square", x, y, target.half), target]
     if not options.misses or rng.random() >= 0.5:
         return [target]
-    others = [sign for sign in planned.signs if sign is not target]
-    others = [sign for sign in others if sign.colour == target.colour] or others  # what it is taken for
+    others = [sign for sign in _alike(planned) if sign is not target]  # what it is taken for
+    others = others or [sign for sign in planned.signs if sign is not target]
     return [*rng.sample(others, rng.randint(1, min(options.misses, len(others)))), target]
+
+
+def _alike(planned: SearchPlan) -> list[Figure]:
+    """The signs of the colour of the one asked about, row by row."""
+    colour = planned.signs[planned.target].colour
+    return sorted((s for s in planned.signs if s.colour == colour), key=lambda sign: (sign.y, sign.x))
 
 
 def _trace(
@@ -261,26 +293,45 @@ def _trace(
     zooms: int,
     options: SearchOptions,
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """(turns after the question, images of the regions they show). looked_at: signs, the target last."""
+    """(turns after the question, images of the regions they show). looked_at: signs, the one asked about last."""
     target, detail = planned.signs[planned.target], planned.details[planned.target]
-    margins = (options.wide, options.close)
-    places = {sign: zoom.place(sign, image.size, options.grid) for sign in planned.signs}
-    turns, crops = zoom.chain(
-        rng, image, target, looked_at if zooms else (), places, margins[2 - zooms :], options.box_digits
-    )
-    seen = f"This is the {target.name}."
-    if not zooms and looked_at[0] is not target:
-        seen = f"This is the {looked_at[0].name}. I look for the {target.name} again."
-        return [zoom.final_answer(seen, "unknown")], []
-    if options.at_once:
-        seen = f"I look for the {target.name}. It is {places[target]}."
+    size = (options.width, options.height)
+    looks_for, finds = f"I look for the {target.name}.", f"It is {zoom.place(target, size, options.grid)}"
+    if options.scan and options.grid:
+        cells = ", ".join(zoom.cell(sign, size, options.grid) for sign in _alike(planned))
+        finds = f"{target.colour.capitalize()} signs are in {cells}"
+    if not zooms and not options.at_once and not options.misses:
+        looks_for = ""  # the question is about "this sign"
+    sees = [f"This is the {s.name}." if s in planned.signs else "There is no sign here." for s in looked_at]
     if options.gives_up:
-        return [zoom.final_answer(f"{seen[:-1]}, and {zoom.TOO_SMALL} I give up.", "unknown")], []
+        return [zoom.final_answer(f"{looks_for} {finds}, {zoom.TOO_SMALL}. I give up.", "unknown")], []
+    if not zooms and not options.at_once and looked_at[0] is not target:
+        return [zoom.final_answer(f"{looks_for} {sees[0]} I have to look again.", "unknown")], []
+
+    looks = []  # signs, and what is said before each region
+    for number, sign in enumerate(looked_at if zooms else ()):
+        place = zoom.place(sign, size, options.grid)
+        if number:
+            seen = sees[number - 1]
+        elif options.scan:
+            seen = f"{finds}, {zoom.TOO_SMALL}."
+        else:
+            seen = f"It is {place}, {zoom.TOO_SMALL}."
+        looks.append((sign, f"{looks_for} {seen} I zoom into the one {place}."))
+    turns, crops = zoom.chain(
+        rng,
+        image,
+        f"The {target.name}",
+        looks,
+        (options.wide, options.close)[2 - zooms :],
+        options.box_digits,
+    )
     says = {"arrow": f"Its arrow points {detail}", "dot": f"Its dot is {detail}"}.get(
         planned.kind, f"It says {detail}"
     )
     option = f", which is option {given}" if given != detail else ""
-    return [*turns, zoom.final_answer(f"{seen} {says}{option}.", given)], crops
+    seen = f"{finds}." if options.at_once else sees[-1]
+    return [*turns, zoom.final_answer(f"{looks_for} {seen} {says}{option}.".lstrip(), given)], crops
 
 
 def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tuple[Image.Image, list[Box]]:

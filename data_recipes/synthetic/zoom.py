@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Any
 
 from PIL import Image
@@ -19,7 +20,7 @@ from environments.dialogue import as_message, observed, pixels_of, shown
 
 Margins = tuple[float, float]
 """Of a region around a sign, in multiples of the sign's side: the smallest and the largest."""
-TOO_SMALL = "what is on it is too small to read."
+TOO_SMALL = "too small to read"
 
 
 def zoom_call(thought: str, box: list[float], source: str) -> dict[str, Any]:
@@ -40,31 +41,24 @@ def final_answer(thought: str, answer: str) -> dict[str, Any]:
 def chain(
     rng: random.Random,
     image: Image.Image,
-    target: Figure,
-    signs: Sequence[Figure],
-    places: Mapping[Figure, str],
+    name: str,
+    looks: Sequence[tuple[Figure, str]],
     margins: Sequence[Margins],
     box_digits: int,
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
     """(turns after the question up to the last region, images of the regions).
 
-    signs: those looked at one after the other, the target last; none of them gives no turns. places: of signs, in words.
-    margins: of one region, directly around the sign, or of two, first of its surroundings.
+    name: of the sign asked about. looks: signs, one after the other, each with the thought before its zoom. margins: of one region,
+    directly around the sign, or of two, first of its surroundings.
     """
     turns: list[dict[str, Any]] = []
     crops: list[Image.Image] = []
-    name = f"the {target.name}"
-    for tries, sign in enumerate(signs):
+    for sign, thought in looks:
         seen, origin, source = image, (0, 0), "original_image"
         for number, margin in enumerate(margins, 1):
-            box = around(rng, sign.box, margin, origin, seen.size, box_digits)
             if number == 2:
-                thought = f"{name.capitalize()} is in the region. I zoom in further to read what is on it."
-            elif tries == 0:
-                thought = f"I look for {name}. It is {places[sign]}, and {TOO_SMALL} I zoom in."
-            else:
-                other = f"the {signs[tries - 1].name}"
-                thought = f"This is {other}. I look for {name} again. It is {places[sign]}. I zoom in."
+                thought = f"{name} is in the region. I zoom in further to read what is on it."
+            box = around(rng, sign.box, margin, origin, seen.size, box_digits)
             region = pixels_of(box, seen.size)
             seen, origin = seen.crop(region), (origin[0] + region[0], origin[1] + region[1])
             crops.append(shown(seen))
@@ -92,7 +86,7 @@ def around(
 def place(sign: Figure, size: tuple[int, int], grid: int | None = None) -> str:
     """Where a sign is in the image, in words: its cell of a grid of `grid` rows and columns, or roughly."""
     if grid:
-        return f"in row {int(grid * sign.y / size[1]) + 1}, column {int(grid * sign.x / size[0]) + 1}"
+        return f"in {cell(sign, size, grid)}"
     column = ("left", "middle", "right")[min(2, int(3 * sign.x / size[0]))]
     row = ("top", "middle", "bottom")[min(2, int(3 * sign.y / size[1]))]
     if row == column == "middle":
@@ -100,3 +94,8 @@ def place(sign: Figure, size: tuple[int, int], grid: int | None = None) -> str:
     if column == "middle":
         return f"in the middle of the {row}"
     return f"in the {column} middle" if row == "middle" else f"at the {row} {column}"
+
+
+def cell(sign: Figure, size: tuple[int, int], grid: int) -> str:
+    """The cell of a sign as in a spreadsheet: a1 is at the top left, b1 to the right of it."""
+    return f"{ascii_lowercase[int(grid * sign.x / size[0])]}{int(grid * sign.y / size[1]) + 1}"
