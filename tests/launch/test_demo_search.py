@@ -64,7 +64,7 @@ def test_the_search_demo_runs_from_recipes_to_a_report_with_zoom_chains(tmp_path
     ids = [row["id"] for some in rows.values() for row in some]
     assert len(set(ids)) == len(ids)
     dialogues = [row for row in rows["rows_2"] if row["id"].startswith("dialogues")]
-    assert len(dialogues) == 6 and {len(row["images"]) for row in dialogues} <= {2, 3, 4}
+    assert len(dialogues) == 6 and {len(row["images"]) for row in dialogues} <= {2, 3, 4, 5, 6}
     assert all(row["trace"] is None for name in ("rl", "test") for row in rows[name])
     page = (out / "report.html").read_text()
     assert page.count('class="group chain"') == 3 and 'class="heat"' in page

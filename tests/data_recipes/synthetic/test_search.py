@@ -93,7 +93,8 @@ def test_a_region_that_misses_is_told_from_the_sign_asked_about_in_one_turn(tmp_
         hits.append(seen == asked)
         answer = row["answer"]["value"] if hits[-1] else "unknown"
         assert turn["content"].endswith(f"<answer>{answer}</answer>") and question.endswith(GO_ON)
-        assert hits[-1] or f"This is the {seen}. I look for the {asked} again.</think>" in turn["content"]
+        said = f"I look for the {asked}. This is the {seen}. "
+        assert f"<think>{said}{'' if hits[-1] else 'I have to look again.</think>'}" in turn["content"]
         x1, y1, x2, y2 = row["target_box"]  # of the sign in the region, as is detail_box
         colours = np.asarray(region, float)[y1:y2, x1:x2]
         assert (np.abs(colours - PALETTE[seen.split()[0]]).max(axis=2) < 40).mean() > 0.3
@@ -116,7 +117,8 @@ def test_the_whole_image_is_answered_at_once_with_the_place_of_the_sign(tmp_path
     options = {"at_once": True, "grid": 3} | LARGE | {"signs": 4, "sign_px": 100}
     for row in made("synthetic_search", tmp_path, rows=3, **options):
         (turn,), (image,) = row["trace"], row["images"]
-        down, across = re.search(r"It is in row (\d), column (\d)\.", turn["content"]).groups()
+        column, down = re.search(r"It is in ([a-c])(\d)\.", turn["content"]).groups()
+        across = "abc".index(column) + 1
         x1, y1, x2, y2 = row["target_box"]
         assert (int((y1 + y2) / 2 / 250) + 1, int((x1 + x2) / 2 / (1000 / 3)) + 1) == (int(down), int(across))
         assert load_image(image).size == (1000, 750) and row["turns"] == 1
@@ -126,9 +128,7 @@ def test_the_whole_image_is_answered_at_once_with_the_place_of_the_sign(tmp_path
 def test_a_teacher_that_gives_up_says_where_the_sign_is_and_answers_unknown(tmp_path):
     (row,) = made("synthetic_search", tmp_path, rows=1, at_once=True, gives_up=True, **LARGE)
     (turn,) = row["trace"]
-    assert re.search(
-        r"It is (in|at) the [a-z ]+, and what is on it is too small to read\. I give up\.", turn["content"]
-    )
+    assert re.search(r"It is (in|at) the [a-z ]+, too small to read\. I give up\.", turn["content"])
     assert turn["content"].endswith("<answer>unknown</answer>") and row["answer"]["value"] != "unknown"
 
 
@@ -147,12 +147,82 @@ def test_in_a_grid_signs_stand_in_the_middle_of_cells_and_the_trace_says_in_whic
         width, height = row["image_size"]
         x1, y1, x2, y2 = row["target_box"]
         first = row["trace"][0]["content"]
-        _, down, across = re.search(r"(circle|square)\. It is in row (\d), column (\d), and", first).groups()
-        middle = ((int(across) - 0.5) * width / 4, (int(down) - 0.5) * height / 4)
+        column, down = re.search(r"(?:circle|square)\. It is in ([a-d])(\d), too small", first).groups()
+        middle = (("abcd".index(column) + 0.5) * width / 4, (int(down) - 0.5) * height / 4)
         assert (x1 + x2) / 2 == pytest.approx(middle[0], abs=1)
         assert (y1 + y2) / 2 == pytest.approx(middle[1], abs=1)
         box = [float(v) for v in re.search(r'"bbox_2d": \[(.*?)\]', first)[1].split(",")]
         assert box == pytest.approx([x1 / width, y1 / height, x2 / width, y2 / height], abs=0.006)
+
+
+GRID = LARGE | {"signs": 6, "grid": 4, "sign_px": 100, "asked": ["orange"], "alike": 0.7, "roughness": 0.0}
+
+
+def cells_of(row: dict, colour: str) -> list[str]:
+    """The cells of a 4 x 4 grid with a sign of a colour, row by row, as the pixels of the image show them."""
+    image = np.asarray(load_image(row["images"][0]), float)
+    height, width, _ = image.shape
+    of_colour = np.abs(image - PALETTE[colour]).max(axis=2) < 30
+    return [
+        f"{'abcd'[column]}{line + 1}"
+        for line in range(4)
+        for column in range(4)
+        if of_colour[
+            line * height // 4 : (line + 1) * height // 4, column * width // 4 : (column + 1) * width // 4
+        ].sum()
+        > 500
+    ]
+
+
+def test_a_scan_names_the_cells_of_the_colour_and_looks_into_them_until_it_sees_the_sign(tmp_path):
+    looks = []
+    for row in made("synthetic_search", tmp_path, rows=8, zooms=1, scan=True, **GRID):
+        turns = [turn["content"] for turn in row["trace"] if turn["role"] == "assistant"]
+        asked = re.search(r"on the (\w+ \w+)", row["prompt"][-1]["content"][-1]["text"])[1]
+        named = re.search(r"Orange signs are in ([a-d1-4, ]+), too small to read\. I zoom", turns[0])[
+            1
+        ].split(", ")
+        assert named == cells_of(row, "orange")
+        zoomed = [re.search(r"I zoom into the one in (\w\d)\.", text)[1] for text in turns[:-1]]
+        assert zoomed == named[: len(zoomed)]
+        seen = [
+            re.search(rf"I look for the {asked}\. This is the (\w+ \w+)\.", text)[1] for text in turns[1:]
+        ]
+        assert seen[-1] == asked and asked not in seen[:-1]
+        looks.append(len(zoomed))
+    assert len(set(looks)) > 1 and max(looks) > 2
+
+
+def test_a_scan_that_does_not_zoom_names_the_cells_and_answers_or_gives_up(tmp_path):
+    for gives_up in (False, True):
+        for row in made(
+            "synthetic_search", tmp_path, rows=4, at_once=True, scan=True, gives_up=gives_up, **GRID
+        ):
+            (turn,) = row["trace"]
+            named = (
+                re.search(r"Orange signs are in ([a-d1-4, ]+)", turn["content"])[1]
+                .removesuffix(", ")
+                .split(", ")
+            )
+            assert named == cells_of(row, "orange") and ("I give up." in turn["content"]) == gives_up
+            said = "unknown" if gives_up else row["answer"]["value"]
+            assert turn["content"].endswith(f"<answer>{said}</answer>")
+
+
+def test_a_region_of_an_empty_cell_has_no_sign_and_the_trace_says_so(tmp_path):
+    seen = Counter()
+    for row in made("synthetic_search", tmp_path, rows=24, zooms=0, misses=1, empty=0.4, **GRID):
+        (turn,), (region,) = row["trace"], [load_image(path) for path in row["images"]]
+        empty = "There is no sign here." in turn["content"]
+        seen[empty] += 1
+        assert (np.asarray(region, float).std(axis=(0, 1)).max() < 8) == empty == (row["target_box"] is None)
+        assert (row["detail_box"] is None) == empty
+        if empty:
+            assert re.search(
+                r"I look for the orange \w+\. There is no sign here\. I have to look again\.", turn["content"]
+            )
+            assert turn["content"].endswith("<answer>unknown</answer>")
+    assert min(seen[True], seen[False]) > 3
 
 
 def test_a_dot_has_the_answers_colour_and_never_its_signs(tmp_path):
@@ -172,6 +242,18 @@ def test_a_dot_has_the_answers_colour_and_never_its_signs(tmp_path):
         ({"misses": 1, "zooms": 2}, "misses: expected 0 without zooms: 1 or 0, got 1"),
         ({"misses": 1, "at_once": True}, "misses: expected 0 without zooms: 1 or 0, got 1"),
         ({"misses": 1, "zooms": 0, "trace": False}, "misses: expected 0 with trace: false, got 1"),
+        (
+            {"empty": 0.1, "misses": 1, "zooms": 0},
+            "empty: expected 0 without zooms: 0, misses and a grid with room",
+        ),
+        ({"empty": 0.1, "zooms": 0, "grid": 3, "signs": 4}, "empty: expected 0 without .*, got 0.1"),
+        (
+            {"empty": 0.1, "misses": 1, "zooms": 0, "grid": 2, "signs": 4},
+            "empty: expected 0 without .*, got 0.1",
+        ),
+        ({"scan": True, "zooms": 1}, "scan: expected a grid, no misses, and zooms: 1 or at_once: true"),
+        ({"scan": True, "grid": 3, "signs": 4}, "scan: expected a grid, no misses, and zooms: 1"),
+        ({"scan": True, "grid": 3, "signs": 4, "zooms": 1, "misses": 1}, "scan: expected a grid, no misses"),
         ({"at_once": True, "zooms": 1}, "zooms: expected none where the trace answers at once"),
         ({"grid": 3, "signs": 10}, "signs: expected a number of at most 9, the cells of the grid, got 10"),
         ({"grid": 3}, "signs: expected a number of at most 9, the cells of the grid, got None"),
