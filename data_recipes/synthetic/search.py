@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Literal
 
 from PIL import Image, ImageDraw
@@ -295,10 +296,10 @@ def _trace(
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
     """(turns after the question, images of the regions they show). looked_at: signs, the one asked about last."""
     target, detail = planned.signs[planned.target], planned.details[planned.target]
-    size = (options.width, options.height)
-    looks_for, finds = f"I look for the {target.name}.", f"It is {zoom.place(target, size, options.grid)}"
-    if options.scan and options.grid:
-        cells = ", ".join(zoom.cell(sign, size, options.grid) for sign in _alike(planned))
+    size, grid = (options.width, options.height), options.grid
+    looks_for, finds = f"I look for the {target.name}.", f"It is {zoom.place(target, size, grid)}"
+    if options.scan and grid:
+        cells = ", ".join(zoom.cell(sign, size, grid) for sign in _alike(planned))
         finds = f"{target.colour.capitalize()} signs are in {cells}"
     if not zooms and not options.at_once and not options.misses:
         looks_for = ""  # the question is about "this sign"
@@ -308,30 +309,33 @@ def _trace(
     if not zooms and not options.at_once and looked_at[0] is not target:
         return [zoom.final_answer(f"{looks_for} {sees[0]} I have to look again.", "unknown")], []
 
-    looks = []  # signs, and what is said before each region
-    for number, sign in enumerate(looked_at if zooms else ()):
-        place = zoom.place(sign, size, options.grid)
-        if number:
-            seen = sees[number - 1]
-        elif options.scan:
-            seen = f"{finds}, {zoom.TOO_SMALL}."
-        else:
-            seen = f"It is {place}, {zoom.TOO_SMALL}."
-        looks.append((sign, f"{looks_for} {seen} I zoom into the one {place}."))
-    turns, crops = zoom.chain(
-        rng,
-        image,
-        f"The {target.name}",
-        looks,
-        (options.wide, options.close)[2 - zooms :],
-        options.box_digits,
-    )
+    then = _goes_on(looked_at, finds, options) if zooms else []
+    before = [looks_for, *(f"{looks_for} {seen}" for seen in sees)][: len(then)]
+    thoughts = [f"{one} {other}" for one, other in zip(before, then, strict=True)]
+    looks = list(zip(looked_at, thoughts, strict=False))
+    margins = (options.wide, options.close)[2 - zooms :]
+    turns, crops = zoom.chain(rng, image, f"The {target.name}", looks, margins, options.box_digits)
     says = {"arrow": f"Its arrow points {detail}", "dot": f"Its dot is {detail}"}.get(
         planned.kind, f"It says {detail}"
     )
     option = f", which is option {given}" if given != detail else ""
     seen = f"{finds}." if options.at_once else sees[-1]
     return [*turns, zoom.final_answer(f"{looks_for} {seen} {says}{option}.".lstrip(), given)], crops
+
+
+def _goes_on(looked_at: Sequence[Figure], finds: str, options: SearchOptions) -> list[str]:
+    """What is said right before each region, about where to look."""
+    size = (options.width, options.height)
+    if options.scan and options.grid:
+        cells = [zoom.cell(sign, size, options.grid) for sign in looked_at]
+        # With the cell just seen before it, the next one is what follows in the list, as small a step as there can be.
+        further = [f"Next after {one}, {another}." for one, another in pairwise(cells)]
+        return [f"{finds}, {zoom.TOO_SMALL}. I zoom into {cells[0]}.", *further]
+    first, *others = (zoom.place(sign, size, options.grid) for sign in looked_at)
+    return [
+        f"It is {first}, {zoom.TOO_SMALL}. I zoom in.",
+        *(f"Another is {place}. I zoom in." for place in others),
+    ]
 
 
 def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tuple[Image.Image, list[Box]]:
