@@ -1,15 +1,17 @@
 """Single-task against mixed GRPO runs at equal numbers of prompts per task, and the remedies against interference.
 
     python -m benchmarks.mixed_tasks runs/demo_0 runs/demo_1 runs/demo_2 [--forms single mixed task_std …] [--out runs/mixed]
+    python -m benchmarks.mixed_tasks runs/mix_0 runs/mix_1 runs/mix_2 --world all
 
-Every folder is a run of `python -m launch.demo --seed …`: its SFT model is the start, its prompts are trained on. For each of them
+Every folder is a run of `python -m launch.demo --seed …`, or of `python -m benchmarks.mixed_world`, which adds visual search and captions
+that a reward model judges: its SFT model is the start, its prompts are trained on. For each of them
 
 * `single`: one run for every task, on that task's prompts alone, `--prompts` of them a step;
 * `mixed`: one run on all tasks, with `--prompts` a step for each of them, so that after `--steps` steps every task has had as many
   prompts (over whole epochs; the order is random) and as many updates as in its single run;
 * every other form is the mixed run with a remedy of docs/mixed_tasks.md; several are joined by `+` (task_std+task_tokens).
 
-All checkpoints answer the same new held-out rows, `--test-sets` times 70 for each task. The table has the mean reward by task over the seeds, and the
+All checkpoints answer the same held-out rows: new ones, `--test-sets` times 70 for each task, or those of the mixed world, 70 of each. The table has the mean reward by task over the seeds, and the
 paired difference from the single-task run with its 95 % interval; the unit is the row of a seed. Runs that are finished are not
 run again, and `--parallel` of them run at a time. Figures are also written to `<out>/results.json`.
 """
@@ -33,6 +35,8 @@ from core.statistics import RowReward, interval_text, mean_reward, paired_differ
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "launch/configs"
 TASKS = ("math", "counting", "choice", "grounding", "pointing", "temporal")
+WORLDS = {"shapes": (TASKS, "demo"), "all": ((*TASKS, "search", "chat"), "mixed_demo")}
+"""Tasks and the end of the configs' names, grpo_….yaml and eval_….yaml."""
 FORMS = ("single", "mixed", "task_std", "task_tokens", "length_baseline", "pcgrad", "task_steps")
 SINGLE, START = "single", "sft"
 KINDS, ROWS_OF_A_SET = 7, 70  # math has two kinds; there are about 77 sums without an image to hold out
@@ -44,13 +48,20 @@ def main() -> None:
     )
     parser.add_argument("demos", type=Path, nargs="+", help="folders of demos, one for each seed")
     parser.add_argument("--forms", nargs="+", default=list(FORMS))
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--world", choices=WORLDS, default="shapes", help="all: of benchmarks.mixed_world")
+    parser.add_argument("--tasks", nargs="+", choices=WORLDS["all"][0], help="default: all of the world's")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--prompts", type=int, default=6, help="for each task in a step")
     parser.add_argument("--test-sets", type=int, default=2, help="of 70 held-out rows of each task")
     parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/mixed"))
     args = parser.parse_args()
+    tasks, args.configs = WORLDS[args.world]
+    args.tasks = args.tasks or list(tasks)
+    if unknown := set(args.tasks) - set(tasks):
+        parser.error(
+            f"--tasks: expected some of {', '.join(tasks)} with --world {args.world}, got {unknown.pop()}"
+        )
     out = args.out.resolve()
     with ThreadPoolExecutor(args.parallel) as threads:
         demos = [demo.resolve() for demo in args.demos]
@@ -73,8 +84,11 @@ def _names(args: argparse.Namespace) -> list[str]:
 
 
 def _split(demo: Path, folder: Path, args: argparse.Namespace, seed: int) -> None:
-    """Prompts by task, as many of each, and new held-out rows."""
-    if not (folder / "test.jsonl").exists():
+    """Prompts by task, as many of each, and held-out rows."""
+    if args.world == "all":
+        held_out = _equal(read_rows(demo / "data" / "test.jsonl"), args.tasks)
+        write_rows(held_out, folder / "test.jsonl")
+    elif not (folder / "test.jsonl").exists():
         held_out = []
         for number in range(args.test_sets):
             made = folder / f"made_{number}"
@@ -115,10 +129,18 @@ def _train(seed: int, name: str, demo: Path, out: Path, args: argparse.Namespace
         f"save_every={args.steps}",
         f"output_dir={folder / name}",
         f"seed={seed}",
+        *_reward_model(demo, args),
         *_remedies("" if alone or name == "mixed" else name),
     ]
-    _run("grpo.py", f"--config={CONFIGS / 'grpo_demo.yaml'}", *settings, log=folder / f"{name}.log")
+    _run(
+        "grpo.py", f"--config={CONFIGS / f'grpo_{args.configs}.yaml'}", *settings, log=folder / f"{name}.log"
+    )
     print(f"seed {seed}: {name} is trained", flush=True)
+
+
+def _reward_model(demo: Path, args: argparse.Namespace) -> list[str]:
+    path = demo / "reward_model" / "final"
+    return [f"rewards.tasks.chat.0.path={path}"] if args.world == "all" else []
 
 
 def _remedies(form: str) -> list[str]:
@@ -139,9 +161,9 @@ def _evaluate(
     place = folder / "eval"
     evaluated = place / "eval.json"
     if not evaluated.exists() or not finals.keys() <= json.loads(evaluated.read_text())["checkpoints"].keys():
-        _run("evaluate.py", f"--config={CONFIGS / 'eval_demo.yaml'}", "checkpoints=null",
+        _run("evaluate.py", f"--config={CONFIGS / f'eval_{args.configs}.yaml'}", "checkpoints=null",
              f"checkpoints.{START}={demo / 'sft' / 'final'}", *checkpoints, f"rows={folder / 'test.jsonl'}",
-             f"output_dir={place}", "samples=0", log=folder / "eval.log")  # fmt: skip
+             f"output_dir={place}", "samples=0", *_reward_model(demo, args), log=folder / "eval.log")  # fmt: skip
     found: dict[str, list[tuple[str, RowReward]]] = {}
     for record in read(place / "eval_rollouts.jsonl"):
         name, task = record["checkpoint"], record["task"]

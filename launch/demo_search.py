@@ -44,11 +44,11 @@ def run_search_demo(
     finals = {name: out / name / "final" for name in ("sft_1", "sft_2", "grpo")}
 
     phase(1, "Data: images of signs; what is on them is legible only after zooming in", PHASES)
-    _make_rows(data, seed, extra["data"])
+    make_rows(data, seed, extra["data"])
 
     phase(2, "Building a tiny vision-language model with random weights", PHASES)
     corpus = data / "corpus.txt"
-    corpus.write_text("\n".join(_texts(data / "rows_1", data / "rows_2")))
+    corpus.write_text("\n".join(texts(data / "rows_1", data / "rows_2")))
     run("-m", "vlm.tiny", untrained, f"--family={FAMILY}", f"--corpus={corpus}", f"--rope-theta={ROPE_THETA}",
         f"--seed={seed}")  # fmt: skip
 
@@ -76,7 +76,7 @@ def run_search_demo(
     return summary
 
 
-def _make_rows(data: Path, seed: int, more: Sequence[str]) -> None:
+def make_rows(data: Path, seed: int, more: Sequence[str]) -> None:
     """The folders of rows, one for each recipe; as many at a time as there are cores. more: settings of recipes; what they say of
     source 0 is said of every source."""
     held_out = {"split": "test", "rows": HELD_OUT_ROWS, "seed": seed + 1}  # not the rows of the evaluation
@@ -103,7 +103,7 @@ def _make_rows(data: Path, seed: int, more: Sequence[str]) -> None:
             one.result()  # ends the demo if it failed
 
 
-def _texts(*folders: Path) -> Iterable[str]:
+def texts(*folders: Path) -> Iterable[str]:
     """The texts of rows and their dialogues, from which the tokenizer is trained."""
     for row in (row for folder in folders for row in read_rows(folder)):
         for message in [*row["prompt"], *row["trace"]]:

@@ -61,8 +61,8 @@ class SearchOptions(WorldOptions):
     sign_px: int | None = Field(None, ge=24)
     """Side of a sign in pixels of the file; 84 to 44 by difficulty, or larger if the detail needs it."""
     grid: int | None = Field(None, ge=2, le=12)
-    """Signs stand in the middle of cells of a grid of so many rows and columns, which traces name as a spreadsheet does: b1 is the
-    second cell of the first row; none: anywhere."""
+    """Signs stand in the middle of cells of a grid of so many rows and columns, which traces name: b1 is the second cell of the first
+    row; none: anywhere."""
     roughness: float | None = Field(None, ge=0.0, le=1.0)
     """How strong the background's texture is; 0.3 to 1 by difficulty. 0: one colour, which is drawn much faster."""
     zooms: int | None = Field(None, ge=0, le=2)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from string import ascii_lowercase
 from typing import Any
 
 from PIL import Image
 
 from data_recipes.synthetic.figures import Box, Figure
+from data_recipes.synthetic.shapes.scenes import cell_name
 from environments.dialogue import as_message, observed, pixels_of, shown
 
 Margins = tuple[float, float]
@@ -97,5 +97,5 @@ def place(sign: Figure, size: tuple[int, int], grid: int | None = None) -> str:
 
 
 def cell(sign: Figure, size: tuple[int, int], grid: int) -> str:
-    """The cell of a sign as in a spreadsheet: a1 is at the top left, b1 to the right of it."""
-    return f"{ascii_lowercase[int(grid * sign.x / size[0])]}{int(grid * sign.y / size[1]) + 1}"
+    """The name of a sign's cell: a1 is at the top left, b1 to the right of it."""
+    return cell_name(int(grid * sign.y / size[1]), int(grid * sign.x / size[0]))

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from core.rows import Row, write_rows
 from data_recipes.synthetic.hold_out import is_held_out
-from data_recipes.synthetic.shapes.scenes import COLOURS, SHAPES, Scene, draw, random_scene
+from data_recipes.synthetic.shapes.scenes import CELL, COLOURS, SHAPES, Look, Scene, draw, random_scene
 from data_recipes.synthetic.shapes.tasks import caption
 
 QUESTION = "Describe the picture."
@@ -38,18 +38,21 @@ RIGHT_SHARE, RAMBLING_SHARE = 0.25, 0.5
 SOURCE = {"dataset": "shapes captions", "licence": "CC0-1.0 (generated)"}
 
 
-def write_preferences(out: str | Path, *, train: int, test: int, seed: int = 0) -> Path:
-    """Write both splits, of so many scenes, and return the folder."""
+def write_preferences(out: str | Path, *, train: int, test: int, seed: int = 0, cell_px: int = CELL) -> Path:
+    """Write both splits, of so many scenes with cells of `cell_px` pixels, and return the folder."""
     out = Path(out)
     (out / "media").mkdir(parents=True, exist_ok=True)
     for split, scenes in (("train", train), ("test", test)):
-        write_rows(_rows(out, split, scenes, random.Random(f"{split}-{seed}")), out / f"{split}.jsonl")
+        write_rows(
+            _rows(out, split, scenes, random.Random(f"{split}-{seed}"), Look(cell_px=cell_px)),
+            out / f"{split}.jsonl",
+        )
     return out
 
 
-def _rows(out: Path, split: str, scenes: int, rng: random.Random) -> Iterator[Row]:
+def _rows(out: Path, split: str, scenes: int, rng: random.Random, look: Look) -> Iterator[Row]:
     for number in range(scenes):
-        scene, wrong = _scene_and_wrong_caption(rng, held_out=split == "test")
+        scene, wrong = _scene_and_wrong_caption(rng, look, held_out=split == "test")
         path = (out / "media" / f"{split}-{number:05d}.png").resolve()
         draw(scene.rows, scene.columns, scene.things, scene.cell_px).save(path)
         right, rambling = caption(scene), rng.choice(RAMBLINGS).format(caption(scene))
@@ -72,14 +75,14 @@ def _rows(out: Path, split: str, scenes: int, rng: random.Random) -> Iterator[Ro
             }
 
 
-def _scene_and_wrong_caption(rng: random.Random, *, held_out: bool) -> tuple[Scene, str]:
+def _scene_and_wrong_caption(rng: random.Random, look: Look, *, held_out: bool) -> tuple[Scene, str]:
     """A scene of the split and the caption of another one, in which one thing has another colour or shape.
 
     Scenes are drawn anew until both belong to the split, and a change is drawn from equally many for every scene: the two are as
     likely in the other order.
     """
     while True:
-        scene = random_scene(rng)
+        scene = random_scene(rng, look)
         place = rng.randrange(len(scene.things))
         thing = scene.things[place]
         changes = [replace(thing, colour=c) for c in COLOURS if c != thing.colour]
