@@ -12,7 +12,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, Literal
 
 from PIL import Image, ImageDraw
@@ -309,7 +308,7 @@ def _trace(
     if not zooms and not options.at_once and looked_at[0] is not target:
         return [zoom.final_answer(f"{looks_for} {sees[0]} I have to look again.", "unknown")], []
 
-    then = _goes_on(looked_at, finds, options) if zooms else []
+    then = _goes_on(planned, looked_at, finds, options) if zooms else []
     before = [looks_for, *(f"{looks_for} {seen}" for seen in sees)][: len(then)]
     thoughts = [f"{one} {other}" for one, other in zip(before, then, strict=True)]
     looks = list(zip(looked_at, thoughts, strict=False))
@@ -323,14 +322,17 @@ def _trace(
     return [*turns, zoom.final_answer(f"{looks_for} {seen} {says}{option}.".lstrip(), given)], crops
 
 
-def _goes_on(looked_at: Sequence[Figure], finds: str, options: SearchOptions) -> list[str]:
+def _goes_on(
+    planned: SearchPlan, looked_at: Sequence[Figure], finds: str, options: SearchOptions
+) -> list[str]:
     """What is said right before each region, about where to look."""
     size = (options.width, options.height)
     if options.scan and options.grid:
-        cells = [zoom.cell(sign, size, options.grid) for sign in looked_at]
-        # With the cell just seen before it, the next one is what follows in the list, as small a step as there can be.
-        further = [f"Next after {one}, {another}." for one, another in pairwise(cells)]
-        return [f"{finds}, {zoom.TOO_SMALL}. I zoom into {cells[0]}.", *further]
+        cells = [zoom.cell(sign, size, options.grid) for sign in _alike(planned)]
+        # The rest of the list in every turn, so that no turn has to find anything further back than the one before it.
+        rests = [f"After {cells[n - 1]}, {', '.join(cells[n:])} to go." for n in range(1, len(looked_at))]
+        seen = [f"{finds}, {zoom.TOO_SMALL}.", *rests]
+        return [f"{rest} I zoom into {cell}." for rest, cell in zip(seen, cells, strict=False)]
     first, *others = (zoom.place(sign, size, options.grid) for sign in looked_at)
     return [
         f"It is {first}, {zoom.TOO_SMALL}. I zoom in.",

@@ -183,9 +183,9 @@ def test_a_scan_names_the_cells_of_the_colour_and_looks_into_them_until_it_sees_
             1
         ].split(", ")
         assert named == cells_of(row, "orange")
-        zoomed = [re.search(r"(?:I zoom into|Next after \w\d,) (\w\d)\.", text)[1] for text in turns[:-1]]
-        after = [re.search(r"Next after (\w\d), ", text)[1] for text in turns[1:-1]]
-        assert zoomed == named[: len(zoomed)] and after == zoomed[:-1]
+        zoomed = [re.search(r" I zoom into (\w\d)\.", text)[1] for text in turns[:-1]]
+        rests = [re.search(r"After ([a-d1-4, ]+) to go\.", text)[1].split(", ") for text in turns[1:-1]]
+        assert zoomed == named[: len(zoomed)] and rests == [named[n:] for n in range(len(rests))]
         seen = [
             re.search(rf"I look for the {asked}\. This is the (\w+ \w+)\.", text)[1] for text in turns[1:]
         ]
