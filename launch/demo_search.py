@@ -26,7 +26,7 @@ PHASES = 7
 # Its tower learns where a token is in the image. From the rotary positions of Qwen2.5-VL's alone, a model as small as this needs
 # twice as many steps to say in which row and column a sign is, and does not learn to choose one of two.
 FAMILY = "qwen3_vl"
-ROPE_THETA = 100  # dialogues are several times as long as the shapes world's answers
+ROPE_THETA = 10_000  # with a small base nothing can be found by its content a hundred tokens back, where earlier turns are
 
 
 def run_search_demo(
