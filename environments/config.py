@@ -51,6 +51,9 @@ class EnvironmentConfig(Section):
     """Turns of an episode at most; one that still calls in its last turn is over the budget."""
     max_images: int | None = Field(default=None, ge=1)
     """Images of an episode at most, the prompt's included; null: engine.images_per_prompt, which it may not exceed."""
+    max_failed_calls: int | None = Field(default=None, ge=0)
+    """Failed calls of an episode at most; one more ends it, as an answer that its reward judges. Without a limit, a policy that writes
+    no more than broken calls goes over its turns, and where `over_turn` masks such episodes nothing discourages it; null: no limit."""
     seconds_per_call: float = Field(default=10.0, gt=0)
     """Time limit of one call in a worker process, which is killed beyond it."""
     late_call: Literal["error", "over_turn"] = "error"

@@ -43,6 +43,7 @@ class Episodes:
     """Plays episodes in one environment. `generate` is called like an engine's.
 
     max_turns, max_images: budgets of an episode; None: no limit of its own. The context is the engine's max_model_len.
+    max_failed_calls: one more failed call ends an episode, which is then not over a budget; None: no limit.
     threads: that run tools and preprocess observations.
     """
 
@@ -53,11 +54,12 @@ class Episodes:
         *,
         max_turns: int | None = None,
         max_images: int | None = None,
+        max_failed_calls: int | None = None,
         threads: int = 4,
     ) -> None:
         self.environment = environment
         self.processor = processor
-        self.max_turns, self.max_images = max_turns, max_images
+        self.max_turns, self.max_images, self.max_failed_calls = max_turns, max_images, max_failed_calls
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="episodes")
 
     @classmethod
@@ -68,6 +70,7 @@ class Episodes:
             processor,
             max_turns=max_turns or config.max_turns,
             max_images=config.max_images,
+            max_failed_calls=config.max_failed_calls,
             threads=config.threads,
         )
 
@@ -114,6 +117,7 @@ class _Play:
         self.environment, self.processor = episodes.environment, episodes.processor
         self.max_turns, self.max_tokens = episodes.max_turns, max_tokens
         self.max_images = min(max_images, episodes.max_images or max_images)
+        self.max_failed_calls = episodes.max_failed_calls
         self.episodes = [Episode(r, r.prompt) for r in requests for _ in range(r.n)]
         self.finished: dict[int, Rollout] = {}
         self._on_rollout = on_rollout
@@ -128,7 +132,9 @@ class _Play:
         """The follow-up after a turn; None if the episode has ended."""
         episode = self.episodes[place]
         answer = self._answer(episode, turn)
-        if isinstance(answer, Observation):
+        if isinstance(answer, Observation) and self._fails_too_often(episode, answer):
+            self._finish(place, turn, "stop", None, replace(answer, content=()))
+        elif isinstance(answer, Observation):
             sequence = self._observed(episode, turn, answer)
             if isinstance(sequence, Encoded):
                 episode.sequence = sequence
@@ -139,6 +145,11 @@ class _Play:
         else:
             self._finish(place, turn, answer, None)
         return None
+
+    def _fails_too_often(self, episode: Episode, answer: Observation) -> bool:
+        if answer.error is None or self.max_failed_calls is None:
+            return False
+        return sum(turn.error is not None for turn in episode.turns) >= self.max_failed_calls
 
     def _answer(self, episode: Episode, turn: Rollout) -> Observation | Done | Finish:
         """What the environment says to a turn, unless that was cut off."""

@@ -42,27 +42,27 @@ def chain(
     rng: random.Random,
     image: Image.Image,
     name: str,
-    looks: Sequence[tuple[Figure, str]],
+    looks: Sequence[tuple[Box, str]],
     margins: Sequence[Margins],
     box_digits: int,
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
     """(turns after the question up to the last region, images of the regions).
 
-    name: of the sign asked about. looks: signs, one after the other, each with the thought before its zoom. margins: of one region,
-    directly around the sign, or of two, first of its surroundings.
+    name: of the sign asked about. looks: boxes in pixels, one after the other, each with the thought before its zoom. margins: of one
+    region, directly around the box, or of two, first of its surroundings.
     """
     turns: list[dict[str, Any]] = []
     crops: list[Image.Image] = []
-    for sign, thought in looks:
+    for box, thought in looks:
         seen, origin, source = image, (0, 0), "original_image"
         for number, margin in enumerate(margins, 1):
             if number == 2:
                 thought = f"{name} is in the region. I zoom in further to read what is on it."
-            box = around(rng, sign.box, margin, origin, seen.size, box_digits)
-            region = pixels_of(box, seen.size)
+            fractions = around(rng, box, margin, origin, seen.size, box_digits)
+            region = pixels_of(fractions, seen.size)
             seen, origin = seen.crop(region), (origin[0] + region[0], origin[1] + region[1])
             crops.append(shown(seen))
-            turns += [zoom_call(thought, box, source), observation(len(crops), crops[-1])]
+            turns += [zoom_call(thought, fractions, source), observation(len(crops), crops[-1])]
             source = f"observation_{len(crops)}"
     return turns, crops
 
