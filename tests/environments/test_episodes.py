@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -123,6 +125,30 @@ def test_over_the_budget_of_turns(engine, processor, most):
     assert (rollout.finish, rollout.over_turn, len(rollout.turns)) == ("over_turn", "turns", most)
     assert rollout.turns[-1].call == {"name": "look", "arguments": {}} and rollout.turns[-1].observation == ()
     assert rollout.loss_mask[-1] == 1  # the last observation is not shown
+
+
+class Failing(Always):
+    """Every other call fails, the first of them first."""
+
+    def respond(self, state, text):
+        shown = super().respond(state, text)
+        return replace(shown, error="no such region") if state["turns"] % 2 else shown
+
+
+@pytest.mark.parametrize(("most", "turns"), [(0, 1), (1, 3), (2, 5)])
+def test_one_failed_call_more_than_there_may_be_ends_an_episode_that_is_over_no_budget(
+    engine, processor, most, turns
+):
+    (rollout,) = play(engine, processor, Failing("look"), max_turns=9, max_failed_calls=most)
+    assert (rollout.finish, rollout.over_turn, len(rollout.turns)) == ("stop", None, turns)
+    assert sum(turn.error is not None for turn in rollout.turns) == most + 1
+    assert rollout.turns[-1].error == "no such region" and rollout.turns[-1].observation == ()
+    assert rollout.loss_mask[-1] == 1  # what the failed call would have shown is not
+
+
+def test_without_a_limit_calls_may_fail_until_the_turns_are_over(engine, processor):
+    (rollout,) = play(engine, processor, Failing("look"), max_turns=5)
+    assert (rollout.finish, rollout.over_turn, len(rollout.turns)) == ("over_turn", "turns", 5)
 
 
 @pytest.mark.parametrize(("images", "budgets", "turns"), [((IMAGE,), {}, 4), ((), {"max_images": 2}, 3)])
