@@ -93,8 +93,6 @@ class SearchOptions(WorldOptions):
     """With `at_once`: whether the trace says that it cannot read the detail and answers "unknown": a bad habit, for RL to remove."""
     close: tuple[float, float] = (0.3, 0.8)
     """Margins of the last region around the sign, in multiples of the sign's side; drawn between these two."""
-    whole_cells: bool = False
-    """With `grid`: regions are the cells of the signs, without margins: calls that depend on the cell alone."""
     wide: tuple[float, float] = (2.0, 3.5)
     """Margins of the region before it, with `zooms: 2`."""
     instructions: bool = True
@@ -135,8 +133,6 @@ class SearchOptions(WorldOptions):
             raise ValueError(
                 "scan: expected a grid, no misses, and zooms: 1 or at_once: true with scan: true"
             )
-        if self.whole_cells and (not self.grid or self.zooms not in (0, 1)):
-            raise ValueError("whole_cells: expected a grid and zooms: 0 or 1 with whole_cells: true")
         if self.at_once and self.zooms is not None:
             raise ValueError(f"zooms: expected none where the trace answers at once, got {self.zooms}")
         if self.gives_up and not self.at_once:
@@ -231,8 +227,7 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
     boxes: list[Box | None] = [target.box, detail_boxes[planned.target]]
     if zooms == 0:
         sign = looked_at[0]
-        shows, margins = _shown(sign, options)
-        around = zoom.around(rng, shows, margins, (0, 0), image.size, options.box_digits)
+        around = zoom.around(rng, sign.box, options.close, (0, 0), image.size, options.box_digits)
         region = pixels_of(around, image.size)
         crop = image.crop(region)
         image = shown(crop)  # as a zoom would show it
@@ -316,9 +311,8 @@ def _trace(
     then = _goes_on(planned, looked_at, finds, options) if zooms else []
     before = [looks_for, *(f"{looks_for} {seen}" for seen in sees)][: len(then)]
     thoughts = [f"{one} {other}" for one, other in zip(before, then, strict=True)]
-    shows = [_shown(sign, options) for sign in looked_at]
-    looks = [(box, thought) for (box, _), thought in zip(shows, thoughts, strict=False)]
-    margins = (options.wide, shows[-1][1])[2 - zooms :]
+    looks = [(sign.box, thought) for sign, thought in zip(looked_at, thoughts, strict=False)]
+    margins = (options.wide, options.close)[2 - zooms :]
     turns, crops = zoom.chain(rng, image, f"The {target.name}", looks, margins, options.box_digits)
     says = {"arrow": f"Its arrow points {detail}", "dot": f"Its dot is {detail}"}.get(
         planned.kind, f"It says {detail}"
@@ -326,17 +320,6 @@ def _trace(
     option = f", which is option {given}" if given != detail else ""
     seen = f"{finds}." if options.at_once else sees[-1]
     return [*turns, zoom.final_answer(f"{looks_for} {seen} {says}{option}.".lstrip(), given)], crops
-
-
-def _shown(sign: Figure, options: SearchOptions) -> tuple[Box, zoom.Margins]:
-    """(what a region shows, margins around it)."""
-    if not options.whole_cells:
-        return sign.box, options.close
-    half_x, half_y = (side / (2 * (options.grid or 1)) for side in (options.width, options.height))
-    return [round(v) for v in (sign.x - half_x, sign.y - half_y, sign.x + half_x, sign.y + half_y)], (
-        0.0,
-        0.0,
-    )
 
 
 def _goes_on(

@@ -194,23 +194,6 @@ def test_a_scan_names_the_cells_of_the_colour_and_looks_into_them_until_it_sees_
     assert len(set(looks)) > 1 and max(looks) > 2
 
 
-def test_regions_that_are_whole_cells_depend_on_the_cell_alone(tmp_path):
-    shown = []
-    for row in made(
-        "synthetic_search", tmp_path, rows=6, zooms=1, scan=True, whole_cells=True, box_digits=2, **GRID
-    ):
-        for turn in (turn["content"] for turn in row["trace"] if '"bbox_2d"' in str(turn["content"])):
-            column, line = re.search(r"I zoom into ([a-d])(\d)\.", turn).groups()
-            left, top = "abcd".index(column) / 4, (int(line) - 1) / 4
-            box = json.loads(re.search(r'"bbox_2d": (\[.*?\])', turn)[1])
-            assert box == pytest.approx([left, top, left + 0.25, top + 0.25], abs=0.006)
-            shown.append(column + line)
-    assert len(set(shown)) > 4
-    for row in made("synthetic_search", tmp_path, rows=4, zooms=0, misses=1, whole_cells=True, **GRID):
-        region = load_image(row["images"][0])
-        assert region.width / region.height == pytest.approx(1000 / 750, abs=0.02)
-
-
 def test_a_scan_that_does_not_zoom_names_the_cells_and_answers_or_gives_up(tmp_path):
     for gives_up in (False, True):
         for row in made(
@@ -272,8 +255,6 @@ def test_a_dot_has_the_answers_colour_and_never_its_signs(tmp_path):
         ({"scan": True, "zooms": 1}, "scan: expected a grid, no misses, and zooms: 1 or at_once: true"),
         ({"scan": True, "grid": 3, "signs": 4}, "scan: expected a grid, no misses, and zooms: 1"),
         ({"scan": True, "grid": 3, "signs": 4, "zooms": 1, "misses": 1}, "scan: expected a grid, no misses"),
-        ({"whole_cells": True, "zooms": 1}, "whole_cells: expected a grid and zooms: 0 or 1"),
-        ({"whole_cells": True, "grid": 3, "signs": 4}, "whole_cells: expected a grid and zooms: 0 or 1"),
         ({"at_once": True, "zooms": 1}, "zooms: expected none where the trace answers at once"),
         ({"grid": 3, "signs": 10}, "signs: expected a number of at most 9, the cells of the grid, got 10"),
         ({"grid": 3}, "signs: expected a number of at most 9, the cells of the grid, got None"),
