@@ -110,6 +110,10 @@ def _split(demo: Path, folder: Path, args: argparse.Namespace, seed: int) -> Non
 def _equal(rows: Sequence[Any], tasks: Sequence[str]) -> list[Any]:
     """The first rows of each task, as many as the rarest of them has, in their order."""
     by_task = {task: [row for row in rows if row["task"] == task] for task in tasks}
+    if missing := [task for task, some in by_task.items() if not some]:
+        raise SystemExit(
+            f"no rows of task {missing[0]!r}; rows of search and chat come from benchmarks.mixed_world"
+        )
     count = min(map(len, by_task.values()))
     kept = {row["id"] for some in by_task.values() for row in some[:count]}
     return [row for row in rows if row["id"] in kept]
