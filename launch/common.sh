@@ -6,6 +6,7 @@
 #   NNODES=1  NODE_RANK=0  GPUS_PER_NODE=8  MASTER_ADDR=127.0.0.1  MASTER_PORT=29500
 #   PYTHON            interpreter; .venv's if there is one
 #   DEEPSPEED_CONFIG  launch/deepspeed/zero3.json
+#   TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600   seconds that a run has, after SIGTERM or Ctrl-C, to save before it is killed
 
 launch() {
     local kind=$1 config=$2
@@ -20,6 +21,7 @@ launch() {
     # Packages are found from any directory; relative paths of the user stay relative to the current directory.
     export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
     export TOKENIZERS_PARALLELISM=false
+    export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-600} # torch's 30 end the saving of a large model
 
     local start=(
         "$python" -m accelerate.commands.launch

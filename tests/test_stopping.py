@@ -45,7 +45,12 @@ def start(world: Path, out: Path, reward: str, *launcher: str, **settings) -> su
         return subprocess.Popen(
             [sys.executable, *launcher, "grpo.py", f"--config={out.with_suffix('.yaml')}"],
             cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+            env=os.environ
+            | {
+                "OMP_NUM_THREADS": "1",
+                "ACCELERATE_USE_CPU": "true",
+                "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "300",  # torch's 30 s are too few on a busy machine
+            },
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -107,7 +112,9 @@ def test_a_launcher_that_is_terminated_leaves_a_checkpoint_of_both_processes(wor
         assert run.wait(timeout=300) != 0
     finally:
         end(run)
-    (checkpoint,) = checkpoints(out)
+    found = checkpoints(out)
+    assert len(found) == 1, out.with_suffix(".log").read_text()[-3000:]
+    (checkpoint,) = found
     assert checkpoint.name == f"checkpoint-{metrics(out)[-1]['step']}"
     assert {p.name for p in (checkpoint / "trainer_state").glob("random_states_*")} == {
         "random_states_0.pkl",

@@ -83,6 +83,18 @@ def test_a_script_resolves_its_run_from_any_directory(script, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("given", "seconds"), [({}, "600"), ({"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "60"}, "60")])
+def test_a_script_gives_a_stopped_run_time_to_save(tmp_path, given, seconds):
+    echo = tmp_path / "python"  # in place of the interpreter: prints what the launcher would see
+    echo.write_text("#!/bin/sh\necho $TORCH_ELASTIC_SHUTDOWN_TIMEOUT\n")
+    echo.chmod(0o755)
+    env = {k: v for k, v in os.environ.items() if k != "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"}
+    done = subprocess.run(
+        ["bash", str(SCRIPTS[0])], capture_output=True, text=True, env=env | {"PYTHON": str(echo)} | given
+    )
+    assert done.stdout.split() == [seconds, seconds]  # of the check, and of the launch
+
+
 @pytest.fixture
 def grpo_config(tmp_path):
     """The 7B config on a small row file."""
