@@ -83,7 +83,9 @@ def test_a_script_resolves_its_run_from_any_directory(script, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("given", "seconds"), [({}, "600"), ({"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "60"}, "60")])
+@pytest.mark.parametrize(
+    ("given", "seconds"), [({}, "600"), ({"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "60"}, "60")]
+)
 def test_a_script_gives_a_stopped_run_time_to_save(tmp_path, given, seconds):
     echo = tmp_path / "python"  # in place of the interpreter: prints what the launcher would see
     echo.write_text("#!/bin/sh\necho $TORCH_ELASTIC_SHUTDOWN_TIMEOUT\n")
