@@ -53,6 +53,11 @@ class Figure:
         x1, y1, x2, y2 = mask.getbbox() or (0, 0, 0, 0)
         return [left + x1, top + y1, left + x2, top + y2]
 
+    @property
+    def square(self) -> tuple[float, float, float, float]:
+        """(x1, y1, x2, y2) of the square that every shape of this size and place is drawn in, before rotation, in pixels."""
+        return self.x - self.half, self.y - self.half, self.x + self.half, self.y + self.half
+
 
 @lru_cache(maxsize=4096)
 def figure_mask(figure: Figure) -> tuple[Image.Image, int, int]:

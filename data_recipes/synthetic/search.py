@@ -92,7 +92,7 @@ class SearchOptions(WorldOptions):
     gives_up: bool = False
     """With `at_once`: whether the trace says that it cannot read the detail and answers "unknown": a bad habit, for RL to remove."""
     close: tuple[float, float] = (0.3, 0.8)
-    """Margins of the last region around the sign, in multiples of the sign's side; drawn between these two."""
+    """Margins of the last region around the sign's square, in multiples of its side; drawn between these two."""
     wide: tuple[float, float] = (2.0, 3.5)
     """Margins of the region before it, with `zooms: 2`."""
     instructions: bool = True
@@ -227,7 +227,7 @@ def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> Dra
     boxes: list[Box | None] = [target.box, detail_boxes[planned.target]]
     if zooms == 0:
         sign = looked_at[0]
-        around = zoom.around(rng, sign.box, options.close, (0, 0), image.size, options.box_digits)
+        around = zoom.around(rng, sign.square, options.close, (0, 0), image.size, options.box_digits)
         region = pixels_of(around, image.size)
         crop = image.crop(region)
         image = shown(crop)  # as a zoom would show it
@@ -311,7 +311,7 @@ def _trace(
     then = _goes_on(planned, looked_at, finds, options) if zooms else []
     before = [looks_for, *(f"{looks_for} {seen}" for seen in sees)][: len(then)]
     thoughts = [f"{one} {other}" for one, other in zip(before, then, strict=True)]
-    looks = [(sign.box, thought) for sign, thought in zip(looked_at, thoughts, strict=False)]
+    looks = [(sign.square, thought) for sign, thought in zip(looked_at, thoughts, strict=False)]
     margins = (options.wide, options.close)[2 - zooms :]
     turns, crops = zoom.chain(rng, image, f"The {target.name}", looks, margins, options.box_digits)
     says = {"arrow": f"Its arrow points {detail}", "dot": f"Its dot is {detail}"}.get(

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from data_recipes.synthetic.figures import Box, Figure
+from data_recipes.synthetic.figures import Figure
 from data_recipes.synthetic.shapes.scenes import cell_name
 from environments.dialogue import as_message, observed, pixels_of, shown
 
@@ -42,7 +42,7 @@ def chain(
     rng: random.Random,
     image: Image.Image,
     name: str,
-    looks: Sequence[tuple[Box, str]],
+    looks: Sequence[tuple[Sequence[float], str]],
     margins: Sequence[Margins],
     box_digits: int,
 ) -> tuple[list[dict[str, Any]], list[Image.Image]]:
@@ -69,7 +69,7 @@ def chain(
 
 def around(
     rng: random.Random,
-    box: Box,
+    box: Sequence[float],
     margins: Margins,
     origin: tuple[int, int],
     size: tuple[int, int],
