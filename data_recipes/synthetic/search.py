@@ -11,33 +11,22 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
-from PIL import Image, ImageDraw
+from PIL import Image
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from data_recipes.synthetic import zoom
 from data_recipes.synthetic.figures import Box, Figure, apart, background, blemish, inside, paint, place
 from data_recipes.synthetic.shapes.scenes import ALL_SHAPES, PALETTE
-from data_recipes.synthetic.typeset import font
+from data_recipes.synthetic.signs import DETAILS, Kind, details_of, draw_detail
 from data_recipes.synthetic.world import DraftRow, WorldOptions, knob, whole_knob, world
 from environments.dialogue import GO_ON, SYSTEM, pixels_of, shown
 from rewards.geometry.frames import smart_resize
 
-Kind = Literal["number", "letter", "arrow", "dot"]
 LEGIBLE_PX = 8  # minimum height in the file for a detail to be legible after enlarging
 # shapes with room for text in the middle
 SHAPES = tuple(s for s in ALL_SHAPES if s not in ("star", "cross"))
-LIGHT = ("yellow", "cyan", "pink", "orange")  # signs whose text is black
-DETAILS: dict[str, tuple[str, ...]] = {
-    "number": tuple(str(n) for n in range(12, 99) if n % 10 and n % 11),
-    "letter": tuple("ABCDEFGHKLMNPRSTUVXYZ"),
-    "arrow": ("left", "right", "up", "down"),
-    "dot": ("red", "green", "blue", "yellow", "black", "pink"),
-}
-_ARROW = ((0.0, 0.35), (0.5, 0.35), (0.5, 0.0), (1.0, 0.5), (0.5, 1.0), (0.5, 0.65), (0.0, 0.65))
-_TURNS = {"right": 0, "down": 1, "left": 2, "up": 3}
 
 
 class SearchOptions(WorldOptions):
@@ -198,10 +187,11 @@ def plan(kind: str, rng: random.Random, options: SearchOptions) -> SearchPlan | 
     signs = place(rng, count, one, fits)
     if signs is None:
         return None
-    wanted = rng.choice(_details(kind, signs[0]))
+    wanted = rng.choice(details_of(kind, signs[0]))
     # Other signs never show the target's detail, except for arrows, which have only four directions.
     details = [wanted] + [
-        rng.choice([d for d in _details(kind, sign) if d != wanted or kind == "arrow"]) for sign in signs[1:]
+        rng.choice([d for d in details_of(kind, sign) if d != wanted or kind == "arrow"])
+        for sign in signs[1:]
     ]
     order = rng.sample(range(count), count)
     return SearchPlan(kind, tuple(signs[i] for i in order), tuple(details[i] for i in order), order.index(0))
@@ -212,11 +202,6 @@ def _middle(cell: int, options: SearchOptions) -> tuple[int, int]:
     grid = options.grid or 1
     row, column = divmod(cell, grid)
     return round((column + 0.5) * options.width / grid), round((row + 0.5) * options.height / grid)
-
-
-def _details(kind: str, sign: Figure) -> list[str]:
-    """What can be on a sign: no dot in the sign's own colour."""
-    return [detail for detail in DETAILS[kind] if detail != sign.colour]
 
 
 def make(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> DraftRow:
@@ -347,43 +332,8 @@ def draw(planned: SearchPlan, rng: random.Random, options: SearchOptions) -> tup
     boxes = []
     for sign, detail in zip(planned.signs, planned.details, strict=True):
         paint(image, sign)
-        boxes.append(_draw_detail(image, sign, detail, planned.kind, detail_px(options)))
+        boxes.append(draw_detail(image, sign, detail, planned.kind, detail_px(options)))
     return blemish(image, rng, noise=4 * hard), boxes
-
-
-def _draw_detail(image: Image.Image, sign: Figure, detail: str, kind: str, height: int) -> Box:
-    """Draw a sign's detail in its middle (lower in a triangle), at most `height` pixels high; return the detail's box."""
-    mask = {"arrow": _arrow, "dot": _dot}.get(kind, _text)(detail, height)
-    x = round(sign.x - mask.width / 2)
-    y = round(sign.y - mask.height / 2 + (sign.half * 0.3 if sign.shape == "triangle" else 0))
-    ink = (20, 20, 20) if sign.colour in LIGHT else (250, 250, 250)
-    image.paste(PALETTE[detail] if kind == "dot" else ink, (x, y), mask)
-    return [x, y, x + mask.width, y + mask.height]
-
-
-@lru_cache(maxsize=512)
-def _text(text: str, height: int) -> Image.Image:
-    """Coverage of a text, cropped to its ink, as large as fits into `height` pixels."""
-    for size in range(3 * height, 3, -1):
-        _, _, right, bottom = font(None, size).getbbox(text)
-        mask = Image.new("L", (int(right) + 4, int(bottom) + 4))
-        ImageDraw.Draw(mask).text((0, 0), text, fill=255, font=font(None, size))
-        box = mask.getbbox()
-        if box and box[3] - box[1] <= height:
-            return mask.crop(box)
-    raise ValueError(f"height: expected room for {text!r}, got {height} pixels")
-
-
-def _arrow(way: str, side: int) -> Image.Image:
-    mask = Image.new("L", (side * 4, side * 4))
-    ImageDraw.Draw(mask).polygon([(x * (4 * side - 1), y * (4 * side - 1)) for x, y in _ARROW], fill=255)
-    return mask.rotate(-90 * _TURNS[way]).reduce(4)
-
-
-def _dot(_colour: str, side: int) -> Image.Image:
-    mask = Image.new("L", (side * 4, side * 4))
-    ImageDraw.Draw(mask).ellipse((0, 0, side * 4 - 1, side * 4 - 1), fill=255)
-    return mask.reduce(4)
 
 
 def _answer(

@@ -10,14 +10,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_recipes.synthetic import search
+from data_recipes.synthetic import search, signs
 from data_recipes.synthetic.shapes.scenes import PALETTE
 from environments.dialogue import GO_ON, pixels_of, shown
 from rewards.geometry.frames import smart_resize
 from tests.data_recipes.synthetic.made import made
 from vlm.media import load_image
-
-# -------------------------------------------------------------------------------------------------------------- search
 
 LARGE = {"width": 1000, "height": 750, "max_pixels": 28 * 28 * 150, "image_format": "png", "signs": 20}
 
@@ -322,8 +320,8 @@ def test_what_is_drawn_on_the_sign_is_the_answer_and_no_other_sign_could_be_mean
         options = search.SearchOptions(**LARGE)
         height = search.detail_px(options)
         likeness = {}
-        for detail in search.DETAILS[row["kind"]]:
-            mask = search._arrow(detail, height) if row["kind"] == "arrow" else search._text(detail, height)
+        for detail in signs.DETAILS[row["kind"]]:
+            mask = signs._arrow(detail, height) if row["kind"] == "arrow" else signs._text(detail, height)
             if (mask.height, mask.width) == ink.shape:
                 likeness[detail] = np.corrcoef(np.asarray(mask).ravel(), ink.ravel())[0, 1]
         best = max(likeness, key=likeness.get)
