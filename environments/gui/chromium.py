@@ -34,7 +34,7 @@ FLAGS = (
     "--disable-quic",
     "--disable-background-networking",
     "--disable-component-update",
-    "--allow-pre-commit-input",  # or a click right after a page is shown is dropped where the machine is busy
+    "--allow-pre-commit-input",  # or input before the first frame of a page is dropped
     "--no-first-run",
     "--no-startup-window",  # or a page of the default search engine is opened too
     "--mute-audio",

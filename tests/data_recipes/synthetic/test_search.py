@@ -150,8 +150,10 @@ def test_in_a_grid_signs_stand_in_the_middle_of_cells_and_the_trace_says_in_whic
         assert (x1 + x2) / 2 == pytest.approx(middle[0], abs=1)
         assert (y1 + y2) / 2 == pytest.approx(middle[1], abs=1)
         box = [float(v) for v in re.search(r'"bbox_2d": \[(.*?)\]', first)[1].split(",")]
-        near = 0.005 + 2 / height  # rounding, and two pixels of a sign's soft edge
-        assert box == pytest.approx([x1 / width, y1 / height, x2 / width, y2 / height], abs=near)
+        square = [
+            (middle[i % 2] + side) / (width, height)[i % 2] for i, side in enumerate((-50, -50, 50, 50))
+        ]
+        assert box == pytest.approx(square, abs=0.0051)  # two decimals
 
 
 GRID = LARGE | {"signs": 6, "grid": 4, "sign_px": 100, "asked": ["orange"], "alike": 0.7, "roughness": 0.0}
