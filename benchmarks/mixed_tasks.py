@@ -10,16 +10,20 @@ that a reward model judges: its SFT model is the start, its prompts are trained 
 * `mixed`: one run on all tasks, with `--prompts` a step for each of them, so that after `--steps` steps every task has had as many
   prompts (over whole epochs; the order is random) and as many updates as in its single run;
 * every other form is the mixed run with a remedy of docs/mixed_tasks.md; several are joined by `+` (task_std+task_tokens).
+  `sqrt_lr` multiplies the learning rate by the square root of the number of tasks, as the batch is so many times larger;
+  `single+sqrt_lr` does the same to the single-task runs, whose batch is not.
 
-All checkpoints answer the same held-out rows: new ones, `--test-sets` times 70 for each task, or those of the mixed world, 70 of each. The table has the mean reward by task over the seeds, and the
-paired difference from the single-task run with its 95 % interval; the unit is the row of a seed. Runs that are finished are not
-run again, and `--parallel` of them run at a time. Figures are also written to `<out>/results.json`.
+All checkpoints answer the same held-out rows: new ones, `--test-sets` times 70 for each task, or those of the mixed world, 70 of each.
+The table has the mean reward by task over the seeds, and the paired difference from the single-task run with its 95 % interval; the
+unit is the row of a seed. Runs that are finished are not run again, and `--parallel` of them run at a time. Figures are also written
+to `<out>/results.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,16 +32,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from core.config import read_config
 from core.files.jsonl import read
 from core.rows import read_rows, write_rows
 from core.statistics import RowReward, interval_text, mean_reward, paired_difference
+from rl.config import GRPOConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "launch/configs"
 TASKS = ("math", "counting", "choice", "grounding", "pointing", "temporal")
 WORLDS = {"shapes": (TASKS, "demo"), "all": ((*TASKS, "search", "chat"), "mixed_demo")}
 """Tasks and the end of the configs' names, grpo_….yaml and eval_….yaml."""
-FORMS = ("single", "mixed", "task_std", "task_tokens", "length_baseline", "pcgrad", "task_steps")
+FORMS = ("single", "mixed", "sqrt_lr", "task_std", "task_tokens", "length_baseline", "pcgrad", "task_steps")
 SINGLE, START = "single", "sft"
 KINDS, ROWS_OF_A_SET = 7, 70  # math has two kinds; there are about 77 sums without an image to hold out
 
@@ -65,7 +71,7 @@ def main() -> None:
     out = args.out.resolve()
     with ThreadPoolExecutor(args.parallel) as threads:
         demos = [demo.resolve() for demo in args.demos]
-        jobs = [(seed, name) for seed in range(len(demos)) for name in _names(args)]
+        jobs = [(seed, name) for seed in range(len(demos)) for name in runs_of(args.forms, args.tasks)]
         for seed, demo in enumerate(demos):
             _split(demo, out / str(seed), args, seed)
         list(threads.map(lambda job: _train(job[0], job[1], demos[job[0]], out, args), jobs))
@@ -77,10 +83,12 @@ def main() -> None:
     print("\n" + table(results))
 
 
-def _names(args: argparse.Namespace) -> list[str]:
-    """The runs of a seed."""
-    singles = [f"{SINGLE}-{task}" for task in args.tasks] if SINGLE in args.forms else []
-    return singles + [form for form in args.forms if form != SINGLE]
+def runs_of(forms: Sequence[str], tasks: Sequence[str]) -> list[str]:
+    """Names of a seed's runs: a form, or a form and its only task with a "-" between."""
+    names: list[str] = []
+    for form in forms:
+        names += [f"{form}-{task}" for task in tasks] if form.startswith(SINGLE) else [form]
+    return names
 
 
 def _split(demo: Path, folder: Path, args: argparse.Namespace, seed: int) -> None:
@@ -125,16 +133,17 @@ def _train(seed: int, name: str, demo: Path, out: Path, args: argparse.Namespace
     if final.exists():
         return
     alone = name.startswith(SINGLE)
+    form, _, task = name.partition("-")
     settings = [
         f"model.path={demo / 'sft' / 'final'}",
-        f"prompts.rows={folder / (name if alone else 'mixed')}.jsonl",
+        f"prompts.rows={folder / (f'{SINGLE}-{task}' if alone else 'mixed')}.jsonl",
         f"rollout.prompts_per_step={args.prompts * (1 if alone else len(args.tasks))}",
         f"steps={args.steps}",
         f"save_every={args.steps}",
         f"output_dir={folder / name}",
         f"seed={seed}",
         *_reward_model(demo, args),
-        *_remedies("" if alone or name == "mixed" else name),
+        *settings_of(form, args.configs, len(args.tasks)),
     ]
     _run(
         "grpo.py", f"--config={CONFIGS / f'grpo_{args.configs}.yaml'}", *settings, log=folder / f"{name}.log"
@@ -147,11 +156,16 @@ def _reward_model(demo: Path, args: argparse.Namespace) -> list[str]:
     return [f"rewards.tasks.chat.0.path={path}"] if args.world == "all" else []
 
 
-def _remedies(form: str) -> list[str]:
-    """Settings of a form: `task_std` is an advantage, the others are remedies."""
-    parts = [part for part in form.split("+") if part]
-    others = [part for part in parts if part != "task_std"]
-    settings = ["advantage=task_std"] if "task_std" in parts else []
+def settings_of(form: str, configs: str, tasks: int) -> list[str]:
+    """Settings of a form: `task_std` is an advantage, `sqrt_lr` a learning rate, the others are remedies."""
+    parts = [part for part in form.split("+") if part not in (SINGLE, "mixed")]
+    settings = []
+    if "task_std" in parts:
+        settings.append("advantage=task_std")
+    if "sqrt_lr" in parts:
+        shipped = read_config(GRPOConfig, CONFIGS / f"grpo_{configs}.yaml").optimizer.learning_rate
+        settings.append(f"optimizer.learning_rate={shipped * math.sqrt(tasks):.3g}")
+    others = [part for part in parts if part not in ("task_std", "sqrt_lr")]
     return settings + ([f"interference.remedies=[{','.join(others)}]"] if others else [])
 
 
@@ -160,7 +174,7 @@ def _evaluate(
 ) -> dict[str, list[tuple[str, RowReward]]]:
     """(task, reward of a row) of every checkpoint of a seed; a single-task run answers all tasks, and counts for its own."""
     folder = out / str(seed)
-    finals = {name: folder / name / "final" for name in _names(args)}
+    finals = {name: folder / name / "final" for name in runs_of(args.forms, args.tasks)}
     checkpoints = [f"checkpoints.{name}={final}" for name, final in finals.items()]
     place = folder / "eval"
     evaluated = place / "eval.json"
@@ -168,14 +182,17 @@ def _evaluate(
         _run("evaluate.py", f"--config={CONFIGS / f'eval_{args.configs}.yaml'}", "checkpoints=null",
              f"checkpoints.{START}={demo / 'sft' / 'final'}", *checkpoints, f"rows={folder / 'test.jsonl'}",
              f"output_dir={place}", "samples=0", *_reward_model(demo, args), log=folder / "eval.log")  # fmt: skip
+    return rewards_by_form(place / "eval_rollouts.jsonl", seed)
+
+
+def rewards_by_form(rollouts: Path, seed: int) -> dict[str, list[tuple[str, RowReward]]]:
+    """(task, reward of a row) of each form; of a run on one task, the rows of that task only."""
     found: dict[str, list[tuple[str, RowReward]]] = {}
-    for record in read(place / "eval_rollouts.jsonl"):
-        name, task = record["checkpoint"], record["task"]
-        if name.startswith(SINGLE):
-            if name != f"{SINGLE}-{task}":
-                continue
-            name = SINGLE
-        found.setdefault(name, []).append((task, (f"{seed}/{record['row_id']}", record["reward"])))
+    for record in read(rollouts):
+        form, _, trained_on = record["checkpoint"].partition("-")
+        if trained_on in ("", record["task"]):
+            row = (f"{seed}/{record['row_id']}", record["reward"])
+            found.setdefault(form, []).append((record["task"], row))
     return found
 
 

@@ -1,0 +1,75 @@
+"""The comparison of single-task and mixed runs compares like with like."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from benchmarks.mixed_tasks import CONFIGS, FORMS, WORLDS, compare, rewards_by_form, runs_of, settings_of
+from core.config import ConfigError, read_config
+from rl.config import GRPOConfig
+
+
+@pytest.fixture
+def rewards(tmp_path):
+    """Two seeds with two tasks; the run on math alone fails at counting, which is not its task."""
+    values = {
+        ("sft", "math"): 0.0, ("sft", "counting"): 0.0,
+        ("single-math", "math"): 0.5, ("single-math", "counting"): 0.0,
+        ("single-counting", "math"): 0.0, ("single-counting", "counting"): 1.0,
+        ("mixed", "math"): 1.0, ("mixed", "counting"): 0.5,
+    }  # fmt: skip
+    rollouts = tmp_path / "eval_rollouts.jsonl"
+    lines = [
+        json.dumps({"checkpoint": name, "task": task, "row_id": f"{task}-{row}", "reward": value})
+        for (name, task), value in values.items()
+        for row in range(4)
+    ]
+    rollouts.write_text("\n".join(lines) + "\n")
+    return {seed: rewards_by_form(rollouts, seed) for seed in (0, 1)}
+
+
+def test_a_run_on_one_task_counts_for_that_task_alone(rewards):
+    results = compare(rewards, ["single", "mixed"], ["math", "counting"])
+    assert results["single"]["math"]["reward"]["mean"] == 0.5
+    assert results["single"]["counting"]["reward"]["mean"] == 1.0
+    assert results["single"]["all"]["reward"]["mean"] == 0.75
+
+
+def test_differences_are_paired_by_task_over_the_seeds(rewards):
+    results = compare(rewards, ["single", "mixed"], ["math", "counting"])
+    assert results["mixed"]["math"]["from_single"]["mean"] == 0.5
+    assert results["mixed"]["counting"]["from_single"]["mean"] == -0.5
+    assert results["mixed"]["counting"]["from_single"]["by_seed"] == [-0.5, -0.5]
+    assert results["mixed"]["all"]["from_sft"]["mean"] == 0.75
+    assert "from_single" not in results["single"]["math"]
+
+
+def test_every_kind_of_single_form_has_a_run_for_each_task():
+    assert runs_of(["single", "single+sqrt_lr", "mixed"], ["math", "chat"]) == [
+        "single-math", "single-chat", "single+sqrt_lr-math", "single+sqrt_lr-chat", "mixed",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("form", [*FORMS, "sqrt_lr+task_std+task_tokens+pcgrad", "single+sqrt_lr"])
+def test_the_settings_of_a_form_are_its_remedies_in_the_worlds_config(world, form):
+    tasks, name = WORLDS[world]
+    path = CONFIGS / f"grpo_{name}.yaml"
+    shipped, changed = (
+        read_config(GRPOConfig, path, settings) for settings in ([], settings_of(form, name, len(tasks)))
+    )
+    parts = set(form.split("+")) - {"single", "mixed"}
+    factor = math.sqrt(len(tasks)) if "sqrt_lr" in parts else 1
+    assert changed.optimizer.learning_rate == pytest.approx(
+        factor * shipped.optimizer.learning_rate, rel=1e-2
+    )
+    assert changed.advantage == ("task_std" if "task_std" in parts else shipped.advantage)
+    assert set(changed.interference.remedies) == parts - {"task_std", "sqrt_lr"}
+
+
+def test_a_remedy_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="interference.remedies"):
+        read_config(GRPOConfig, CONFIGS / "grpo_demo.yaml", settings_of("task_token", "demo", 6))
