@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.processes.explained import explained
 from launch.demo_phases import CONFIGS, LAUNCH, empty_folder, phase, run, write_report
 from launch.demo_search import FAMILY as SEARCH_FAMILY
 from launch.demo_search import run_search_demo
@@ -115,4 +116,5 @@ def conclusion(summary: dict[str, Any], out: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        main()
