@@ -58,12 +58,18 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=WORLDS["all"][0], help="default: all of the world's")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--prompts", type=int, default=6, help="for each task in a step")
+    parser.add_argument(
+        "--learning-rate", type=float, help="of all runs without sqrt_lr; default: that of the world's config"
+    )
     parser.add_argument("--test-sets", type=int, default=2, help="of 70 held-out rows of each task")
     parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/mixed"))
     args = parser.parse_args()
     tasks, args.configs = WORLDS[args.world]
     args.tasks = args.tasks or list(tasks)
+    if args.learning_rate is None:
+        shipped = read_config(GRPOConfig, CONFIGS / f"grpo_{args.configs}.yaml")
+        args.learning_rate = shipped.optimizer.learning_rate
     if unknown := set(args.tasks) - set(tasks):
         parser.error(
             f"--tasks: expected some of {', '.join(tasks)} with --world {args.world}, got {unknown.pop()}"
@@ -143,7 +149,7 @@ def _train(seed: int, name: str, demo: Path, out: Path, args: argparse.Namespace
         f"output_dir={folder / name}",
         f"seed={seed}",
         *_reward_model(demo, args),
-        *settings_of(form, args.configs, len(args.tasks)),
+        *settings_of(form, args.learning_rate, len(args.tasks)),
     ]
     _run(
         "grpo.py", f"--config={CONFIGS / f'grpo_{args.configs}.yaml'}", *settings, log=folder / f"{name}.log"
@@ -156,15 +162,13 @@ def _reward_model(demo: Path, args: argparse.Namespace) -> list[str]:
     return [f"rewards.tasks.chat.0.path={path}"] if args.world == "all" else []
 
 
-def settings_of(form: str, configs: str, tasks: int) -> list[str]:
+def settings_of(form: str, learning_rate: float, tasks: int) -> list[str]:
     """Settings of a form: `task_std` is an advantage, `sqrt_lr` a learning rate, the others are remedies."""
     parts = [part for part in form.split("+") if part not in (SINGLE, "mixed")]
-    settings = []
+    rate = learning_rate * (math.sqrt(tasks) if "sqrt_lr" in parts else 1)
+    settings = [f"optimizer.learning_rate={rate:.3g}"]
     if "task_std" in parts:
         settings.append("advantage=task_std")
-    if "sqrt_lr" in parts:
-        shipped = read_config(GRPOConfig, CONFIGS / f"grpo_{configs}.yaml").optimizer.learning_rate
-        settings.append(f"optimizer.learning_rate={shipped * math.sqrt(tasks):.3g}")
     others = [part for part in parts if part not in ("task_std", "sqrt_lr")]
     return settings + ([f"interference.remedies=[{','.join(others)}]"] if others else [])
 
