@@ -27,7 +27,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -176,23 +176,26 @@ def settings_of(form: str, learning_rate: float, tasks: int) -> list[str]:
 def _evaluate(
     seed: int, demo: Path, out: Path, args: argparse.Namespace
 ) -> dict[str, list[tuple[str, RowReward]]]:
-    """(task, reward of a row) of every checkpoint of a seed; a single-task run answers all tasks, and counts for its own."""
+    """Evaluate the checkpoints of a seed that no earlier call has evaluated; returns the rewards of all of them."""
     folder = out / str(seed)
-    finals = {name: folder / name / "final" for name in runs_of(args.forms, args.tasks)}
-    checkpoints = [f"checkpoints.{name}={final}" for name, final in finals.items()]
-    place = folder / "eval"
-    evaluated = place / "eval.json"
-    if not evaluated.exists() or not finals.keys() <= json.loads(evaluated.read_text())["checkpoints"].keys():
+    finals = {START: demo / "sft" / "final"}
+    finals |= {name: folder / name / "final" for name in runs_of(args.forms, args.tasks)}
+    earlier = [json.loads(path.read_text())["checkpoints"] for path in folder.glob("eval*/eval.json")]
+    missing = [
+        f"checkpoints.{name}={final}" for name, final in finals.items() if not any(name in e for e in earlier)
+    ]
+    if missing:
+        place = folder / f"eval_{len(earlier)}"
         _run("evaluate.py", f"--config={CONFIGS / f'eval_{args.configs}.yaml'}", "checkpoints=null",
-             f"checkpoints.{START}={demo / 'sft' / 'final'}", *checkpoints, f"rows={folder / 'test.jsonl'}",
-             f"output_dir={place}", "samples=0", *_reward_model(demo, args), log=folder / "eval.log")  # fmt: skip
-    return rewards_by_form(place / "eval_rollouts.jsonl", seed)
+             *missing, f"rows={folder / 'test.jsonl'}", f"output_dir={place}", "samples=0",
+             *_reward_model(demo, args), log=folder / f"{place.name}.log")  # fmt: skip
+    return rewards_by_form([path.parent for path in folder.glob("eval*/eval.json")], seed)
 
 
-def rewards_by_form(rollouts: Path, seed: int) -> dict[str, list[tuple[str, RowReward]]]:
-    """(task, reward of a row) of each form; of a run on one task, the rows of that task only."""
+def rewards_by_form(evaluations: Iterable[Path], seed: int) -> dict[str, list[tuple[str, RowReward]]]:
+    """(task, reward of a row) of each form; a run on one task answers the rows of all, and counts for its own."""
     found: dict[str, list[tuple[str, RowReward]]] = {}
-    for record in read(rollouts):
+    for record in (record for folder in evaluations for record in read(folder / "eval_rollouts.jsonl")):
         form, _, trained_on = record["checkpoint"].partition("-")
         if trained_on in ("", record["task"]):
             row = (f"{seed}/{record['row_id']}", record["reward"])

@@ -20,14 +20,17 @@ def rewards(tmp_path):
         ("single-counting", "math"): 0.0, ("single-counting", "counting"): 1.0,
         ("mixed", "math"): 1.0, ("mixed", "counting"): 0.5,
     }  # fmt: skip
-    rollouts = tmp_path / "eval_rollouts.jsonl"
-    lines = [
-        json.dumps({"checkpoint": name, "task": task, "row_id": f"{task}-{row}", "reward": value})
-        for (name, task), value in values.items()
-        for row in range(4)
-    ]
-    rollouts.write_text("\n".join(lines) + "\n")
-    return {seed: rewards_by_form(rollouts, seed) for seed in (0, 1)}
+    evaluations = []
+    for (name, task), value in values.items():
+        folder = tmp_path / f"eval_{len(evaluations)}"
+        folder.mkdir()
+        lines = [
+            json.dumps({"checkpoint": name, "task": task, "row_id": f"{task}-{row}", "reward": value})
+            for row in range(4)
+        ]
+        (folder / "eval_rollouts.jsonl").write_text("\n".join(lines) + "\n")
+        evaluations.append(folder)
+    return {seed: rewards_by_form(evaluations, seed) for seed in (0, 1)}
 
 
 def test_a_run_on_one_task_counts_for_that_task_alone(rewards):
