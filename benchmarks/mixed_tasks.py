@@ -166,9 +166,8 @@ def settings_of(form: str, learning_rate: float, tasks: int) -> list[str]:
     """Settings of a form: `task_std` is an advantage, `sqrt_lr` a learning rate, the others are remedies."""
     parts = [part for part in form.split("+") if part not in (SINGLE, "mixed")]
     rate = learning_rate * (math.sqrt(tasks) if "sqrt_lr" in parts else 1)
-    settings = [f"optimizer.learning_rate={rate:.3g}"]
-    if "task_std" in parts:
-        settings.append("advantage=task_std")
+    advantage = "task_std" if "task_std" in parts else "group_std"
+    settings = [f"optimizer.learning_rate={rate:.3g}", f"advantage={advantage}"]
     others = [part for part in parts if part not in ("task_std", "sqrt_lr")]
     return settings + ([f"interference.remedies=[{','.join(others)}]"] if others else [])
 
@@ -207,7 +206,8 @@ def compare(rewards: Any, forms: Sequence[str], tasks: Sequence[str]) -> dict[st
     """By form and task: mean reward, its difference from the SFT model and from the single-task run, by seed and over all seeds."""
 
     def of(name: str, task: str, seeds: Sequence[int]) -> list[RowReward]:
-        return [one for seed in seeds for t, one in rewards[seed].get(name, []) if task in (t, "all")]
+        wanted = tasks if task == "all" else [task]
+        return [one for seed in seeds for t, one in rewards[seed].get(name, []) if t in wanted]
 
     every = sorted(rewards)
     results: dict[str, Any] = {}

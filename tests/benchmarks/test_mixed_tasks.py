@@ -49,6 +49,12 @@ def test_differences_are_paired_by_task_over_the_seeds(rewards):
     assert "from_single" not in results["single"]["math"]
 
 
+def test_some_of_the_tasks_are_compared_alone(rewards):
+    results = compare(rewards, ["single", "mixed"], ["math"])
+    assert list(results["mixed"]) == ["math", "all"]
+    assert results["mixed"]["all"] == results["mixed"]["math"]
+
+
 def test_every_kind_of_single_form_has_a_run_for_each_task():
     assert runs_of(["single", "single+sqrt_lr", "mixed"], ["math", "chat"]) == [
         "single-math", "single-chat", "single+sqrt_lr-math", "single+sqrt_lr-chat", "mixed",
@@ -58,13 +64,10 @@ def test_every_kind_of_single_form_has_a_run_for_each_task():
 @pytest.mark.parametrize("config", [name for _, name in WORLDS.values()])
 @pytest.mark.parametrize("form", [*FORMS, "sqrt_lr+task_std+task_tokens+pcgrad", "single+sqrt_lr"])
 def test_the_settings_of_a_form_are_its_remedies_in_the_worlds_config(config, form):
-    path = CONFIGS / f"grpo_{config}.yaml"
-    shipped, changed = (
-        read_config(GRPOConfig, path, settings) for settings in ([], settings_of(form, 1e-5, tasks=4))
-    )
+    changed = read_config(GRPOConfig, CONFIGS / f"grpo_{config}.yaml", settings_of(form, 1e-5, tasks=4))
     parts = set(form.split("+")) - {"single", "mixed"}
     assert changed.optimizer.learning_rate == pytest.approx(2e-5 if "sqrt_lr" in parts else 1e-5)
-    assert changed.advantage == ("task_std" if "task_std" in parts else shipped.advantage)
+    assert changed.advantage == ("task_std" if "task_std" in parts else "group_std")
     assert set(changed.interference.remedies) == parts - {"task_std", "sqrt_lr"}
 
 
