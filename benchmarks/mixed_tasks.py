@@ -15,7 +15,8 @@ that a reward model judges: its SFT model is the start, its prompts are trained 
 
 All checkpoints answer the same held-out rows: new ones, `--test-sets` times 70 for each task, or those of the mixed world, 70 of each.
 The table has the mean reward by task over the seeds, and the paired difference from the single-task run with its 95 % interval; the
-unit is the row of a seed. Runs that are finished are not run again, and `--parallel` of them run at a time. Figures are also written
+unit is the row of a seed. Captions have a second column, with the share that is right, which is not what the reward model's score says
+and does not count for all tasks. Runs that are finished are not run again, and `--parallel` of them run at a time. Figures are also written
 to `<out>/results.json`.
 """
 
@@ -45,6 +46,8 @@ WORLDS = {"shapes": (TASKS, "demo"), "all": ((*TASKS, "search", "chat"), "mixed_
 """Tasks and the end of the configs' names, grpo_….yaml and eval_….yaml."""
 FORMS = ("single", "mixed", "sqrt_lr", "task_std", "task_tokens", "length_baseline", "pcgrad", "task_steps")
 SINGLE, START = "single", "sft"
+SCORED, TRUTH = "chat", "exact_text"  # reward: a reward model's score; the function that says what is right
+CAPTIONS = f"{SCORED}, {TRUTH}"
 KINDS, ROWS_OF_A_SET = 7, 70  # math has two kinds; there are about 77 sums without an image to hold out
 
 
@@ -199,6 +202,8 @@ def rewards_by_form(evaluations: Iterable[Path], seed: int) -> dict[str, list[tu
         if trained_on in ("", record["task"]):
             row = (f"{seed}/{record['row_id']}", record["reward"])
             found.setdefault(form, []).append((record["task"], row))
+            if record["task"] == SCORED:
+                found[form].append((CAPTIONS, (row[0], record["components"][TRUTH])))
     return found
 
 
@@ -213,7 +218,7 @@ def compare(rewards: Any, forms: Sequence[str], tasks: Sequence[str]) -> dict[st
     results: dict[str, Any] = {}
     for form in (START, *forms):
         results[form] = {}
-        for task in (*tasks, "all"):
+        for task in (*tasks, *([CAPTIONS] if SCORED in tasks else []), "all"):
             found = of(form, task, every)
             against = {"from_sft": START, "from_single": SINGLE}
             results[form][task] = {"reward": mean_reward(found).as_json()} | {

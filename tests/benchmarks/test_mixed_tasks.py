@@ -55,6 +55,23 @@ def test_some_of_the_tasks_are_compared_alone(rewards):
     assert results["mixed"]["all"] == results["mixed"]["math"]
 
 
+def test_captions_are_compared_by_what_is_right_as_well(tmp_path):
+    records = [
+        {
+            "checkpoint": name,
+            "task": "chat",
+            "row_id": "0",
+            "reward": score,
+            "components": {"exact_text": right},
+        }
+        for name, score, right in (("sft", 0.1, 0.0), ("single-chat", 0.9, 0.0), ("mixed", 0.8, 1.0))
+    ]
+    (tmp_path / "eval_rollouts.jsonl").write_text("\n".join(map(json.dumps, records)) + "\n")
+    mixed = compare({0: rewards_by_form([tmp_path], seed=0)}, ["single", "mixed"], ["chat"])["mixed"]
+    assert mixed["chat"]["from_single"]["mean"] == mixed["all"]["from_single"]["mean"] == pytest.approx(-0.1)
+    assert mixed["chat, exact_text"]["from_single"]["mean"] == 1.0
+
+
 def test_every_kind_of_single_form_has_a_run_for_each_task():
     assert runs_of(["single", "single+sqrt_lr", "mixed"], ["math", "chat"]) == [
         "single-math", "single-chat", "single+sqrt_lr-math", "single+sqrt_lr-chat", "mixed",
