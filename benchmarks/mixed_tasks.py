@@ -17,12 +17,13 @@ All checkpoints answer the same held-out rows: new ones, `--test-sets` times 70 
 The table has the mean reward by task over the seeds, and the paired difference from the single-task run with its 95 % interval; the
 unit is the row of a seed. Captions have a second column, with the share that is right, which is not what the reward model's score says
 and does not count for all tasks. Runs that are finished are not run again, and `--parallel` of them run at a time. Figures are also written
-to `<out>/results.json`.
+to `<out>/results.json`, with the sampled rewards of training: how fast the forms learn.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -31,6 +32,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from core.config import read_config
@@ -88,8 +90,14 @@ def main() -> None:
             enumerate(threads.map(lambda seed: _evaluate(seed, demos[seed], out, args), range(len(demos))))
         )
     results = compare(rewards, args.forms, args.tasks)
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    learning = training_rewards([out / str(seed) for seed in range(len(demos))], args.forms, args.tasks)
+    (out / "results.json").write_text(
+        json.dumps({"held_out": results, "training": learning}, indent=1) + "\n"
+    )
     print("\n" + table(results))
+    print("\nSampled reward in training, mean over tasks and seeds, by fifths of the steps:")
+    for form, means in learning.items():
+        print(f"  {form}: " + " ".join(f"{mean:.3f}" for mean in means))
 
 
 def runs_of(forms: Sequence[str], tasks: Sequence[str]) -> list[str]:
@@ -232,6 +240,23 @@ def compare(rewards: Any, forms: Sequence[str], tasks: Sequence[str]) -> dict[st
                 if other != form and (other in forms or other == START) and form != START
             }
     return results
+
+
+def training_rewards(
+    folders: Sequence[Path], forms: Sequence[str], tasks: Sequence[str], parts: int = 5
+) -> dict[str, list[float]]:
+    """By form: mean over seeds and tasks of the mean sampled reward, for each of `parts` equal parts of the steps."""
+    rewards: dict[str, list[list[float]]] = {form: [[] for _ in range(parts)] for form in forms}
+    for form in forms:
+        for folder, task in itertools.product(folders, tasks):
+            alone = form.startswith(SINGLE)
+            steps = list(read(folder / (f"{form}-{task}" if alone else form) / "metrics.jsonl"))
+            for part in range(parts):
+                some = steps[len(steps) * part // parts : len(steps) * (part + 1) // parts]
+                key = "reward/mean" if alone else f"reward/{task}"
+                if found := [step[key] for step in some if key in step]:
+                    rewards[form][part].append(fmean(found))
+    return {form: [fmean(means) for means in by_part if means] for form, by_part in rewards.items()}
 
 
 def table(results: dict[str, Any]) -> str:

@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-from benchmarks.mixed_tasks import CONFIGS, FORMS, WORLDS, compare, rewards_by_form, runs_of, settings_of
+from benchmarks.mixed_tasks import (
+    CONFIGS,
+    FORMS,
+    WORLDS,
+    compare,
+    rewards_by_form,
+    runs_of,
+    settings_of,
+    training_rewards,
+)
 from core.config import ConfigError, read_config
 from rl.config import GRPOConfig
 
@@ -70,6 +79,20 @@ def test_captions_are_compared_by_what_is_right_as_well(tmp_path):
     mixed = compare({0: rewards_by_form([tmp_path], seed=0)}, ["single", "mixed"], ["chat"])["mixed"]
     assert mixed["chat"]["from_single"]["mean"] == mixed["all"]["from_single"]["mean"] == pytest.approx(-0.1)
     assert mixed["chat, exact_text"]["from_single"]["mean"] == 1.0
+
+
+def test_rewards_of_training_are_means_over_tasks_by_parts_of_the_steps(tmp_path):
+    runs = {
+        "single-math": [{"reward/mean": value} for value in (0.0, 0.2, 0.4, 0.6)],
+        "single-chat": [{"reward/mean": value} for value in (0.5, 0.5, 1.0, 1.0)],
+        "mixed": [{"reward/math": 0.1, "reward/chat": 0.3}, {"reward/math": 0.3}, {"reward/chat": 1.0}, {"reward/chat": 1.0}],
+    }  # fmt: skip
+    for name, steps in runs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(map(json.dumps, steps)) + "\n")
+    means = training_rewards([tmp_path], ["single", "mixed"], ["math", "chat"], parts=2)
+    assert means["single"] == pytest.approx([0.3, 0.75])
+    assert means["mixed"] == pytest.approx([0.25, 1.0])  # a part of the steps may have no prompt of a task
 
 
 def test_every_kind_of_single_form_has_a_run_for_each_task():
