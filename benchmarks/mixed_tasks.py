@@ -64,7 +64,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--prompts", type=int, default=6, help="for each task in a step")
     parser.add_argument(
-        "--learning-rate", type=float, help="of all runs without sqrt_lr; default: that of the world's config"
+        "--learning-rate",
+        type=float,
+        help="of all forms without sqrt_lr; default: that of the world's config",
     )
     parser.add_argument("--test-sets", type=int, default=2, help="of 70 held-out rows of each task")
     parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
@@ -179,8 +181,8 @@ def settings_of(form: str, learning_rate: float, tasks: int) -> list[str]:
     rate = learning_rate * (math.sqrt(tasks) if "sqrt_lr" in parts else 1)
     advantage = "task_std" if "task_std" in parts else "group_std"
     settings = [f"optimizer.learning_rate={rate:.3g}", f"advantage={advantage}"]
-    others = [part for part in parts if part not in ("task_std", "sqrt_lr")]
-    return settings + ([f"interference.remedies=[{','.join(others)}]"] if others else [])
+    remedies = [part for part in parts if part not in ("task_std", "sqrt_lr")]
+    return [*settings, f"interference.remedies=[{','.join(remedies)}]"]
 
 
 def _evaluate(
