@@ -89,9 +89,10 @@ class RewardModel:
                 completions, prompts, images or [None] * count, videos or [None] * count, strict=True
             )
         ]
+        asked, places = _once(questions)
         with self._lock:
-            verdicts = self._scorer.judge(questions)
-        return [self._result(verdict) for verdict in verdicts]
+            verdicts = self._scorer.judge(asked)
+        return [self._result(verdicts[place]) for place in places]
 
     def _result(self, verdict: Verdict) -> dict[str, Any]:
         if isinstance(verdict, ResponseError):
@@ -105,6 +106,22 @@ class RewardModel:
         if row.get("prompt") is None:
             raise ValueError("prompt: expected chat messages, which the reward model reads, got none")
         self._scorer.check_prompt(_row(row["prompt"], row.get("images"), row.get("videos")))
+
+
+def _once(questions: Sequence[Question]) -> tuple[list[Question], list[int]]:
+    """The questions without repetitions, and each one's place among them. Batched apart, equal ones would get scores that differ
+    by rounding; as advantages have no epsilon, a group of equal completions would then have a signal as strong as any."""
+    asked: list[Question] = []
+    places: list[int] = []
+    known: dict[str, list[int]] = {}  # by response, since rows may hold what has no hash
+    for question in questions:
+        alike = known.setdefault(question.response, [])
+        place = next((i for i in alike if asked[i].row == question.row), len(asked))
+        if place == len(asked):
+            asked.append(question)
+            alike.append(place)
+        places.append(place)
+    return asked, places
 
 
 def _row(prompt: Any, images: Any, videos: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from reward_models.reward import RewardModel
 from rewards.config import RewardsConfig
 from rewards.errors import PluginError, RewardDataError
 from rewards.router import Router
+from rl.prompts.sampling import result_of
 from tests.reward_models.test_loop import scores_of, train
 from tests.rewards.serving.test_service import Service
 
@@ -71,6 +72,28 @@ def test_a_reward_model_is_never_shown_a_text_outside_its_template(trained, pair
         assert broken.reward == 0.0  # not called
         (alone,) = function(["a red tile"], [rows[1]["prompt"]], [rows[1]["images"]], [rows[1]["videos"]])
         assert whole.reward == pytest.approx(alone["reward"], abs=1e-5)  # of the conclusion alone
+
+
+def test_equal_completions_of_a_prompt_get_equal_rewards(trained, pairs_file, monkeypatch):
+    """What larger models' scores do by rounding, this one's are made to do: they depend a little on the place in the batch."""
+
+    def rounded(model, packed):
+        scores = packed_scores(model, packed)
+        return scores + 1e-6 * torch.arange(len(scores))
+
+    monkeypatch.setattr(scoring, "packed_scores", rounded)
+    rows = list({row["images"][0]: row for row in read_rows(pairs_file) if row["images"]}.values())[:2]
+    groups = [["a red tile", "red", "a red tile", "red", "blue"], ["a red tile"] * 5]
+    asked = [(row, text) for row, texts in zip(rows, groups, strict=True) for text in texts]
+    results = RewardModel(str(trained))(
+        [text for _, text in asked],
+        [json.loads(json.dumps(row["prompt"])) for row, _ in asked],
+        [list(row["images"]) for row, _ in asked],
+    )
+    rewards = [result["reward"] for result in results]
+    assert rewards[0] == rewards[2] and rewards[1] == rewards[3]
+    assert len(set(rewards[:5])) == 3 and rewards[0] != rewards[5]  # other texts, and another image
+    assert [result_of(group) for group in (rewards[:5], rewards[5:])] == ["signal", "zero_signal"]
 
 
 def stages(conclusion: str) -> str:
