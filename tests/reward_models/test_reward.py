@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from pathlib import Path
 
@@ -85,15 +86,31 @@ def test_equal_completions_of_a_prompt_get_equal_rewards(trained, pairs_file, mo
     rows = list({row["images"][0]: row for row in read_rows(pairs_file) if row["images"]}.values())[:2]
     groups = [["a red tile", "red", "a red tile", "red", "blue"], ["a red tile"] * 5]
     asked = [(row, text) for row, texts in zip(rows, groups, strict=True) for text in texts]
-    results = RewardModel(str(trained))(
-        [text for _, text in asked],
-        [json.loads(json.dumps(row["prompt"])) for row, _ in asked],
-        [list(row["images"]) for row, _ in asked],
-    )
-    rewards = [result["reward"] for result in results]
+    function = RewardModel(str(trained))
+    rewards = []
+    for some in (asked[:2], asked[2:9], asked[9:]):  # completions are scored as they come
+        results = function(
+            [text for _, text in some],
+            [json.loads(json.dumps(row["prompt"])) for row, _ in some],
+            [list(row["images"]) for row, _ in some],
+        )
+        rewards += [result["reward"] for result in results]
     assert rewards[0] == rewards[2] and rewards[1] == rewards[3]
     assert len(set(rewards[:5])) == 3 and rewards[0] != rewards[5]  # other texts, and another image
     assert [result_of(group) for group in (rewards[:5], rewards[5:])] == ["signal", "zero_signal"]
+
+
+def test_a_score_that_is_not_a_number_is_asked_for_again(trained, pairs_file, monkeypatch):
+    row = next(iter(read_rows(pairs_file)))
+    function = RewardModel(str(trained))
+    for broken in (True, False):
+        monkeypatch.setattr(
+            scoring,
+            "packed_scores",
+            lambda *a, broken=broken: packed_scores(*a) * (torch.nan if broken else 1),
+        )
+        (result,) = function(["a red tile"], [row["prompt"]], [row["images"]])
+        assert math.isnan(result["reward"]) == broken
 
 
 def stages(conclusion: str) -> str:
