@@ -11,11 +11,9 @@ beside it. A response that the model's template cannot hold is not shown to the 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -29,8 +27,6 @@ ADAPTERS = Plugins(
     builtins={n: f"reward_models.adapters:{n}" for n in ("skywork_vl", "internlm_xcomposer")},
 )
 """Functions that load other kinds of reward models (`reward_models/adapters.py`)."""
-REMEMBERED = 10_000
-"""Verdicts that are kept: more than those of one step."""
 
 
 class RewardModel:
@@ -44,7 +40,12 @@ class RewardModel:
     max_tokens          tokens that go through the model at a time
     adapter             skywork_vl, internlm_xcomposer, file.py:function or module:function: loads a model of another kind
     mean, std           statistics of the map to [0, 1], for models whose checkpoint has none; default 0 and 1
+
+    A call is a group, and equal completions in it are scored once. In another batch a completion gets a score that differs by
+    rounding; as advantages have no epsilon, a group of equal completions would then have a signal, as strong as any.
     """
+
+    whole_groups = True
 
     def __init__(
         self,
@@ -77,7 +78,6 @@ class RewardModel:
         card = self._scorer.card
         self.card = replace(card, mean=card.mean if mean is None else mean, std=std or card.std)
         self._lock = threading.Lock()  # one batch at a time on the device
-        self._recent: dict[Hashable, Verdict] = {}  # oldest first
 
     def __call__(
         self,
@@ -94,25 +94,10 @@ class RewardModel:
                 completions, prompts, images or [None] * count, videos or [None] * count, strict=True
             )
         ]
+        asked, places = _once(questions)
         with self._lock:
-            verdicts = self._verdicts(questions)
-        return [self._result(verdict) for verdict in verdicts]
-
-    def _verdicts(self, questions: Sequence[Question]) -> list[Verdict]:
-        """Of each question, asked once: in other batches an equal one would get a score that differs by rounding. Advantages have
-        no epsilon, so a group of equal completions, whose rewards may come in several calls, would have a signal as any other."""
-        keys = [_key(question) for question in questions]
-        verdicts = {key: self._recent[key] for key in keys if key in self._recent}
-        new = {key: question for key, question in zip(keys, questions, strict=True) if key not in verdicts}
-        if new:
-            verdicts |= zip(new, self._scorer.judge(list(new.values())), strict=True)
-        for key in new:
-            verdict = verdicts[key]
-            if isinstance(verdict, ResponseError) or math.isfinite(verdict):
-                self._recent[key] = verdict
-        while len(self._recent) > REMEMBERED:
-            del self._recent[next(iter(self._recent))]
-        return [verdicts[key] for key in keys]
+            verdicts = self._scorer.judge(asked)
+        return [self._result(verdicts[place]) for place in places]
 
     def _result(self, verdict: Verdict) -> dict[str, Any]:
         if isinstance(verdict, ResponseError):
@@ -128,13 +113,19 @@ class RewardModel:
         self._scorer.check_prompt(_row(row["prompt"], row.get("images"), row.get("videos")))
 
 
-def _key(question: Question) -> Hashable:
-    """Equal for equal questions; a prompt with media other than paths and texts is equal to itself alone."""
-    try:
-        text = json.dumps([question.row, question.response], sort_keys=True)
-    except TypeError:
-        return object()
-    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+def _once(questions: Sequence[Question]) -> tuple[list[Question], list[int]]:
+    """The questions without repetitions, and the place of each among them."""
+    asked: list[Question] = []
+    places: list[int] = []
+    known: dict[str, list[int]] = {}  # by response; rows hold lists, which have no hash
+    for question in questions:
+        alike = known.setdefault(question.response, [])
+        place = next((i for i in alike if asked[i].row == question.row), len(asked))
+        if place == len(asked):
+            asked.append(question)
+            alike.append(place)
+        places.append(place)
+    return asked, places
 
 
 def _row(prompt: Any, images: Any, videos: Any) -> dict[str, Any]:

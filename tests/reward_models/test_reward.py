@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 from pathlib import Path
 
@@ -39,11 +38,15 @@ def routed(*functions: dict, grammar: str = "none") -> Router:
     return Router(RewardsConfig(grammar=grammar, tasks={"chat": list(functions)}))
 
 
+def ids(rows) -> list[str]:
+    return [row["id"] for row in rows]
+
+
 def test_a_reward_is_the_score_by_the_map_of_the_checkpoint(trained, pairs_file):
     rows = read_rows(pairs_file)
     with routed({"function": "reward_model", "path": str(trained)}) as router:
         router.check_rows(rows)
-        scores = router.score(rows, [row["chosen"] for row in rows])
+        scores = router.score(rows, [row["chosen"] for row in rows], group_ids=ids(rows))
         metrics = router.pop_metrics()
     card, raw = read_card(trained), scores_of(trained, pairs_file)[0::2]
     for score, expected in zip(scores, raw, strict=True):
@@ -69,7 +72,7 @@ def test_a_reward_model_is_never_shown_a_text_outside_its_template(trained, pair
     assert [r["reward"] for r in results[:3]] == [0.0, 0.0, 0.0] and 0 < results[3]["reward"] < 1
     assert [len(group) for batch in shown for group in batch] == [1]
     with routed({"function": "reward_model", "path": str(trained)}, grammar="stages") as router:
-        (broken, whole) = router.score(rows[:2], ["no stages", stages("a red tile")])
+        (broken, whole) = router.score(rows[:2], ["no stages", stages("a red tile")], group_ids=ids(rows[:2]))
         assert broken.reward == 0.0  # not called
         (alone,) = function(["a red tile"], [rows[1]["prompt"]], [rows[1]["images"]], [rows[1]["videos"]])
         assert whole.reward == pytest.approx(alone["reward"], abs=1e-5)  # of the conclusion alone
@@ -86,31 +89,15 @@ def test_equal_completions_of_a_prompt_get_equal_rewards(trained, pairs_file, mo
     rows = list({row["images"][0]: row for row in read_rows(pairs_file) if row["images"]}.values())[:2]
     groups = [["a red tile", "red", "a red tile", "red", "blue"], ["a red tile"] * 5]
     asked = [(row, text) for row, texts in zip(rows, groups, strict=True) for text in texts]
-    function = RewardModel(str(trained))
-    rewards = []
-    for some in (asked[:2], asked[2:9], asked[9:]):  # completions are scored as they come
-        results = function(
-            [text for _, text in some],
-            [json.loads(json.dumps(row["prompt"])) for row, _ in some],
-            [list(row["images"]) for row, _ in some],
-        )
-        rewards += [result["reward"] for result in results]
+    mixed = asked[1::2] + asked[::2]  # the groups of a step come in any order
+    with routed({"function": "reward_model", "path": str(trained)}) as router:
+        several = [row for row, _ in mixed]
+        scores = router.score(several, [text for _, text in mixed], group_ids=ids(several))
+    by_place = dict(zip([*range(1, 10, 2), *range(0, 10, 2)], scores, strict=True))
+    rewards = [by_place[place].reward for place in range(10)]
     assert rewards[0] == rewards[2] and rewards[1] == rewards[3]
     assert len(set(rewards[:5])) == 3 and rewards[0] != rewards[5]  # other texts, and another image
     assert [result_of(group) for group in (rewards[:5], rewards[5:])] == ["signal", "zero_signal"]
-
-
-def test_a_score_that_is_not_a_number_is_asked_for_again(trained, pairs_file, monkeypatch):
-    row = next(iter(read_rows(pairs_file)))
-    function = RewardModel(str(trained))
-    for broken in (True, False):
-        monkeypatch.setattr(
-            scoring,
-            "packed_scores",
-            lambda *a, broken=broken: packed_scores(*a) * (torch.nan if broken else 1),
-        )
-        (result,) = function(["a red tile"], [row["prompt"]], [row["images"]])
-        assert math.isnan(result["reward"]) == broken
 
 
 def stages(conclusion: str) -> str:
@@ -176,7 +163,7 @@ def test_scores_stay_right_while_the_service_is_killed_and_restarted(trained, pa
     rows = read_rows(pairs_file) * 4
     texts = [row[field] for row, field in zip(rows, ["chosen", "rejected"] * len(rows))]
     with routed({"function": "reward_model", "path": str(trained)}) as router:
-        expected = [score.reward for score in router.score(rows, texts)]
+        expected = [score.reward for score in router.score(rows, texts, group_ids=ids(rows))]
     file = tmp_path / "service.yaml"
     file.write_text(yaml.safe_dump({"functions": [{"function": "reward_model", "path": str(trained)}]}))
     service = Service((), "--config", str(file))
@@ -188,7 +175,7 @@ def test_scores_stay_right_while_the_service_is_killed_and_restarted(trained, pa
 
             def score() -> None:
                 for _ in range(6):
-                    found.append([one.reward for one in router.score(rows, texts)])
+                    found.append([one.reward for one in router.score(rows, texts, group_ids=ids(rows))])
 
             thread = threading.Thread(target=score)
             thread.start()
