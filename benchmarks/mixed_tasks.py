@@ -35,17 +35,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from core.config import read_config
 from core.files.jsonl import read
 from core.rows import read_rows, write_rows
 from core.statistics import RowReward, interval_text, mean_reward, paired_difference
-from rl.config import GRPOConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "launch/configs"
 TASKS = ("math", "counting", "choice", "grounding", "pointing", "temporal")
-WORLDS = {"shapes": (TASKS, "demo"), "all": ((*TASKS, "search", "chat"), "mixed_demo")}
-"""Tasks and the end of the configs' names, grpo_….yaml and eval_….yaml."""
+WORLDS = {"shapes": (TASKS, "demo", 2e-4), "all": ((*TASKS, "search", "chat"), "mixed_demo", 5e-5)}
+"""Tasks, the end of the configs' names, grpo_….yaml and eval_….yaml, and the learning rate of all forms without sqrt_lr."""
 FORMS = ("single", "mixed", "sqrt_lr", "task_std", "task_tokens", "length_baseline", "pcgrad", "task_steps")
 SINGLE, START = "single", "sft"
 SCORED, TRUTH = "chat", "exact_text"  # reward: a reward model's score; the function that says what is right
@@ -63,20 +61,12 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=WORLDS["all"][0], help="default: all of the world's")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--prompts", type=int, default=6, help="for each task in a step")
-    parser.add_argument(
-        "--learning-rate",
-        type=float,
-        help="of all forms without sqrt_lr; default: that of the world's config",
-    )
     parser.add_argument("--test-sets", type=int, default=2, help="of 70 held-out rows of each task")
     parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/mixed"))
     args = parser.parse_args()
-    tasks, args.configs = WORLDS[args.world]
+    tasks, args.configs, args.learning_rate = WORLDS[args.world]
     args.tasks = args.tasks or list(tasks)
-    if args.learning_rate is None:
-        shipped = read_config(GRPOConfig, CONFIGS / f"grpo_{args.configs}.yaml")
-        args.learning_rate = shipped.optimizer.learning_rate
     if unknown := set(args.tasks) - set(tasks):
         parser.error(
             f"--tasks: expected some of {', '.join(tasks)} with --world {args.world}, got {unknown.pop()}"

@@ -101,7 +101,7 @@ def test_every_kind_of_single_form_has_a_run_for_each_task():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("config", [name for _, name in WORLDS.values()])
+@pytest.mark.parametrize("config", [name for _, name, _ in WORLDS.values()])
 @pytest.mark.parametrize("form", [*FORMS, "sqrt_lr+task_std+task_tokens+pcgrad", "single+sqrt_lr"])
 def test_the_settings_of_a_form_are_its_remedies_in_the_worlds_config(config, form):
     changed = read_config(GRPOConfig, CONFIGS / f"grpo_{config}.yaml", settings_of(form, 1e-5, tasks=4))
