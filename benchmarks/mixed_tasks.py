@@ -36,6 +36,7 @@ from statistics import fmean
 from typing import Any
 
 from core.files.jsonl import read
+from core.processes.explained import explained
 from core.rows import read_rows, write_rows
 from core.statistics import RowReward, interval_text, mean_reward, paired_difference
 
@@ -276,4 +277,5 @@ def _run(*arguments: str | Path, log: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with explained():
+        main()
