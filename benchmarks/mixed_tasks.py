@@ -11,7 +11,8 @@ that a reward model judges: its SFT model is the start, its prompts are trained 
   prompts (over whole epochs; the order is random) and as many updates as in its single run;
 * every other form is the mixed run with a remedy of docs/mixed_tasks.md; several are joined by `+` (task_std+task_tokens).
   `sqrt_lr` multiplies the learning rate by the square root of the number of tasks, as the batch is so many times larger;
-  `single+sqrt_lr` does the same to the single-task runs, whose batch is not.
+  `single+sqrt_lr` does the same to the single-task runs, whose batch is not. With `task_steps` a step has `--prompts` of one task,
+  and there are as many times more steps as there are tasks.
 
 All checkpoints answer the same held-out rows: new ones, `--test-sets` times 70 for each task, or those of the mixed world, 70 of each.
 The table has the mean reward by task over the seeds, and the paired difference from the single-task run with its 95 % interval; the
@@ -144,12 +145,13 @@ def _train(seed: int, name: str, demo: Path, out: Path, args: argparse.Namespace
         return
     alone = name.startswith(SINGLE)
     form, _, task = name.partition("-")
+    prompts, steps = size_of(name, args.prompts, args.steps, len(args.tasks))
     settings = [
         f"model.path={demo / 'sft' / 'final'}",
         f"prompts.rows={folder / (f'{SINGLE}-{task}' if alone else 'mixed')}.jsonl",
-        f"rollout.prompts_per_step={args.prompts * (1 if alone else len(args.tasks))}",
-        f"steps={args.steps}",
-        f"save_every={args.steps}",
+        f"rollout.prompts_per_step={prompts}",
+        f"steps={steps}",
+        f"save_every={steps}",
         f"output_dir={folder / name}",
         f"seed={seed}",
         *_reward_model(demo, args),
@@ -164,6 +166,15 @@ def _train(seed: int, name: str, demo: Path, out: Path, args: argparse.Namespace
 def _reward_model(demo: Path, args: argparse.Namespace) -> list[str]:
     path = demo / "reward_model" / "final"
     return [f"rewards.tasks.chat.0.path={path}"] if args.world == "all" else []
+
+
+def size_of(name: str, prompts: int, steps: int, tasks: int) -> tuple[int, int]:
+    """Prompts of a step, and steps, of a run: `prompts` of each task for each of `steps` updates with that task."""
+    if name.startswith(SINGLE):
+        return prompts, steps
+    if "task_steps" in name.split("+"):
+        return prompts, steps * tasks
+    return prompts * tasks, steps
 
 
 def settings_of(form: str, learning_rate: float, tasks: int) -> list[str]:

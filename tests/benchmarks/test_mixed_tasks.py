@@ -14,6 +14,7 @@ from benchmarks.mixed_tasks import (
     rewards_by_form,
     runs_of,
     settings_of,
+    size_of,
     training_rewards,
 )
 from core.config import ConfigError, read_config
@@ -114,3 +115,18 @@ def test_the_settings_of_a_form_are_its_remedies_in_the_worlds_config(config, fo
 def test_a_remedy_that_does_not_exist_is_refused():
     with pytest.raises(ConfigError, match="interference.remedies"):
         read_config(GRPOConfig, CONFIGS / "grpo_demo.yaml", settings_of("task_token", 1e-5, tasks=6))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("single-math", (4, 100)),
+        ("single+sqrt_lr-math", (4, 100)),
+        ("mixed", (32, 100)),
+        ("sqrt_lr+pcgrad", (32, 100)),
+        ("task_steps", (4, 800)),
+        ("task_std+task_steps", (4, 800)),
+    ],
+)
+def test_every_form_has_as_many_prompts_and_updates_for_each_task(name, size):
+    assert size_of(name, prompts=4, steps=100, tasks=8) == size
