@@ -4,7 +4,8 @@
         --deepspeed launch/deepspeed/zero3.json [--here] [dotted.key=value ...]
 
 prints the resolved config and the plan: processes, the size of a step, the settings that decide memory. Reward
-functions are loaded; rows and a model that are on this machine are checked (the first `ROWS_CHECKED` rows).
+functions are loaded; rows and a model that are on this machine are checked (the first `ROWS_CHECKED` rows). Reward
+services are not asked, and reward models not loaded: they may be reachable, or fit, only where the run starts.
 
 Exit code 0: no errors. Paths that are not on this machine are only listed as missing, since the run may start on
 another one. Exit code 2: errors (a key, a value, numbers that do not fit together, a reward, a row, a checkpoint), one
@@ -31,14 +32,16 @@ from core.training.precision import Launch, check_launch, deepspeed_settings
 from engines.config import VLLMConfig
 from pretraining.config import PretrainConfig
 from reward_models.config import RewardModelConfig
-from rewards.config import check_pixel_limits
+from rewards.config import FunctionConfig, check_pixel_limits
 from rewards.errors import PluginError, RewardDataError
 from rewards.router import Router
+from rewards.serving.plugins import REWARDS
+from rewards.serving.signatures import check_constructor
 from rl.config import GRPOConfig
 from rl.distillation.config import DistillationConfig, ServerTeacherConfig
 from rl.interference.gradients import ZERO_STAGE
 from sft.config import SFTConfig
-from vlm.checkpoint import CheckpointError, resolve_checkpoint
+from vlm.checkpoint import CheckpointError, read_config, resolve_checkpoint
 from vlm.families import FAMILIES, family_of_checkpoint
 from vlm.families.family import Family
 from vlm.load import ModelConfig, check_checkpoint
@@ -247,7 +250,7 @@ def _model(plan: Plan, model: ModelConfig, *, multimodal: bool = True) -> Family
 def _check_family(plan: Plan, name: str, path: str, *, multimodal: bool = True) -> Family | None:
     try:
         if not multimodal:
-            resolve_checkpoint(path)
+            read_config(resolve_checkpoint(path))
             return None
         return family_of_checkpoint(check_checkpoint(path))
     except CheckpointError as error:
@@ -302,11 +305,14 @@ def _to_download(plan: Plan, name: str, text: str, kind: Kind, split: str | None
 
 
 def _rewards(plan: Plan, config: GRPOConfig, rows: list[Row]) -> None:
+    tasks = config.rewards.tasks
+    plan.say("rewards", "; ".join(f"{t}: {', '.join(f.name for f in some)}" for t, some in tasks.items()))
+    here: dict[str, list[FunctionConfig]] = {
+        task: [function for function in functions if not _elsewhere(plan, task, function)]
+        for task, functions in tasks.items()
+    }
     try:
-        with Router(config.rewards) as router:
-            plan.say(
-                "rewards", "; ".join(f"{t}: {', '.join(names)}" for t, names in router.components().items())
-            )
+        with Router(config.rewards.model_copy(update={"tasks": here})) as router:
             router.check_rows(rows)
     except (PluginError, RewardDataError) as error:
         plan.wrong.append(f"rewards: {error}")
@@ -317,6 +323,27 @@ def _rewards(plan: Plan, config: GRPOConfig, rows: list[Row]) -> None:
         )
     except PluginError as error:
         plan.wrong.append(str(error))
+
+
+def _elsewhere(plan: Plan, task: str, function: FunctionConfig) -> bool:
+    """Whether this function is a reward service or a reward model, which only the run asks or loads; the plan then says so."""
+    if function.function not in ("http", "reward_model"):
+        return False
+    try:
+        check_constructor(REWARDS.load(function.function), function.arguments, function.function)
+    except PluginError as error:
+        plan.wrong.append(f"rewards: {error}")
+        return True
+    if function.function == "http":
+        plan.say("", f"{function.name} of {function.arguments['url']} is asked when the run starts")
+        return True
+    path = str(function.arguments["path"])
+    plan.say("", f"{path} is loaded when the run starts")
+    if function.arguments.get("adapter") is None:  # an adapter may take something else than a checkpoint
+        name = f"rewards.tasks.{task}: {function.name}"
+        if not _to_download(plan, name, path, "model"):
+            _check_family(plan, name, path, multimodal=False)
+    return True
 
 
 def _teacher(plan: Plan, config: DistillationConfig) -> None:

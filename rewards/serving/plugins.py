@@ -19,6 +19,7 @@ from rewards.serving.signatures import (
     Bound,
     Style,
     check_arguments,
+    check_constructor,
     guess_style,
     is_async,
     read_signature,
@@ -37,7 +38,7 @@ def bind(name: str, style: str, arguments: Mapping[str, Any]) -> Bound:
     """
     loaded: Any = REWARDS.load(name)
     if inspect.isclass(loaded):
-        check_arguments(loaded, arguments, name)
+        check_constructor(loaded, arguments, name)
         try:
             loaded, arguments = loaded(**arguments), {}
         except Exception as error:  # the plugin's constructor may raise anything

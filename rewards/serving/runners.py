@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rewards.config import FunctionConfig
-from rewards.errors import PluginError
 from rewards.serving.calls import Waiter, check_gold, execute
 from rewards.serving.items import Item, Limits, Metrics, Outcome, failed
 from rewards.serving.plugins import REWARDS, bind
 from rewards.serving.pool import Pool
-from rewards.serving.signatures import Signature, check_arguments
+from rewards.serving.signatures import Signature, check_constructor
 from rewards.serving.worker import Spec
 
 
@@ -24,12 +23,7 @@ def make_runner(config: FunctionConfig, limits: Limits, pool: Pool) -> Runner:
     if config.function == "http":
         from rewards.serving.client import Remote
 
-        check_arguments(Remote, config.arguments, config.function)
-        missing = {"url", "name"} - set(config.arguments)
-        if missing:
-            raise PluginError(
-                f"reward 'http': expected url and name, {' and '.join(sorted(missing))} missing"
-            )
+        check_constructor(Remote, config.arguments, config.function)
         return Remote(**config.arguments)
     trusted = REWARDS.is_builtin(config.function)
     if config.isolate or (config.isolate is None and not trusted):

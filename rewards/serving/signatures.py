@@ -94,6 +94,21 @@ def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], 
             raise PluginError(f"reward '{name}': has no argument '{argument}'{hint}")
 
 
+def check_constructor(cls: type, arguments: Mapping[str, Any], name: str) -> None:
+    """Raise PluginError for arguments that a reward class does not take, or that it needs and does not get."""
+    check_arguments(cls, arguments, name)
+    required = [
+        parameter.name
+        for parameter in parameters_of(cls).values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if missing := [argument for argument in required if argument not in arguments]:
+        raise PluginError(
+            f"reward '{name}': expected {' and '.join(required)}, {' and '.join(missing)} missing"
+        )
+
+
 def is_async(function: Callable[..., Any]) -> bool:
     """True for `async def` functions, including those behind functools.partial or an instance's `__call__`."""
     while isinstance(function, functools.partial):

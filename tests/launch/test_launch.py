@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_every_config_loads_with_its_class_and_names_its_command(path):
     assert read_config(config_class(path), path)
     head = path.read_text().split("\n\n")[0]
     assert any(command in head for command in ("bash launch/", "accelerate launch", "python "))
+
+
+PLANS = {config: make for config, make in plan.PLANS.values()}
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if config_class(path) in PLANS], ids=name)
+def test_every_training_config_has_a_plan_on_any_machine(path):
+    """Without its model, its rows, its teacher and its reward service."""
+    config = config_class(path)
+    assert not PLANS[config](read_config(config, path), 8).wrong
 
 
 @pytest.mark.parametrize("path", EXPLAINED, ids=name)
@@ -139,6 +150,16 @@ def test_a_plan_states_what_a_step_is_made_of(grpo_config):
             "rewards.tasks.grounding: giou's max_pixels is 1003520, the model's 500000",
         ),
         (["rewards.tasks.math=nothing"], {}, "rewards: "),
+        (
+            ["rewards.tasks.math={function: http, urll: x, name: y}"],
+            {},
+            "rewards: reward 'http': has no argument 'urll'; did you mean 'url'?",
+        ),
+        (
+            ["rewards.tasks.math=reward_model"],
+            {},
+            "rewards: reward 'reward_model': expected path, path missing",
+        ),
         ([], {"task": "cooking"}, "rewards: row '1'"),
         ([], {"answer": {"value": "two-ish"}}, "rewards: row '1'"),
         ([], {"answer": None}, "1 row(s) without 'answer', the first is '1'"),
@@ -157,6 +178,30 @@ def test_a_plan_names_the_teacher_and_misses_its_checkpoint(grpo_config, tmp_pat
     server = "{kind: vllm_server, url: http://10.0.0.7:8000, model: big}"
     made = plan.plan_grpo(grpo_config(f"distillation={{teacher: {server}, reward_weight: 1}}"), 8)
     assert "big at http://10.0.0.7:8000; weight 1, rewards 1" in str(made)
+
+
+def test_a_plan_neither_asks_a_reward_service_nor_loads_a_reward_model(grpo_config, tmp_path):
+    """Both may be there, or fit, only where the run starts. The task's other functions are still checked against its rows."""
+    (tmp_path / "broken").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        url = f"http://127.0.0.1:{service.getsockname()[1]}"
+        functions = [
+            "counting",
+            f"{{function: http, url: '{url}', name: judge}}",
+            f"{{function: reward_model, path: {tmp_path / 'rm'}, device: 'cuda:7'}}",
+            f"{{function: reward_model, path: {tmp_path / 'broken'}, component: broken}}",
+        ]
+        setting = f"rewards.tasks.counting=[{', '.join(functions)}]"
+        made = plan.plan_grpo(grpo_config(setting, answer={"value": "two-ish"}), 8)
+        service.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            service.accept()
+    assert f"judge of {url} is asked when the run starts" in str(made)
+    assert any(line.startswith("rewards.tasks.counting: reward_model: ") for line in made.missing)
+    broken, row = made.wrong
+    assert broken.startswith("rewards.tasks.counting: broken: ")
+    assert broken.endswith("config.json is missing")
+    assert row.startswith("rewards: row '1'")
 
 
 def test_gradients_of_tasks_are_refused_with_zero_2(tmp_path, capsys):
