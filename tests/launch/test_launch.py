@@ -47,7 +47,7 @@ def test_every_config_loads_with_its_class_and_names_its_command(path):
     assert any(command in head for command in ("bash launch/", "accelerate launch", "python "))
 
 
-PLANS = {config: make for config, make in plan.PLANS.values()}
+PLANS = dict(plan.PLANS.values())
 
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if config_class(path) in PLANS], ids=name)
