@@ -190,24 +190,35 @@ def settings_of(form: str, learning_rate: float, tasks: int) -> list[str]:
 def _evaluate(
     seed: int, demo: Path, out: Path, args: argparse.Namespace
 ) -> dict[str, list[tuple[str, RowReward]]]:
-    """Evaluate the checkpoints of a seed that no earlier call has evaluated; returns the rewards of all of them."""
+    """Evaluate the checkpoints of a seed that no earlier call has evaluated; returns the rewards of all of them.
+
+    A run on one task answers that task's rows."""
     folder = out / str(seed)
     finals = {START: demo / "sft" / "final"}
     finals |= {name: folder / name / "final" for name in runs_of(args.forms, args.tasks)}
-    earlier = [json.loads(path.read_text())["checkpoints"] for path in folder.glob("eval*/eval.json")]
-    missing = [
-        f"checkpoints.{name}={final}" for name, final in finals.items() if not any(name in e for e in earlier)
-    ]
-    if missing:
-        place = folder / f"eval_{len(earlier)}"
+    for path in folder.glob("eval*/eval.json"):
+        for name in json.loads(path.read_text())["checkpoints"]:
+            finals.pop(name, None)
+    for task in ("", *args.tasks):
+        some = [
+            f"checkpoints.{name}={path}" for name, path in finals.items() if name.partition("-")[2] == task
+        ]
+        if not some:
+            continue
+        rows = folder / "test.jsonl"
+        if task:
+            own = [row for row in read_rows(rows) if row["task"] == task]
+            rows = folder / f"test-{task}.jsonl"
+            write_rows(own, rows)
+        place = folder / f"eval_{len(list(folder.glob('eval*/eval.json')))}"
         _run("evaluate.py", f"--config={CONFIGS / f'eval_{args.configs}.yaml'}", "checkpoints=null",
-             *missing, f"rows={folder / 'test.jsonl'}", f"output_dir={place}", "samples=0",
+             *some, f"rows={rows}", f"output_dir={place}", "samples=0",
              *_reward_model(demo, args), log=folder / f"{place.name}.log")  # fmt: skip
     return rewards_by_form([path.parent for path in folder.glob("eval*/eval.json")], seed)
 
 
 def rewards_by_form(evaluations: Iterable[Path], seed: int) -> dict[str, list[tuple[str, RowReward]]]:
-    """(task, reward of a row) of each form; a run on one task answers the rows of all, and counts for its own."""
+    """(task, reward of a row) of each form; a run on one task counts for its own, whatever else it has answered."""
     found: dict[str, list[tuple[str, RowReward]]] = {}
     for record in (record for folder in evaluations for record in read(folder / "eval_rollouts.jsonl")):
         form, _, trained_on = record["checkpoint"].partition("-")
