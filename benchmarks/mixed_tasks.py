@@ -12,7 +12,7 @@ that a reward model judges: its SFT model is the start, its prompts are trained 
 * every other form is the mixed run with a remedy of docs/mixed_tasks.md; several are joined by `+` (task_std+task_tokens).
   `sqrt_lr` multiplies the learning rate by the square root of the number of tasks, as the batch is so many times larger;
   `single+sqrt_lr` does the same to the single-task runs, whose batch is not. With `task_steps` a step has `--prompts` of one task,
-  and there are as many times more steps as there are tasks.
+  drawn at random, and there are as many times more steps as there are tasks.
 
 All checkpoints answer the same held-out rows: new ones, `--test-sets` times 70 for each task, or those of the mixed world, 70 of each.
 The table has the mean reward by task over the seeds, and the paired difference from the single-task run with its 95 % interval; the
