@@ -42,7 +42,8 @@ class RewardModel:
     mean, std           statistics of the map to [0, 1], for models whose checkpoint has none; default 0 and 1
 
     A call is a group, and equal completions in it are scored once. In another batch a completion gets a score that differs by
-    rounding; as advantages have no epsilon, a group of equal completions would then have a signal, as strong as any.
+    rounding; as advantages have no epsilon, a group of equal completions would then count as one with a signal, which dynamic
+    sampling keeps, and whose gradient, nothing but rounding, `pcgrad` projects on.
     """
 
     whole_groups = True
